@@ -1,0 +1,37 @@
+"""Named errors. Each message names the field, the value and the fix."""
+
+
+class AdnomalyError(Exception):
+    """Base of every error we raise on purpose."""
+
+
+class InvalidSetting(AdnomalyError):
+    """A setting is unknown, malformed or missing."""
+
+
+class StoreFenced(AdnomalyError):
+    """Another process has claimed this partition since: this one must stop writing to it."""
+
+
+class OffsetGap(AdnomalyError):
+    """Stored and available offsets do not meet: events would be skipped. A person must decide."""
+
+
+class LakeConflict(AdnomalyError):
+    """An immutable object of the lake exists already with other content."""
+
+
+class BundleRejected(AdnomalyError):
+    """A model bundle is incomplete, corrupted or foreign, and is not loaded."""
+
+
+class NotEnoughHistory(AdnomalyError):
+    """There is too little data to train or to calibrate on."""
+
+
+class JobFailed(AdnomalyError):
+    """A Flink job or a served application ended in failure; the message carries its cause."""
+
+
+class Unavailable(AdnomalyError):
+    """A server cannot be reached now. Retrying is safe."""

@@ -1,0 +1,46 @@
+"""The one list of window features. Flink SQL, Feast, the API, the training set and the docs derive from it.
+
+To add a feature, add one entry: its `sql` is an aggregate over the clicks of one window, in the columns of
+`adnomaly.events.COLUMNS`. Stream, batch, `feature_aggregates`, Feast and the training set follow.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+
+class Feature(NamedTuple):
+    """One number per window and entity.
+
+    Attributes:
+        name: column name everywhere.
+        dtype: `float64` or `int64`.
+        unit: what one means.
+        low, high: closed range; None is open.
+        sql: aggregate in Flink SQL over the stored click columns (`ctr`, `bounce_rate`, ...).
+        required: part of the scoring contract; further features are carried, stored and trained on when present.
+    """
+
+    name: str
+    dtype: Literal["float64", "int64"]
+    unit: str
+    low: float
+    high: float | None
+    sql: str
+    required: bool = False
+
+
+FEATURES: Final[tuple[Feature, ...]] = (
+    Feature("ctr_avg", "float64", "ratio", 0, 1, "AVG(ctr)", required=True),
+    Feature("bounce_rate_avg", "float64", "ratio", 0, 1, "AVG(bounce_rate)", required=True),
+    Feature("event_count", "int64", "clicks per window", 1, None, "COUNT(*)", required=True),
+)
+
+CONTRACT: Final = tuple(f.name for f in FEATURES if f.required)
+"""The three features of the scoring contract, in model input order."""
+
+ENTITY: Final = ("geo", "platform")
+"""A window belongs to one geo and platform."""
+
+SQL_TYPES: Final = {"float64": "double precision", "int64": "bigint"}
+FLINK_TYPES: Final = {"float64": "DOUBLE", "int64": "BIGINT"}
+FEAST_TYPES: Final = {"float64": "Float64", "int64": "Int64"}
+PYTHON_TYPES: Final = {"float64": float, "int64": int}

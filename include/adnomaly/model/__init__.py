@@ -1,0 +1,1 @@
+"""The detector: preprocess, train, evaluate, export, bundle, score."""

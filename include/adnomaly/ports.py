@@ -1,0 +1,1 @@
+"""What logic needs of the outside world, where a memory twin stands beside the real adapter."""

@@ -1,0 +1,152 @@
+"""The only reader of the environment: one frozen object, built once at the edge of each process.
+
+Precedence: environment, then `.env`, then the generated `secrets.env` (mode 0600) in ADNOMALY_HOME, then defaults.
+"""
+
+import os
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from adnomaly.errors import InvalidSetting
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout: the folder that holds dags/, streaming/, serving/ and include/."""
+
+SECRETS = ("HASH_SALT", "DB_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "AIRFLOW_ADMIN_PASSWORD", "RAY_AUTH_TOKEN")
+"""Secrets that `make setup` generates; none of them has a default."""
+
+
+def _at(port: int, scheme: str = ""):
+    """Default `localhost:<port + PORT_OFFSET>`; the offset lets a second stack (the tests') run beside the first."""
+    return Field(default_factory=lambda data: f"{scheme}localhost:{port + data['port_offset']}")
+
+
+def _port(port: int):
+    return Field(default_factory=lambda data: port + data["port_offset"])
+
+
+def _weights(text: str) -> dict[str, float]:
+    pairs = (part.partition(":") for part in text.split(","))
+    return {name.strip(): float(weight) for name, _, weight in pairs}
+
+
+class Settings(BaseSettings):
+    """Every setting of the system. Rates are per second, amplitudes are shares of the mean, ports are TCP on loopback."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True)
+
+    # Where this stack lives
+    adnomaly_home: Path = Field(ROOT / ".adnomaly", description="Data, logs, secrets and sockets of the native stack")
+    port_offset: int = Field(0, ge=0, le=900, description="Added to every default port: a second stack beside the first")
+
+    # Generator
+    base_eps: float = Field(120, gt=0, description="Mean clicks per second over a day")
+    hash_salt: SecretStr = Field(description="Key of the user id hash")
+    seed: int = Field(42, description="Seed of everything random")
+    diurnal_ampl: float = Field(0.6, ge=0, lt=1, description="Daily swing of volume")
+    peak_hour_utc: float = Field(20, ge=0, lt=24, description="Hour of the highest volume")
+    weekend_mult: float = Field(0.85, gt=0, description="Weekend volume against weekdays")
+    geo_weights: str = Field("US:0.30,IN:0.20,BR:0.12,DE:0.08,FR:0.08,UK:0.08,CA:0.06,JP:0.04,IT:0.02,AU:0.02", description="Share of clicks per geo")
+    platform_weights: str = Field("web:0.45,android:0.30,ios:0.25", description="Share of clicks per platform")
+    ctr_base: float = Field(0.022, gt=0, lt=1, description="Mean click-through rate")
+    ctr_diurnal_ampl: float = Field(0.35, ge=0, lt=1, description="Daily swing of the click-through rate")
+    bounce_base: float = Field(0.36, gt=0, lt=1, description="Mean bounce rate")
+    bounce_diurnal_ampl: float = Field(0.20, ge=0, lt=1, description="Daily swing of the bounce rate")
+    noise_std_ctr: float = Field(0.002, ge=0, description="Standard deviation of one click's CTR")
+    noise_std_bounce: float = Field(0.02, ge=0, description="Standard deviation of one click's bounce rate")
+    noise_std_cpc: float = Field(0.05, ge=0, description="Standard deviation of one click's CPC")
+
+    # Kafka
+    kafka_bootstrap: str = _at(29092)
+    max_event_age_hours: float = Field(168, gt=0, description="Older clicks go to the dead letters")
+
+    # PostgreSQL
+    db_host: str = "localhost"
+    db_port: int = _port(5433)
+    db_name: str = "adnomaly"
+    db_user: str = "adnomaly_user"
+    db_password: SecretStr
+
+    # S3
+    minio_endpoint: str = _at(9000)
+    minio_access_key: SecretStr
+    minio_secret_key: SecretStr
+    minio_bucket: str = "adnomaly-data"
+
+    # Redis, Flink, MLflow, Ray, Airflow
+    redis_url: str = _at(6390, "redis://")
+    flink_url: str = _at(8081, "http://")
+    mlflow_tracking_uri: str = _at(5000, "http://")
+    ray_dashboard_url: str = _at(8265, "http://")
+    ray_auth_token: SecretStr
+    airflow_url: str = _at(8088, "http://")
+    airflow_admin_password: SecretStr
+
+    # Scoring
+    serving_url: str = _at(8080, "http://")
+    scorer_metrics_port: int = _port(9108)
+    model_path: Path | None = Field(None, description="Serve this model.onnx instead of the champion's (with the next two)")
+    preprocess_path: Path | None = None
+    threshold_path: Path | None = None
+    alerts_per_day: float = Field(1.0, gt=0, description="Budget of false incidents a day for the whole platform")
+
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @property
+    def geos(self) -> dict[str, float]:
+        """Weight of each geo, as given."""
+        return _weights(self.geo_weights)
+
+    @property
+    def platforms(self) -> dict[str, float]:
+        """Weight of each platform, as given."""
+        return _weights(self.platform_weights)
+
+    @property
+    def max_event_age(self) -> timedelta:
+        return timedelta(hours=self.max_event_age_hours)
+
+    @property
+    def s3_url(self) -> str:
+        return f"http://{self.minio_endpoint}"
+
+    def postgres_url(self, database: str | None = None) -> str:
+        """`postgresql://user:password@host:port/database`; the database defaults to DB_NAME."""
+        credentials = f"{self.db_user}:{self.db_password.get_secret_value()}"
+        return f"postgresql://{credentials}@{self.db_host}:{self.db_port}/{database or self.db_name}"
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, dotenv_settings)
+
+
+def _check_names(file: Path) -> None:
+    """A misspelt name in a settings file would be ignored in silence; refuse it instead."""
+    if not file.exists():
+        return
+    for line in file.read_text().splitlines():
+        name = line.partition("=")[0].strip()
+        if name and not name.startswith("#") and name.lower() not in Settings.model_fields:
+            raise InvalidSetting(f"{file.name}: unknown setting {name!r}; the known ones are in .env.example")
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        InvalidSetting: a value is malformed, a secret is missing, or a file names an unknown setting.
+    """
+    home = Path(os.environ.get("ADNOMALY_HOME", ROOT / ".adnomaly"))
+    files = (home / "secrets.env", ROOT / ".env")
+    for file in files:
+        _check_names(file)
+    try:
+        return Settings(_env_file=files)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        raise InvalidSetting(f"{problems}. Secrets are generated by `make setup`; the rest is described in .env.example") from None

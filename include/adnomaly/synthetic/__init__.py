@@ -1,0 +1,1 @@
+"""A model of click traffic and of attacks on it."""

@@ -1,0 +1,80 @@
+"""The one definition of a window: 5 minutes, sliding by 1 minute, per geo and platform, in event time.
+
+`window_sql` is the SELECT that Flink runs in stream and in batch; only the table it reads differs.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from adnomaly.features import ENTITY, FEATURES, Feature
+
+SIZE: Final = timedelta(minutes=5)
+SLIDE: Final = timedelta(minutes=1)
+OUT_OF_ORDERNESS: Final = timedelta(seconds=30)
+"""How long the stream waits for clicks that arrive out of order; later ones are counted as late."""
+
+
+class TrafficWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """One closed window of one entity: the aggregates of every click with window_start <= event time < window_end."""
+
+    window_start: datetime
+    window_end: datetime
+    geo: str
+    platform: str
+    features: dict[str, float]
+
+    @property
+    def key(self) -> str:
+        return f"{self.geo}|{self.platform}"
+
+
+def time_text(moment: datetime) -> str:
+    """`2026-11-22T00:05:00Z`, as written in the topic `features`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def decode_window(message: bytes) -> TrafficWindow:
+    """A message of the topic `features`.
+
+    Raises:
+        ValueError: naming the missing or malformed field.
+    """
+    raw = msgspec.json.decode(message)
+    try:
+        times = {name: datetime.fromisoformat(raw[name]).astimezone(UTC) for name in ("window_start", "window_end")}
+        features = {f.name: raw[f.name] for f in FEATURES if f.required or raw.get(f.name) is not None}
+        return TrafficWindow(**times, geo=raw["geo"], platform=raw["platform"], features=features)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"features message lacks {error}: {message[:200]!r}") from None
+
+
+def day_of(window_end: datetime) -> date:
+    """The UTC day a window belongs to: that of its last instant, so the window that ends at midnight belongs to the day before."""
+    return (window_end - timedelta(microseconds=1)).date()
+
+
+def windows_of(moment: datetime) -> list[tuple[datetime, datetime]]:
+    """The five (start, end) windows that hold one moment, oldest first."""
+    slide = SLIDE.total_seconds()
+    newest = datetime.fromtimestamp(moment.timestamp() // slide * slide, UTC)
+    starts = [newest - i * SLIDE for i in range(SIZE // SLIDE)]
+    return [(start, start + SIZE) for start in reversed(starts)]
+
+
+def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
+    """The SELECT of every window of `source`, a Flink table with the click columns and the time attribute `event_time`.
+
+    Columns: window_start, window_end, geo, platform, then the features in their order.
+    """
+    entity = ", ".join(ENTITY)
+    aggregates = ",\n  ".join(f"{f.sql} AS {f.name}" for f in features)
+    # HOP takes the slide first, then the size.
+    hop = f"HOP(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)}, {_interval(SIZE)})"
+    return f"SELECT window_start, window_end, {entity},\n  {aggregates}\nFROM TABLE({hop})\nGROUP BY window_start, window_end, {entity}"
+
+
+def _interval(duration: timedelta) -> str:
+    return f"INTERVAL '{duration // timedelta(minutes=1)}' MINUTE"

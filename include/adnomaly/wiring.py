@@ -1,0 +1,92 @@
+"""The only chooser: which adapter stands behind which need, opened on first use.
+
+`connect()` reads the settings once per process; entry points call it and pass plain backends on.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adnomaly.settings import ROOT, Settings, load_settings
+
+if TYPE_CHECKING:
+    from adnomaly.adapters.feature_store import OfflineFeatures, OnlineFeatures
+    from adnomaly.adapters.flink import Flink
+    from adnomaly.adapters.lake import Lake
+    from adnomaly.adapters.mlflow import Registry
+    from adnomaly.adapters.postgres import Postgres
+    from adnomaly.adapters.ray_serve import Serving
+    from adnomaly.adapters.s3 import ObjectStore
+    from adnomaly.adapters.supervisor import Supervisor
+
+
+class Backends:
+    """Every outside system, built from one `Settings`. Nothing connects before it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def home(self) -> Path:
+        return self.settings.adnomaly_home
+
+    @cached_property
+    def objects(self) -> "ObjectStore":
+        from adnomaly.adapters.s3 import ObjectStore
+
+        s = self.settings
+        return ObjectStore(s.s3_url, s.minio_access_key.get_secret_value(), s.minio_secret_key.get_secret_value(), s.minio_bucket)
+
+    @cached_property
+    def postgres(self) -> "Postgres":
+        from adnomaly.adapters.postgres import Postgres
+
+        return Postgres(self.settings.postgres_url())
+
+    @cached_property
+    def lake(self) -> "Lake":
+        from adnomaly.adapters.lake import Lake
+
+        return Lake(self.objects, self.postgres)
+
+    @cached_property
+    def flink(self) -> "Flink":
+        from adnomaly.adapters.flink import Flink
+
+        return Flink(self.settings.flink_url, flink_home=self.home / "flink" / "home", checkpoints=self.home / "flink" / "checkpoints")
+
+    @cached_property
+    def offline_features(self) -> "OfflineFeatures":
+        from adnomaly.adapters.feature_store import OfflineFeatures
+
+        return OfflineFeatures(self.objects, mirror=self.home / "offline" / "features")
+
+    @cached_property
+    def online_features(self) -> "OnlineFeatures":
+        from adnomaly.adapters.feature_store import OnlineFeatures
+
+        return OnlineFeatures(ROOT / "include" / "feature_repo")
+
+    @cached_property
+    def registry(self) -> "Registry":
+        from adnomaly.adapters.mlflow import Registry
+
+        return Registry(self.settings.mlflow_tracking_uri)
+
+    @cached_property
+    def serving(self) -> "Serving":
+        from adnomaly.adapters.ray_serve import Serving
+
+        s = self.settings
+        return Serving(s.ray_dashboard_url, s.serving_url, token=s.ray_auth_token.get_secret_value())
+
+    @cached_property
+    def supervisor(self) -> "Supervisor":
+        from adnomaly.adapters.supervisor import Supervisor
+
+        return Supervisor(self.home)
+
+
+def connect(settings: Settings | None = None) -> Backends:
+    """The backends of this process; settings default to those of the environment."""
+    return Backends(settings or load_settings())
