@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adnomaly.errors import InvalidSetting
@@ -96,6 +96,23 @@ class Settings(BaseSettings):
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
+    @field_validator("adnomaly_home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return (ROOT / home.expanduser()).resolve()
+
+    @field_validator("geo_weights", "platform_weights")
+    @classmethod
+    def _are_weights(cls, text: str) -> str:
+        """`name:weight,name:weight`, every weight above 0; they need not sum to 1."""
+        try:
+            weights = _weights(text)
+        except ValueError:
+            weights = {}
+        if not weights or min(weights.values()) <= 0 or "" in weights:
+            raise ValueError(f"must be name:weight pairs such as US:0.6,DE:0.4 with weights above 0, got {text!r}")
+        return text
+
     @property
     def geos(self) -> dict[str, float]:
         """Weight of each geo, as given."""
@@ -141,7 +158,7 @@ def load_settings() -> Settings:
     Raises:
         InvalidSetting: a value is malformed, a secret is missing, or a file names an unknown setting.
     """
-    home = Path(os.environ.get("ADNOMALY_HOME", ROOT / ".adnomaly"))
+    home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
     files = (home / "secrets.env", ROOT / ".env")
     for file in files:
         _check_names(file)

@@ -1,0 +1,48 @@
+"""The window definition and the SQL rendered from it."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from adnomaly.features import CONTRACT, FEATURES, Feature
+from adnomaly.windows import SIZE, SLIDE, day_of, decode_window, window_sql, windows_of
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+def test_a_moment_lies_in_five_windows_start_included_end_excluded():
+    found = windows_of(NOON)
+    assert len(found) == SIZE // SLIDE == 5
+    assert found[0] == (NOON - timedelta(minutes=4), NOON + timedelta(minutes=1))
+    assert found[-1] == (NOON, NOON + timedelta(minutes=5))
+    assert all(start <= NOON < end for start, end in found)
+    assert windows_of(NOON - timedelta(microseconds=1))[-1] == (NOON - timedelta(minutes=1), NOON + timedelta(minutes=4))
+
+
+def test_the_window_that_ends_at_midnight_belongs_to_the_day_before():
+    midnight = datetime(2026, 3, 11, tzinfo=UTC)
+    assert day_of(midnight) == date(2026, 3, 10)
+    assert day_of(midnight + SLIDE) == date(2026, 3, 11)
+
+
+def test_sql_names_slide_before_size_and_every_feature():
+    sql = window_sql("clicks")
+    assert "INTERVAL '1' MINUTE, INTERVAL '5' MINUTE" in sql
+    assert all(f"{f.sql} AS {f.name}" in sql for f in FEATURES)
+
+
+def test_a_feature_added_to_the_list_appears_in_the_sql():
+    extra = Feature("cpc_avg", "float64", "currency", 0, None, "AVG(cpc)")
+    assert "AVG(cpc) AS cpc_avg" in window_sql("clicks", (*FEATURES, extra))
+
+
+def test_the_contract_is_three_features_in_order():
+    assert CONTRACT == ("ctr_avg", "bounce_rate_avg", "event_count")
+
+
+def test_decode_window_names_what_is_missing():
+    message = b'{"window_start":"2026-03-10T12:00:00Z","window_end":"2026-03-10T12:05:00Z","geo":"US","platform":"web","ctr_avg":0.02,"bounce_rate_avg":0.3,"event_count":7}'
+    window = decode_window(message)
+    assert (window.window_end, window.key, window.features["event_count"]) == (NOON + SIZE, "US|web", 7)
+    with pytest.raises(ValueError, match="bounce_rate_avg"):
+        decode_window(message.replace(b"bounce_rate_avg", b"bounce"))
