@@ -1,0 +1,102 @@
+"""Who clicks on what: users with hashed ids and a heavy-tailed activity, Zipf campaigns and ads, user agents."""
+
+import hashlib
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from adnomaly.synthetic.traffic import Traffic, random_numbers
+
+CAMPAIGNS: Final = 60
+ADS_PER_CAMPAIGN: Final = 8
+ADS: Final = CAMPAIGNS * ADS_PER_CAMPAIGN
+BOTS: Final = 1024
+"""Identities of attackers, apart from every entity's users."""
+
+USERS_PER_EPS: Final = 2500
+MOST_USERS: Final = 400_000
+
+_CAMPAIGN_EXPONENT: Final = 1.1
+_AD_EXPONENT: Final = 0.8
+_CONVERSION: Final = {"web": 0.034, "ios": 0.027, "android": 0.021}
+_OTHER_CONVERSION: Final = 0.025
+_PEOPLE: Final = 3
+"""Stream number of the population's random numbers."""
+
+AGENTS: Final[dict[str, tuple[str, ...]]] = {
+    "web": (
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+        "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
+    ),
+    "android": (
+        "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 13; Redmi Note 12) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 14; SM-A546B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+    ),
+    "ios": (
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1",
+        "Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+    ),
+}
+
+
+class Population:
+    """Users, ads and devices of one `Traffic`, drawn once. Numbers index the text arrays `user_ids`, `agents`, `ad_names`, `campaign_names`.
+
+    Attributes:
+        user_ids: 32 lower hex digits per user, keyed with HASH_SALT; the last `BOTS` are attackers' identities.
+        first_user, users: where each entity's users begin and how many they are, (E,).
+        agent_of: user agent number per user; a user keeps the device.
+        ad_cdf: cumulated share of each ad rank, (ADS,); the first rank is the most clicked ad of the largest campaign.
+        ad_of: ad number per entity and rank, (E, ADS): the large campaigns differ between geos.
+        cpc: usual cost per click of each campaign.
+        conversion: probability per entity that a click converts.
+    """
+
+    def __init__(self, traffic: Traffic) -> None:
+        rng = random_numbers(traffic.seed, 0, _PEOPLE)
+        total = min(MOST_USERS, int(traffic.base_eps * USERS_PER_EPS))
+        self.users = np.maximum(20, np.round(traffic.shares * total)).astype(np.int64)
+        self.first_user = np.concatenate([[0], np.cumsum(self.users)[:-1]])
+        self.first_bot = int(self.users.sum())
+        self.user_ids = pa.array(_hashed(self.first_bot + BOTS, traffic))
+        self.agents = pa.array([agent for agents in AGENTS.values() for agent in agents])
+        self.agent_of = self._devices(traffic, rng)
+        self.campaign_names = pa.array([f"camp_{i:04d}" for i in range(CAMPAIGNS)])
+        self.ad_names = pa.array([f"ad_{i:05d}" for i in range(ADS)])
+        self.ad_cdf = np.cumsum(np.outer(_zipf(CAMPAIGNS, _CAMPAIGN_EXPONENT), _zipf(ADS_PER_CAMPAIGN, _AD_EXPONENT)).ravel())
+        self.ad_of = self._ads(traffic, rng)
+        self.cpc = np.exp(rng.normal(np.log(0.45), 0.5, CAMPAIGNS))
+        self.conversion = np.array([_CONVERSION.get(platform, _OTHER_CONVERSION) for _, platform in traffic.entities])
+
+    def _devices(self, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
+        """A device per user, earlier ones in the list being more common; attackers share very few."""
+        first = dict(zip(AGENTS, np.cumsum([0, *map(len, AGENTS.values())]), strict=False))
+        agent_of = np.empty(self.first_bot + BOTS, np.int64)
+        for (_, platform), begin, count in zip(traffic.entities, self.first_user, self.users, strict=True):
+            agent_of[begin : begin + count] = first[platform] + rng.choice(len(AGENTS[platform]), count, p=_zipf(len(AGENTS[platform]), 1.0))
+        agent_of[self.first_bot :] = np.arange(BOTS) % 3 % len(self.agents)
+        return agent_of
+
+    def _ads(self, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
+        ranking = {geo: rng.permutation(CAMPAIGNS) for geo in traffic.geos}
+        ads = {geo: (order[:, None] * ADS_PER_CAMPAIGN + np.arange(ADS_PER_CAMPAIGN)).ravel() for geo, order in ranking.items()}
+        return np.stack([ads[geo] for geo, _ in traffic.entities])
+
+
+def _zipf(count: int, exponent: float) -> np.ndarray:
+    """Shares of ranks 1..count, summing to 1."""
+    weights = np.arange(1, count + 1) ** -exponent
+    return weights / weights.sum()
+
+
+def _hashed(count: int, traffic: Traffic) -> list[str]:
+    key = hashlib.blake2b(traffic.hash_salt).digest()  # any length of salt becomes a key of 64 bytes
+    return [hashlib.blake2b(b"%d|%d" % (traffic.seed, i), digest_size=16, key=key).hexdigest() for i in range(count)]
