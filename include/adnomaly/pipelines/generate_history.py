@@ -1,0 +1,110 @@
+"""Weeks of normal traffic straight into the lake, from the same model that feeds the stream."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from adnomaly.errors import InvalidSetting
+from adnomaly.ports import HistoryLake
+from adnomaly.settings import Settings
+from adnomaly.synthetic.attacks import Attack, moment
+from adnomaly.synthetic.clicks import ClickSource
+from adnomaly.synthetic.encode import to_table
+from adnomaly.synthetic.plan import GeneratorFiles, Progress
+from adnomaly.synthetic.traffic import Traffic, minute_of
+
+SOURCE = "history"
+"""Source of these objects in the lake's manifest."""
+
+HOUR = timedelta(hours=1)
+_PROGRESS_SECONDS = 5
+
+log = logging.getLogger(__name__)
+
+
+def generate_history(
+    lake: HistoryLake, traffic: Traffic, *, start: datetime, end: datetime, attacks: Sequence[Attack] = (), sent: Progress | None = None
+) -> int:
+    """Write every click of [start, end), one object per hour; returns their number.
+
+    Idempotent: the same hours again replace what they held, with the same clicks for the same seed. Moments that `sent`
+    covers are left out: the stream's consumers store those. One hour is written while the next is generated, so the
+    lake is used from one other thread.
+
+    Raises:
+        InvalidSetting: start and end are no whole hours, or start is not before end.
+    """
+    hours = list(_hours(start, end))
+    source, began = ClickSource(traffic), time.monotonic()
+    written, reported, pending = 0, began, None
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake") as writer:
+        for done, hour in enumerate(hours, 1):
+            table = hour_of_clicks(source, hour, attacks, sent or Progress())
+            _finish(pending)
+            pending = writer.submit(lake.write_history, hour, table, SOURCE) if table.num_rows else None
+            written += table.num_rows
+            if time.monotonic() - reported >= _PROGRESS_SECONDS:
+                reported = time.monotonic()
+                _report(hour, done, len(hours), written, reported - began)
+        _finish(pending)
+    log.info("history: %s clicks in %d hours from %s to %s, in %.0f s", f"{written:,}", len(hours), _text(start), _text(end), time.monotonic() - began)
+    return written
+
+
+def run(
+    lake: HistoryLake, settings: Settings, *, days: float = 21, end: str | None = None, base_eps: float | None = None, attacks: Sequence[str] = (), now: datetime
+) -> int:
+    """The same from plain parameters, as a DAG or a command line has them; the truth about attacks goes beside.
+
+    Args:
+        days: length of the history, whole hours.
+        end: ISO 8601 or relative (`-2h`), cut to the hour; default is the last midnight UTC.
+        base_eps: instead of BASE_EPS.
+        attacks: `kind:GEO:platform:start:duration[:strength]`, none by default.
+    """
+    until = _whole_hour(moment(end, now=now)) if end else now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    begin = until - round(days * 24) * HOUR
+    traffic = Traffic.from_settings(settings, **({} if base_eps is None else {"base_eps": base_eps}))
+    planned = [Attack.parse(text, now=now) for text in attacks]
+    files = GeneratorFiles(settings.adnomaly_home)
+    clicks = generate_history(lake, traffic, start=begin, end=until, attacks=planned, sent=files.read_progress())
+    files.plant(planned, after=begin)
+    files.write_history_end(until)
+    return clicks
+
+
+def hour_of_clicks(source: ClickSource, hour: datetime, attacks: Sequence[Attack], sent: Progress) -> pa.Table:
+    """The clicks of one hour that were not sent live, in the stored form."""
+    clicks = source.clicks(minute_of(hour), 60, attacks)
+    if sent.sent:
+        clicks = clicks.take(~sent.covers(clicks.time_us))
+    return to_table(clicks, source)
+
+
+def _hours(start: datetime, end: datetime) -> Iterator[datetime]:
+    if start >= end or any(m != _whole_hour(m) for m in (start, end)):
+        raise InvalidSetting(f"history needs whole hours and start < end, got {start} and {end}")
+    return (start + i * HOUR for i in range((end - start) // HOUR))
+
+
+def _whole_hour(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _finish(writing: Future | None) -> None:
+    """Wait for the hour being written; its error is ours."""
+    if writing is not None:
+        writing.result()
+
+
+def _report(hour: datetime, done: int, total: int, written: int, seconds: float) -> None:
+    left = seconds / done * (total - done)
+    log.info("history: %d of %d hours, up to %s, %s clicks, %s/s, about %.0f s left", done, total, _text(hour), f"{written:,}", f"{written / seconds:,.0f}", left)
+
+
+def _text(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
