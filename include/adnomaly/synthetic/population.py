@@ -20,7 +20,6 @@ MOST_USERS: Final = 400_000
 _CAMPAIGN_EXPONENT: Final = 1.1
 _AD_EXPONENT: Final = 0.8
 _CONVERSION: Final = {"web": 0.034, "ios": 0.027, "android": 0.021}
-_OTHER_CONVERSION: Final = 0.025
 _PEOPLE: Final = 3
 """Stream number of the population's random numbers."""
 
@@ -74,7 +73,7 @@ class Population:
         self.ad_cdf = np.cumsum(np.outer(_zipf(CAMPAIGNS, _CAMPAIGN_EXPONENT), _zipf(ADS_PER_CAMPAIGN, _AD_EXPONENT)).ravel())
         self.ad_of = self._ads(traffic, rng)
         self.cpc = np.exp(rng.normal(np.log(0.45), 0.5, CAMPAIGNS))
-        self.conversion = np.array([_CONVERSION.get(platform, _OTHER_CONVERSION) for _, platform in traffic.entities])
+        self.conversion = np.array([_CONVERSION[platform] for _, platform in traffic.entities])
 
     def _devices(self, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
         """A device per user, earlier ones in the list being more common; attackers share very few."""

@@ -4,15 +4,21 @@ Live traffic, catch-up, history and simulated windows all draw from it, so they 
 A *minute* is an integer: minutes since 1970-01-01T00:00Z. An *entity* is one geo on one platform.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
-from typing import Self
+from typing import Self, get_args, get_type_hints
 
 import numpy as np
 from scipy.special import ndtr
 
+from adnomaly.errors import InvalidSetting
+from adnomaly.events import Click
 from adnomaly.settings import Settings
+
+PLATFORMS: tuple[str, ...] = get_args(get_type_hints(Click)["platform"])
+"""What the event schema allows."""
 
 CTR_LEVEL_SPREAD = 0.20
 BOUNCE_LEVEL_SPREAD = 0.08
@@ -49,6 +55,11 @@ class Traffic:
     noise_std_cpc: float
     seed: int
     hash_salt: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        unknown = [p for p in self.platforms if p not in PLATFORMS] + [g for g in self.geos if not re.fullmatch("[A-Z]{2}", g)]
+        if unknown:
+            raise InvalidSetting(f"GEO_WEIGHTS needs two capitals per geo and PLATFORM_WEIGHTS one of {', '.join(PLATFORMS)}; got {', '.join(unknown)}")
 
     @classmethod
     def from_settings(cls, settings: Settings, **changes: object) -> Self:
