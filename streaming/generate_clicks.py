@@ -10,6 +10,7 @@ the same event ids, which the gate drops. Exit code 1 when a click could not be 
 
 import argparse
 import logging
+import re
 import signal
 import sys
 import threading
@@ -173,7 +174,18 @@ def send(settings: Settings, args: argparse.Namespace, now: datetime) -> None:
         log.info("%s", generator.totals())
 
 
-def _arguments() -> argparse.Namespace:
+def _joined(words: list[str]) -> list[str]:
+    """`--from -2h` as `--from=-2h`: argparse would take -2h for an option."""
+    joined: list[str] = []
+    for word in words:
+        if re.fullmatch(r"-\d+[smhd]", word) and joined and joined[-1] in ("--from", "--until", "--end"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sends synthetic clicks, or writes weeks of them into the lake.")
     parser.add_argument("--from", dest="begin", help="ISO 8601 or -2h; default: the plan's, or where the last run stopped, or now. Never before what was sent")
     parser.add_argument("--until", help="ISO 8601 or +10m; default: never ends")
@@ -186,11 +198,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--history", action="store_true", help="write into the lake: --days before --end")
     parser.add_argument("--days", type=float, default=21, help="length of the history")
     parser.add_argument("--end", help="end of the history, cut to the hour; default: the last midnight UTC")
-    return parser.parse_args()
+    return parser.parse_args(_joined(words))
 
 
 def main() -> int:
-    args, settings, now = _arguments(), load_settings(), datetime.now(UTC)
+    args, settings, now = _arguments(sys.argv[1:]), load_settings(), datetime.now(UTC)
     logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
     try:
         if args.history:
