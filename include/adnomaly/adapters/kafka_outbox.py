@@ -24,7 +24,7 @@ class Outbox:
                 "client.id": "generate_clicks",
                 "enable.idempotence": True,
                 "acks": "all",
-                "partitioner": "murmur2_random",  # the Java clients' choice: every producer puts an entity on one partition
+                "partitioner": "consistent_random",  # CRC32 of the key: an entity stays on one partition, and the default entities spread evenly over three
                 "linger.ms": 50,
                 "batch.size": 500_000,
                 "compression.type": "lz4",
