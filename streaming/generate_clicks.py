@@ -52,7 +52,16 @@ log = logging.getLogger("generate_clicks")
 class Generator:
     """Generates block after block, sends what is due, and remembers what was acknowledged."""
 
-    def __init__(self, source: ClickSource, outbox: Outbox, files: GeneratorFiles, stop: threading.Event, *, start: datetime, max_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        source: ClickSource,
+        outbox: Outbox,
+        files: GeneratorFiles,
+        stop: threading.Event,
+        *,
+        start: datetime,
+        max_rate: float | None = None,
+    ) -> None:
         self._source, self._encoder, self._outbox, self._files, self._stop = source, MessageEncoder(source), outbox, files, stop
         self._max_rate = max_rate
         self._attacks: tuple[Attack, ...] = ()
@@ -84,7 +93,9 @@ class Generator:
     def totals(self) -> str:
         seconds = time.monotonic() - self._began
         out = self._outbox
-        return f"sent {out.sent:,}, delivered {out.delivered:,}, failed {out.failed:,} in {seconds:.0f} s; next {_text(self._committed_until)}"
+        return (
+            f"sent {out.sent:,}, delivered {out.delivered:,}, failed {out.failed:,} in {seconds:.0f} s; next {_text(self._committed_until)}"
+        )
 
     def _send(self, start: datetime, end: datetime) -> None:
         clicks = self._clicks(start, end)
@@ -120,7 +131,15 @@ class Generator:
         rate = (self._outbox.sent - self._sent_before) / (now - self._rate_at)
         behind = (datetime.now(UTC) - self._sent_until).total_seconds()
         out = self._outbox
-        log.info("sent %s (%.0f/s), delivered %s, failed %d, at %s, %.1f s behind", f"{out.sent:,}", rate, f"{out.delivered:,}", out.failed, _text(self._sent_until), max(behind, 0))
+        log.info(
+            "sent %s (%.0f/s), delivered %s, failed %d, at %s, %.1f s behind",
+            f"{out.sent:,}",
+            rate,
+            f"{out.delivered:,}",
+            out.failed,
+            _text(self._sent_until),
+            max(behind, 0),
+        )
         self._sent_before, self._rate_at = out.sent, now
 
     def _take_plan(self, attacks: tuple[Attack, ...]) -> None:
@@ -187,9 +206,18 @@ def _joined(words: list[str]) -> list[str]:
 
 def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sends synthetic clicks, or writes weeks of them into the lake.")
-    parser.add_argument("--from", dest="begin", help="ISO 8601 or -2h; default: the plan's, or where the last run stopped, or now. Never before what was sent")
+    parser.add_argument(
+        "--from",
+        dest="begin",
+        help="ISO 8601 or -2h; default: the plan's, or where the last run stopped, or now. Never before what was sent",
+    )
     parser.add_argument("--until", help="ISO 8601 or +10m; default: never ends")
-    parser.add_argument("--attack", action="append", default=[], help="kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m; repeatable")
+    parser.add_argument(
+        "--attack",
+        action="append",
+        default=[],
+        help="kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m; repeatable",
+    )
     parser.add_argument("--pace", choices=("live", "catch-up"), default="live", help="catch-up stops at the present")
     parser.add_argument("--max-rate", type=float, help="clicks per second at most while catching up")
     parser.add_argument("--base-eps", type=float, help="instead of BASE_EPS")
@@ -206,7 +234,9 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
     try:
         if args.history:
-            generate_history.run(connect(settings).lake, settings, days=args.days, end=args.end, base_eps=args.base_eps, attacks=args.attack, now=now)
+            generate_history.run(
+                connect(settings).lake, settings, days=args.days, end=args.end, base_eps=args.base_eps, attacks=args.attack, now=now
+            )
         else:
             send(settings, args, now)
     except (AdnomalyError, ValueError) as error:

@@ -78,7 +78,9 @@ def test_an_error_of_the_lake_is_not_swallowed(tmp_path):
         generate_history(BrokenLake(), Traffic.from_settings(make(tmp_path)), start=MIDNIGHT, end=MIDNIGHT + HOUR)
 
 
-@pytest.mark.parametrize(("start", "end"), [(MIDNIGHT, MIDNIGHT), (MIDNIGHT + 0.5 * HOUR, MIDNIGHT + HOUR), (MIDNIGHT, MIDNIGHT + 1.5 * HOUR)])
+@pytest.mark.parametrize(
+    ("start", "end"), [(MIDNIGHT, MIDNIGHT), (MIDNIGHT + 0.5 * HOUR, MIDNIGHT + HOUR), (MIDNIGHT, MIDNIGHT + 1.5 * HOUR)]
+)
 def test_history_needs_whole_hours(tmp_path, start, end):
     with pytest.raises(InvalidSetting, match="whole hours"):
         generate_history(MemoryLake(), Traffic.from_settings(make(tmp_path)), start=start, end=end)
@@ -146,7 +148,9 @@ def test_sending_begins_after_what_exists(wanted, sent, history, expected):
 
 
 def an_attack(**changes) -> Attack:
-    return Attack(**({"kind": "click_flood", "geo": "DE", "platform": "ios", "start": MIDNIGHT, "end": MIDNIGHT + HOUR, "strength": 1.5} | changes))
+    return Attack(
+        **({"kind": "click_flood", "geo": "DE", "platform": "ios", "start": MIDNIGHT, "end": MIDNIGHT + HOUR, "strength": 1.5} | changes)
+    )
 
 
 def test_truth_is_what_really_was_planted_and_written_once(tmp_path):
@@ -163,8 +167,17 @@ def test_a_plan_is_plain_json(tmp_path):
     assert files.read_plan() == Plan()
     files.write_plan(Plan(begin=MIDNIGHT, attacks=(an_attack(),)))
     assert files.read_plan() == Plan(begin=MIDNIGHT, attacks=(an_attack(),))
-    files.plan.write_text('{"from": null, "attacks": [{"kind": "bot_farm", "geo": "US", "platform": "web", "start": "2026-11-16T00:00:00Z", "end": "2026-11-16T01:00:00Z"}]}')
+    span = '"start": "2026-11-16T00:00:00Z", "end": "2026-11-16T01:00:00Z"'
+    files.plan.write_text('{"from": null, "attacks": [{"kind": "bot_farm", "geo": "US", "platform": "web", %s}]}' % span)
     assert files.read_plan() == Plan(attacks=(an_attack(kind="bot_farm", geo="US", platform="web", strength=1.0),))
+
+
+def test_a_broken_plan_is_named(tmp_path):
+    files = GeneratorFiles(tmp_path)
+    files.write_plan(Plan())
+    files.plan.write_text('{"attacks": [{"kind": "unheard_of"}]}')
+    with pytest.raises(InvalidSetting, match=r"plan\.json"):
+        files.read_plan()
 
 
 def test_the_ledger_has_one_line_per_acknowledged_click(tmp_path):

@@ -24,7 +24,7 @@ class Outbox:
                 "client.id": "generate_clicks",
                 "enable.idempotence": True,
                 "acks": "all",
-                "partitioner": "consistent_random",  # CRC32 of the key: an entity stays on one partition, and the default entities spread evenly over three
+                "partitioner": "consistent_random",  # CRC32 of the key: the default entities spread evenly over three partitions
                 "linger.ms": 50,
                 "batch.size": 500_000,
                 "compression.type": "lz4",
@@ -59,7 +59,9 @@ class Outbox:
         if self._ledger:
             self._ledger.sync()
         if waiting or self.failed:
-            raise Unavailable(f"{self.failed} clicks failed and {waiting} wait for an acknowledgement: {self.reason or 'the broker does not answer'}")
+            raise Unavailable(
+                f"{self.failed} clicks failed and {waiting} wait for an acknowledgement: {self.reason or 'the broker does not answer'}"
+            )
 
     def _acknowledged(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -51,12 +51,26 @@ def generate_history(
                 reported = time.monotonic()
                 _report(hour, done, len(hours), written, reported - began)
         _finish(pending)
-    log.info("history: %s clicks in %d hours from %s to %s, in %.0f s", f"{written:,}", len(hours), _text(start), _text(end), time.monotonic() - began)
+    log.info(
+        "history: %s clicks in %d hours from %s to %s, in %.0f s",
+        f"{written:,}",
+        len(hours),
+        _text(start),
+        _text(end),
+        time.monotonic() - began,
+    )
     return written
 
 
 def run(
-    lake: HistoryLake, settings: Settings, *, days: float = 21, end: str | None = None, base_eps: float | None = None, attacks: Sequence[str] = (), now: datetime
+    lake: HistoryLake,
+    settings: Settings,
+    *,
+    days: float = 21,
+    end: str | None = None,
+    base_eps: float | None = None,
+    attacks: Sequence[str] = (),
+    now: datetime,
 ) -> int:
     """The same from plain parameters, as a DAG or a command line has them; the truth about attacks goes beside.
 
@@ -103,7 +117,15 @@ def _finish(writing: Future | None) -> None:
 
 def _report(hour: datetime, done: int, total: int, written: int, seconds: float) -> None:
     left = seconds / done * (total - done)
-    log.info("history: %d of %d hours, up to %s, %s clicks, %s/s, about %.0f s left", done, total, _text(hour), f"{written:,}", f"{written / seconds:,.0f}", left)
+    log.info(
+        "history: %d of %d hours, up to %s, %s clicks, %s/s, about %.0f s left",
+        done,
+        total,
+        _text(hour),
+        f"{written:,}",
+        f"{written / seconds:,.0f}",
+        left,
+    )
 
 
 def _text(instant: datetime) -> str:

@@ -116,7 +116,9 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         """
         match = re.fullmatch(r"(\w+):(\w+):(\w+):(.+?):(\d+[smhd])(?::([0-9.]+))?", text)
         if match is None:
-            raise ValueError(f"an attack is kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m:1.5, got {text!r}")
+            raise ValueError(
+                f"an attack is kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m:1.5, got {text!r}"
+            )
         kind, geo, platform, start, duration, strength = match.groups()
         begin = moment(start, now=now)
         begin -= timedelta(seconds=begin.second, microseconds=begin.microsecond)
@@ -136,7 +138,9 @@ def moment(text: str, *, now: datetime) -> datetime:
 
 
 def _duration(text: str) -> timedelta:
-    return int(text[:-1]) * {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[text[-1]]
+    return (
+        int(text[:-1]) * {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[text[-1]]
+    )
 
 
 def plan_attacks(
@@ -160,7 +164,14 @@ def plan_attacks(
     rng = random_numbers(seed, count, 2)
     planned: list[Attack] = []
     for i in range(count):
-        attack = next((a for a in (_draw(rng, traffic, kinds[i % len(kinds)], start, end, strengths) for _ in range(200)) if _fits(a, planned, end, gap)), None)
+        attack = next(
+            (
+                a
+                for a in (_draw(rng, traffic, kinds[i % len(kinds)], start, end, strengths) for _ in range(200))
+                if _fits(a, planned, end, gap)
+            ),
+            None,
+        )
         if attack is None:
             raise ValueError(f"{count} attacks do not fit between {start} and {end}: ask for fewer or for a longer time")
         planned.append(attack)
@@ -172,7 +183,14 @@ def _draw(rng: np.random.Generator, traffic: Traffic, kind: str, start: datetime
     length = int(rng.integers(15, 91)) * (4 if kind == "low_and_slow" else 1)
     first = minute_of(start) + int(rng.integers(max(1, minute_of(end) - minute_of(start))))
     begin = datetime.fromtimestamp(first * 60, UTC)
-    return Attack(kind=kind, geo=geo, platform=platform, start=begin, end=begin + timedelta(minutes=length), strength=round(float(rng.uniform(*strengths)), 2))
+    return Attack(
+        kind=kind,
+        geo=geo,
+        platform=platform,
+        start=begin,
+        end=begin + timedelta(minutes=length),
+        strength=round(float(rng.uniform(*strengths)), 2),
+    )
 
 
 def _fits(attack: Attack, planned: Iterable[Attack], end: datetime, gap: timedelta) -> bool:

@@ -85,7 +85,9 @@ class ClickSource:
     def clicks(self, first_minute: int, minutes: int, attacks: Sequence[Attack] = ()) -> Clicks:
         """Every click of `minutes` minutes from `first_minute` on, ordered by time."""
         span = np.arange(first_minute, first_minute + minutes)
-        draws = _Draws.join([self._normal_draws(minute, rate) for minute, rate in zip(span.tolist(), self.traffic.volume(span), strict=True)])
+        draws = _Draws.join(
+            [self._normal_draws(minute, rate) for minute, rate in zip(span.tolist(), self.traffic.volume(span), strict=True)]
+        )
         clicks = self._normal_clicks(draws, first_minute, span)
         touching = [a for a in attacks if a.first_minute < first_minute + minutes and a.end_minute > first_minute]
         if not touching:
@@ -105,9 +107,27 @@ class ClickSource:
         at = (draws.minute - first_minute, entity)
         means = self.traffic.ctr_means(span)[at], self.traffic.bounce_means(span)[at]
         user = self._regular_users(entity, draws.uniform[1])
-        return self._finish(draws, entity, user, self.population.agent_of[user], self._usual_ads(entity, draws.uniform[2]), *means, self.population.conversion[entity])
+        return self._finish(
+            draws,
+            entity,
+            user,
+            self.population.agent_of[user],
+            self._usual_ads(entity, draws.uniform[2]),
+            *means,
+            self.population.conversion[entity],
+        )
 
-    def _finish(self, draws: _Draws, entity: np.ndarray, user: np.ndarray, agent: np.ndarray, ad: np.ndarray, ctr: np.ndarray, bounce: np.ndarray, conversion) -> Clicks:
+    def _finish(
+        self,
+        draws: _Draws,
+        entity: np.ndarray,
+        user: np.ndarray,
+        agent: np.ndarray,
+        ad: np.ndarray,
+        ctr: np.ndarray,
+        bounce: np.ndarray,
+        conversion,
+    ) -> Clicks:
         """Noise around the means, clipped to what a click may hold. Six decimals: a tenth of a thousandth of the noise."""
         noise = self.traffic
         return Clicks(
@@ -135,7 +155,11 @@ class ClickSource:
         if not attack.lost:
             return clicks
         minute = clicks.time_us // _MINUTE_US
-        hit = (clicks.entity == self.traffic.entity(attack.geo, attack.platform)) & (minute >= attack.first_minute) & (minute < attack.end_minute)
+        hit = (
+            (clicks.entity == self.traffic.entity(attack.geo, attack.platform))
+            & (minute >= attack.first_minute)
+            & (minute < attack.end_minute)
+        )
         # Which click is lost is decided by its own random bits, so it does not depend on how many minutes are generated at once.
         lost = (clicks.id_bits % 100_003) < attack.lost * 100_003
         return clicks.take(~(hit & lost))
@@ -146,13 +170,24 @@ class ClickSource:
         inside = span[(span >= attack.first_minute) & (span < attack.end_minute)]
         rngs = [random_numbers(self.traffic.seed, minute, attack.stream) for minute in inside.tolist()]
         rates = self.traffic.rates(inside)[:, number] * attack.extra
-        draws = _Draws.join([_Draws.of(rng, minute, int(rng.poisson(rate))) for rng, minute, rate in zip(rngs, inside.tolist(), rates, strict=True)])
+        draws = _Draws.join(
+            [_Draws.of(rng, minute, int(rng.poisson(rate))) for rng, minute, rate in zip(rngs, inside.tolist(), rates, strict=True)]
+        )
         entity, profile, at = np.full(len(draws.minute), number), attack.profile, (draws.minute - inside[0], number)
         user = self._attackers(attack, draws.uniform[1]) if profile.users else self._regular_users(entity, draws.uniform[1])
         agent = self._one_device(user, number) if profile.users else self.population.agent_of[user]
         ad = self._usual_ads(entity, draws.uniform[2]) if not profile.campaigns else self._few_ads(attack, number, draws.uniform[2])
         conversion = self.population.conversion[number] if profile.conversion is None else profile.conversion
-        return self._finish(draws, entity, user, agent, ad, self.traffic.ctr_means(inside)[at] * profile.ctr, self.traffic.bounce_means(inside)[at] * profile.bounce, conversion)
+        return self._finish(
+            draws,
+            entity,
+            user,
+            agent,
+            ad,
+            self.traffic.ctr_means(inside)[at] * profile.ctr,
+            self.traffic.bounce_means(inside)[at] * profile.bounce,
+            conversion,
+        )
 
     def _attackers(self, attack: Attack, uniform: np.ndarray) -> np.ndarray:
         first = attack.stream % (BOTS - attack.profile.users)

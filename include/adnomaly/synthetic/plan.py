@@ -15,6 +15,7 @@ from typing import Final, Self, TypeVar
 import msgspec
 import numpy as np
 
+from adnomaly.errors import InvalidSetting
 from adnomaly.synthetic.attacks import Attack, read_truth, record
 
 T = TypeVar("T")
@@ -23,10 +24,14 @@ _MOST_SPANS: Final = 200
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
-    """Send from `from` on (null: from now, or where the last run stopped), with these attacks mixed in."""
+    """Send from `from` on (null: from now, or where the last run stopped), with these attacks mixed in.
+
+    `base_eps` replaces BASE_EPS of whoever sends, so that a rate asked for in a DAG's form holds for a running system.
+    """
 
     begin: datetime | None = None
     attacks: tuple[Attack, ...] = ()
+    base_eps: float | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +116,12 @@ def _identity(attack: Attack) -> tuple[str, str, str, datetime, float]:
 
 
 def _read(file: Path, kind: type[T]) -> T | None:
-    return msgspec.json.decode(file.read_bytes(), type=kind) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise InvalidSetting(f"{file}: {error}; correct or delete it") from None
 
 
 def _write(file: Path, content: object) -> None:

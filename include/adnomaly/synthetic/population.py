@@ -23,25 +23,29 @@ _CONVERSION: Final = {"web": 0.034, "ios": 0.027, "android": 0.021}
 _PEOPLE: Final = 3
 """Stream number of the population's random numbers."""
 
+_BLINK: Final = "AppleWebKit/537.36 (KHTML, like Gecko)"
+_WEBKIT: Final = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+_WINDOWS: Final = "Mozilla/5.0 (Windows NT 10.0; Win64; x64"
+
 AGENTS: Final[dict[str, tuple[str, ...]]] = {
     "web": (
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
-        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0",
-        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+        f"{_WINDOWS}) {_BLINK} Chrome/142.0.0.0 Safari/537.36",
+        f"{_WINDOWS}) {_BLINK} Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
+        f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {_WEBKIT} Version/18.6 Safari/605.1.15",
+        f"{_WINDOWS}; rv:145.0) Gecko/20100101 Firefox/145.0",
+        f"Mozilla/5.0 (X11; Linux x86_64) {_BLINK} Chrome/140.0.0.0 Safari/537.36",
         "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
     ),
     "android": (
-        "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36",
-        "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Mobile Safari/537.36",
-        "Mozilla/5.0 (Linux; Android 13; Redmi Note 12) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile Safari/537.36",
-        "Mozilla/5.0 (Linux; Android 14; SM-A546B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+        f"Mozilla/5.0 (Linux; Android 15; Pixel 9) {_BLINK} Chrome/142.0.0.0 Mobile Safari/537.36",
+        f"Mozilla/5.0 (Linux; Android 14; SM-S921B) {_BLINK} Chrome/141.0.0.0 Mobile Safari/537.36",
+        f"Mozilla/5.0 (Linux; Android 13; Redmi Note 12) {_BLINK} Chrome/139.0.0.0 Mobile Safari/537.36",
+        f"Mozilla/5.0 (Linux; Android 14; SM-A546B) {_BLINK} SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
     ),
     "ios": (
-        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
-        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1",
-        "Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+        f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) {_WEBKIT} Version/18.6 Mobile/15E148 Safari/604.1",
+        f"Mozilla/5.0 (iPhone; CPU iPhone OS 17_7 like Mac OS X) {_WEBKIT} Version/17.7 Mobile/15E148 Safari/604.1",
+        f"Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) {_WEBKIT} Version/18.6 Mobile/15E148 Safari/604.1",
     ),
 }
 
@@ -80,7 +84,9 @@ class Population:
         first = dict(zip(AGENTS, np.cumsum([0, *map(len, AGENTS.values())]), strict=False))
         agent_of = np.empty(self.first_bot + BOTS, np.int64)
         for (_, platform), begin, count in zip(traffic.entities, self.first_user, self.users, strict=True):
-            agent_of[begin : begin + count] = first[platform] + rng.choice(len(AGENTS[platform]), count, p=_zipf(len(AGENTS[platform]), 1.0))
+            agent_of[begin : begin + count] = first[platform] + rng.choice(
+                len(AGENTS[platform]), count, p=_zipf(len(AGENTS[platform]), 1.0)
+            )
         agent_of[self.first_bot :] = np.arange(BOTS) % 3 % len(self.agents)
         return agent_of
 

@@ -59,7 +59,9 @@ class Traffic:
     def __post_init__(self) -> None:
         unknown = [p for p in self.platforms if p not in PLATFORMS] + [g for g in self.geos if not re.fullmatch("[A-Z]{2}", g)]
         if unknown:
-            raise InvalidSetting(f"GEO_WEIGHTS needs two capitals per geo and PLATFORM_WEIGHTS one of {', '.join(PLATFORMS)}; got {', '.join(unknown)}")
+            raise InvalidSetting(
+                f"GEO_WEIGHTS needs two capitals per geo and PLATFORM_WEIGHTS one of {', '.join(PLATFORMS)}; got {', '.join(unknown)}"
+            )
 
     @classmethod
     def from_settings(cls, settings: Settings, **changes: object) -> Self:

@@ -84,7 +84,9 @@ def _minutes(traffic: Traffic, first: int, count: int, seed: int, attacks: Seque
     return cells
 
 
-def _draw(rng: np.random.Generator, traffic: Traffic, rates: np.ndarray, ctr: np.ndarray, bounce: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _draw(
+    rng: np.random.Generator, traffic: Traffic, rates: np.ndarray, ctr: np.ndarray, bounce: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     clicks = rng.poisson(rates).astype(np.float64)
     sums = [
         clicks * mean + np.sqrt(clicks * variance) * rng.standard_normal(clicks.shape)
