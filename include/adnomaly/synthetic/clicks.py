@@ -7,7 +7,7 @@ normal click as it was.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -74,6 +74,18 @@ class _Draws:
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts], axis=-1) for f in fields(cls)))
 
 
+class _Meaning(NamedTuple):
+    """What n clicks are about, before noise: numbers, means of CTR and bounce rate, and the probability of a conversion."""
+
+    entity: np.ndarray
+    user: np.ndarray
+    agent: np.ndarray
+    ad: np.ndarray
+    ctr: np.ndarray
+    bounce: np.ndarray
+    conversion: np.ndarray | float
+
+
 class ClickSource:
     """Generates the clicks of one `Traffic`, an hour in a few hundredths of a second at 20 clicks per second."""
 
@@ -107,40 +119,23 @@ class ClickSource:
         at = (draws.minute - first_minute, entity)
         means = self.traffic.ctr_means(span)[at], self.traffic.bounce_means(span)[at]
         user = self._regular_users(entity, draws.uniform[1])
-        return self._finish(
-            draws,
-            entity,
-            user,
-            self.population.agent_of[user],
-            self._usual_ads(entity, draws.uniform[2]),
-            *means,
-            self.population.conversion[entity],
-        )
+        ad = self._usual_ads(entity, draws.uniform[2])
+        return self._finish(draws, _Meaning(entity, user, self.population.agent_of[user], ad, *means, self.population.conversion[entity]))
 
-    def _finish(
-        self,
-        draws: _Draws,
-        entity: np.ndarray,
-        user: np.ndarray,
-        agent: np.ndarray,
-        ad: np.ndarray,
-        ctr: np.ndarray,
-        bounce: np.ndarray,
-        conversion,
-    ) -> Clicks:
-        """Noise around the means, clipped to what a click may hold. Six decimals: a tenth of a thousandth of the noise."""
-        noise = self.traffic
+    def _finish(self, draws: _Draws, meaning: _Meaning) -> Clicks:
+        """Noise around the means, clipped to what a click may hold; rounded far below the noise, for short messages."""
+        traffic, usual_cpc = self.traffic, self.population.cpc[meaning.ad // ADS_PER_CAMPAIGN]
         return Clicks(
             time_us=draws.minute * _MINUTE_US + draws.offset_us,
             id_bits=draws.id_bits,
-            entity=entity,
-            user=user,
-            agent=agent,
-            ad=ad,
-            cpc=_decimals(np.maximum(self.population.cpc[ad // ADS_PER_CAMPAIGN] + noise.noise_std_cpc * draws.normal[0], 0), 4),
-            ctr=_decimals(np.clip(ctr + noise.noise_std_ctr * draws.normal[1], 0, 1), 6),
-            conversion=(draws.uniform[3] < conversion).astype(np.int8),
-            bounce=_decimals(np.clip(bounce + noise.noise_std_bounce * draws.normal[2], 0, 1), 6),
+            entity=meaning.entity,
+            user=meaning.user,
+            agent=meaning.agent,
+            ad=meaning.ad,
+            cpc=np.round(np.maximum(usual_cpc + traffic.noise_std_cpc * draws.normal[0], 0), 4),
+            ctr=np.round(np.clip(meaning.ctr + traffic.noise_std_ctr * draws.normal[1], 0, 1), 6),
+            conversion=(draws.uniform[3] < meaning.conversion).astype(np.int8),
+            bounce=np.round(np.clip(meaning.bounce + traffic.noise_std_bounce * draws.normal[2], 0, 1), 6),
         )
 
     def _regular_users(self, entity: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -178,16 +173,8 @@ class ClickSource:
         agent = self._one_device(user, number) if profile.users else self.population.agent_of[user]
         ad = self._usual_ads(entity, draws.uniform[2]) if not profile.campaigns else self._few_ads(attack, number, draws.uniform[2])
         conversion = self.population.conversion[number] if profile.conversion is None else profile.conversion
-        return self._finish(
-            draws,
-            entity,
-            user,
-            agent,
-            ad,
-            self.traffic.ctr_means(inside)[at] * profile.ctr,
-            self.traffic.bounce_means(inside)[at] * profile.bounce,
-            conversion,
-        )
+        ctr, bounce = self.traffic.ctr_means(inside)[at] * profile.ctr, self.traffic.bounce_means(inside)[at] * profile.bounce
+        return self._finish(draws, _Meaning(entity, user, agent, ad, ctr, bounce, conversion))
 
     def _attackers(self, attack: Attack, uniform: np.ndarray) -> np.ndarray:
         first = attack.stream % (BOTS - attack.profile.users)
@@ -203,8 +190,3 @@ class ClickSource:
         first = CAMPAIGNS // 4 + attack.stream % (CAMPAIGNS // 2)
         rank = first * ADS_PER_CAMPAIGN + (attack.profile.campaigns * ADS_PER_CAMPAIGN * uniform).astype(np.int64)
         return self.population.ad_of[number, rank]
-
-
-def _decimals(values: np.ndarray, count: int) -> np.ndarray:
-    """Rounded so that the shortest text of the number has at most `count` decimals."""
-    return np.round(values, count)

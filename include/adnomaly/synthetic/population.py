@@ -51,7 +51,7 @@ AGENTS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class Population:
-    """Users, ads and devices of one `Traffic`, drawn once. Numbers index the text arrays `user_ids`, `agents`, `ad_names`, `campaign_names`.
+    """Users, ads and devices of one `Traffic`. Numbers index the text arrays `user_ids`, `agents`, `ad_names`, `campaign_names`.
 
     Attributes:
         user_ids: 32 lower hex digits per user, keyed with HASH_SALT; the last `BOTS` are attackers' identities.
