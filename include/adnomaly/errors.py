@@ -35,3 +35,7 @@ class JobFailed(AdnomalyError):
 
 class Unavailable(AdnomalyError):
     """A server cannot be reached now. Retrying is safe."""
+
+
+class WindowsDiffer(AdnomalyError):
+    """Stream and batch disagree about windows both should know; the message lists them."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adnomaly.adapters.ray_serve import Serving
     from adnomaly.adapters.s3 import ObjectStore
     from adnomaly.adapters.supervisor import Supervisor
+    from adnomaly.adapters.window_store import WindowStore
 
 
 class Backends:
@@ -65,7 +66,15 @@ class Backends:
     def online_features(self) -> "OnlineFeatures":
         from adnomaly.adapters.feature_store import OnlineFeatures
 
-        return OnlineFeatures(ROOT / "include" / "feature_repo")
+        s = self.settings
+        repo = ROOT / "include" / "feature_repo"
+        return OnlineFeatures(repo, registry_url=s.postgres_url("feast"), redis_url=s.redis_url, mirror=self.offline_features.mirror)
+
+    @cached_property
+    def window_store(self) -> "WindowStore":
+        from adnomaly.adapters.window_store import WindowStore
+
+        return WindowStore(self.postgres)
 
     @cached_property
     def registry(self) -> "Registry":
