@@ -179,7 +179,8 @@ def send(settings: Settings, args: argparse.Namespace, now: datetime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     files = GeneratorFiles(settings.adnomaly_home)
-    traffic = Traffic.from_settings(settings, **({} if args.base_eps is None else {"base_eps": args.base_eps}))
+    rate = args.base_eps or files.read_plan().base_eps or settings.base_eps
+    traffic = Traffic.from_settings(settings, base_eps=rate)
     attacks = tuple(Attack.parse(text, now=now) for text in args.attack)
     for attack in (*attacks, *files.read_plan().attacks):
         traffic.entity(attack.geo, attack.platform)
@@ -220,7 +221,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--pace", choices=("live", "catch-up"), default="live", help="catch-up stops at the present")
     parser.add_argument("--max-rate", type=float, help="clicks per second at most while catching up")
-    parser.add_argument("--base-eps", type=float, help="instead of BASE_EPS")
+    parser.add_argument("--base-eps", type=float, help="instead of the plan's, and of BASE_EPS")
     parser.add_argument("--topic", default=TOPIC)
     parser.add_argument("--ledger", type=Path, help="CSV of every acknowledged click, for a checker")
     parser.add_argument("--history", action="store_true", help="write into the lake: --days before --end")

@@ -39,3 +39,7 @@ class Unavailable(AdnomalyError):
 
 class WindowsDiffer(AdnomalyError):
     """Stream and batch disagree about windows both should know; the message lists them."""
+
+
+class StreamsUnhealthy(AdnomalyError):
+    """Something that is meant to run does not, or falls behind; the message has one line for each."""

@@ -1,0 +1,57 @@
+"""
+# Backfill features
+
+The complete answer about a day: Flink runs the window SQL of the stream in batch over the lake, late clicks included. The result
+replaces the day's offline features and corrects what is online.
+
+- **Runs** daily at 00:30 UTC for the day before; triggered with *First day* and *Last day* for a range, which is one Flink job.
+- **Reads** the lake by its manifest. **Writes** `features/dt=…/` in S3, Feast's mirror of it, and the newest windows online.
+- **Normal** about one minute for a day, three for 21 days at 20 clicks per second.
+- **Again** a day gives the same bytes of data. Updates the asset *offline features*, which wakes `train_detector`.
+
+**If it fails** clear the failed task: each step replaces its own output. In `compute_windows` look at Flink's exceptions (menu Browse, Flink):
+without a free slot a TaskManager is missing (`make up`). `Unavailable` names the server that does not answer. A day without clicks is no
+failure; the log says so.
+"""
+
+from datetime import timedelta
+
+from adnomaly.pipelines import backfill_features as pipeline
+from adnomaly.wiring import connect
+from adnomaly_airflow.assets import OFFLINE_FEATURES
+from adnomaly_airflow.defaults import DAY_AFTER, dag_arguments
+from adnomaly_airflow.inputs import day, instant, optional_day
+from airflow.sdk import Param, dag, task
+
+PARAMS = {
+    "first_day": optional_day("First day"),
+    "last_day": optional_day("Last day"),
+    "until": Param(None, type=["null", "string"], format="date-time", title="Until", description_md="No window that ends later"),
+}
+
+
+def asked(params, dag_run) -> pipeline.Span:
+    """The windows this run is for."""
+    return pipeline.span_of(
+        day(params, "first_day", dag_run), day(params, "last_day", dag_run), now=dag_run.run_after, until=instant(params, "until")
+    )
+
+
+@dag(schedule=DAY_AFTER, params=PARAMS, doc_md=__doc__, **dag_arguments("features", timeout=timedelta(minutes=30)))
+def backfill_features():
+    @task
+    def compute_windows(params, dag_run) -> str:
+        return pipeline.compute_windows(connect().flink, connect().offline_features, asked(params, dag_run))
+
+    @task(outlets=[OFFLINE_FEATURES])
+    def write_days(prefix: str, params, dag_run) -> dict[str, str]:
+        return pipeline.write_days(connect().offline_features, asked(params, dag_run), prefix)
+
+    @task
+    def load_online(params, dag_run) -> int:
+        return pipeline.load_online(connect().offline_features, connect().online_features, asked(params, dag_run))
+
+    write_days(compute_windows()) >> load_online()
+
+
+backfill_features()

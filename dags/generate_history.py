@@ -1,0 +1,51 @@
+"""
+# Generate history
+
+Writes weeks of synthetic clicks straight into the lake, from the same model of traffic that feeds the stream, so that there
+is something to learn from on the first day.
+
+- **Runs** when triggered; `make demo` does it once.
+- **Reads** nothing. **Writes** `clicks/dt=…/hr=…/` in the lake and its manifest `lake_objects`; the end of the history to `run/history.json`.
+- **Normal** one to two minutes for 21 days at 20 clicks per second.
+- **Again** the same hours are replaced by the same clicks. What was sent live stays with the stream and is left out here.
+
+**If it fails** trigger it again: finished hours are replaced, nothing doubles. `Unavailable` names the server that does not answer:
+`make status`, then `make up`. A form that is refused names the field.
+"""
+
+from datetime import timedelta
+
+from adnomaly.pipelines import generate_history as pipeline
+from adnomaly.wiring import connect
+from adnomaly_airflow.defaults import dag_arguments
+from adnomaly_airflow.inputs import ATTACK
+from airflow.sdk import Param, dag, task
+
+PARAMS = {
+    "days": Param(21, type="number", exclusiveMinimum=0, maximum=366, title="Days", description_md="Length of the history"),
+    "end": Param(
+        None, type=["null", "string"], title="End", description_md="ISO 8601 or `-2h`, cut to the hour; empty: the last midnight UTC"
+    ),
+    "base_eps": Param(
+        None, type=["null", "number"], exclusiveMinimum=0, title="Clicks per second", description_md="Mean over a day; empty: `BASE_EPS`"
+    ),
+    "attacks": Param(
+        [],
+        type="array",
+        items={"type": "string", "pattern": ATTACK},
+        title="Attacks",
+        description_md="`kind:GEO:platform:start:duration[:strength]`, one per line",
+    ),
+}
+
+
+@dag(schedule=None, params=PARAMS, doc_md=__doc__, **dag_arguments("features", timeout=timedelta(minutes=30)))
+def generate_history():
+    @task
+    def write_clicks(params, dag_run) -> int:
+        return pipeline.run(connect().lake, connect().settings, **params, now=dag_run.run_after)
+
+    write_clicks()
+
+
+generate_history()

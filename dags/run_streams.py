@@ -1,0 +1,78 @@
+"""
+# Run streams
+
+Starts, stops or shows the always-on processes: gate, consumers, window job, scoring, generator. supervisord owns them and restarts
+what dies; this DAG only asks. Start order is readers first, generator last, so that nothing waits unread.
+
+- **Runs** when triggered. *Action* is start, stop or status.
+- **Reads** supervisord and Flink. **Writes** topics and tables that are missing, and the generator's plan `truth/plan.json`.
+- **Normal** half a minute to start. Safe to repeat: what runs stays untouched, a new attack is planted within a minute of event time.
+- **Scoring** starts only when there is a bundle to serve; `deploy_detector` brings one.
+
+**If it fails** the message names the program and its state. Its log: `make logs`, or `.adnomaly/logs/<program>.log`. *FATAL* means it ended
+again and again at start: repair the cause, trigger again. When `await_window_job` waits in vain, open Flink's exceptions (menu Browse, Flink).
+Nothing needs cleaning up.
+"""
+
+from datetime import timedelta
+
+from adnomaly.pipelines import run_streams as pipeline
+from adnomaly.wiring import connect
+from adnomaly_airflow.defaults import dag_arguments
+from adnomaly_airflow.inputs import ATTACK
+from adnomaly_airflow.operators import AwaitWindowJob, StartPrograms
+from airflow.sdk import Param, dag, task
+
+PARAMS = {
+    "action": Param("start", enum=["start", "stop", "status"], title="Action"),
+    "begin": Param(
+        None,
+        type=["null", "string"],
+        title="Send from",
+        description_md="ISO 8601 or `-2h`; empty: from where the last run stopped, or now",
+        section="Generator",
+    ),
+    "attacks": Param(
+        [],
+        type="array",
+        items={"type": "string", "pattern": ATTACK},
+        title="Attacks to plant",
+        description_md="`kind:GEO:platform:start:duration[:strength]`, one per line, such as `click_flood:DE:ios:+1m:10m`",
+        section="Generator",
+    ),
+    "base_eps": Param(
+        None, type=["null", "number"], exclusiveMinimum=0, title="Clicks per second", description_md="Empty: as before", section="Generator"
+    ),
+}
+
+
+@dag(schedule=None, params=PARAMS, doc_md=__doc__, **dag_arguments("streams", timeout=timedelta(minutes=10)))
+def run_streams():
+    @task.branch
+    def choose(params) -> str:
+        return {"start": "prepare", "stop": "stop_streams", "status": "status"}[params["action"]]
+
+    @task
+    def prepare(params, dag_run) -> list[str]:
+        return pipeline.prepare(
+            connect(), begin=params["begin"], attacks=params["attacks"], base_eps=params["base_eps"], now=dag_run.run_after
+        )
+
+    @task
+    def stop_streams() -> list[str]:
+        return pipeline.stop_streams(connect().supervisor)
+
+    @task(trigger_rule="none_failed_min_one_success")
+    def status() -> dict[str, str]:
+        return pipeline.status(connect().supervisor)
+
+    chosen, ready, shown = choose(), prepare(), status()
+    consumers = StartPrograms(task_id="start_consumers", programs=list(pipeline.CONSUMERS))
+    job = AwaitWindowJob(task_id="await_window_job")
+    writers = StartPrograms(task_id="start_scoring_and_generator", programs=ready)
+
+    chosen >> [ready, stop_streams(), shown]
+    ready >> consumers >> job >> writers >> shown
+
+
+run_streams()

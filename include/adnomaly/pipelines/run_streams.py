@@ -1,0 +1,82 @@
+"""The always-on processes: which there are, in which order they start and stop, and what the generator shall send."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from adnomaly.synthetic.attacks import Attack, moment
+from adnomaly.synthetic.plan import GeneratorFiles, Plan
+
+CONSUMERS: Final = ("validate_clicks", "store_clicks", "archive_clicks", "publish_features", "window_job")
+"""Started first: readers before writers, so that nothing waits unread."""
+
+SCORING: Final = ("serve_detector", "score_windows")
+"""Started when there is a bundle to serve."""
+
+GENERATOR: Final = ("generate_clicks",)
+"""Started last and stopped first."""
+
+STREAMS: Final = (*CONSUMERS, *SCORING, *GENERATOR)
+
+
+class Program(Protocol):
+    """What a supervisor knows of one program."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def uptime_s(self) -> int: ...
+
+
+class Programs(Protocol):
+    """Whoever owns the processes."""
+
+    def programs(self) -> Mapping[str, Program]: ...
+    def stop(self, names: Sequence[str]) -> list[str]: ...
+
+
+def write_plan(home: Path, *, begin: str | None, attacks: Sequence[str], base_eps: float | None, now: datetime) -> str:
+    """Tell the generator what to send; returns the plan in one line.
+
+    Attacks of the plan before that are not over yet stay in it, so planting another one does not cut them off.
+
+    Args:
+        home: ADNOMALY_HOME.
+        begin: ISO 8601 or relative (`-2h`): from where to send. What was sent already is never sent again.
+        attacks: `kind:GEO:platform:start:duration[:strength]`.
+        base_eps: clicks per second instead of BASE_EPS; None keeps what the plan before said.
+        now: what relative moments refer to.
+
+    Raises:
+        ValueError: an attack or a moment is malformed; the message has the form that is expected.
+    """
+    files = GeneratorFiles(home)
+    before, sent_until = files.read_plan(), files.read_progress().next
+    lasting = [a for a in before.attacks if a.end > (sent_until or now)]
+    wanted = [Attack.parse(text, now=now) for text in attacks]
+    plan = Plan(
+        begin=moment(begin, now=now) if begin else None,
+        attacks=tuple(dict.fromkeys([*lasting, *wanted])),
+        base_eps=before.base_eps if base_eps is None else base_eps,
+    )
+    files.write_plan(plan)
+    return msgspec.json.encode(plan).decode()
+
+
+def scoring_programs(home: Path) -> list[str]:
+    """The scoring programs when there is a bundle to serve, else none: `deploy_detector` brings one."""
+    return list(SCORING) if (home / "bundles" / "CURRENT").exists() else []
+
+
+def stop_streams(supervisor: Programs) -> list[str]:
+    """Stop every stream, writers before readers, each after it has finished its batch; returns those that ran."""
+    return supervisor.stop(STREAMS[::-1])
+
+
+def status(supervisor: Programs) -> dict[str, str]:
+    """Each stream and its state with uptime, in starting order."""
+    known = supervisor.programs()
+    return {name: f"{known[name].state} for {known[name].uptime_s} s" if name in known else "unknown" for name in STREAMS}

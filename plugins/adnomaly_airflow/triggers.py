@@ -1,0 +1,80 @@
+"""Waits that hold no worker slot: they run in the triggerer, and a restart of it loses nothing.
+
+Everything a wait knows is in its arguments, with an absolute `until`; uptimes come from the clock of the watched side.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from adnomaly.errors import AdnomalyError, Unavailable
+from adnomaly.wiring import connect
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+POLL_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Wait(BaseTrigger):
+    """Asks `missing` until it says that nothing is, or until `until` (ISO 8601).
+
+    Its event is `{"missing": text}`: empty when the wait came true, else what was still missing at the end.
+    """
+
+    arguments: ClassVar[tuple[str, ...]] = ("until",)
+
+    def __init__(self, until: str) -> None:
+        super().__init__()
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in self.arguments}
+
+    def missing(self) -> str:
+        """What is not there yet, in words; empty when all is. Called in a thread.
+
+        Raises:
+            JobFailed: waiting longer makes no sense.
+        """
+        raise NotImplementedError
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        end, missing = datetime.fromisoformat(self.until), "not asked yet"
+        while True:
+            try:
+                missing = await asyncio.to_thread(self.missing)
+            except Unavailable as error:
+                missing = str(error)
+            except AdnomalyError as error:
+                yield TriggerEvent({"missing": str(error)})
+                return
+            if not missing or datetime.now(UTC) >= end:
+                yield TriggerEvent({"missing": missing})
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+class ProgramsRun(Wait):
+    """Until each program has run for `uptime_s` seconds without a restart."""
+
+    arguments = ("programs", "uptime_s", "until")
+
+    def __init__(self, programs: Sequence[str], uptime_s: int, until: str) -> None:
+        super().__init__(until)
+        self.programs, self.uptime_s = list(programs), uptime_s
+
+    def missing(self) -> str:
+        known = connect().supervisor.programs()
+        waiting = [known[name] for name in self.programs if name in known and known[name].uptime_s < self.uptime_s]
+        return "; ".join(f"{p.name} is {p.state} ({p.detail or 'no detail'})" for p in waiting)
+
+
+class WindowJobRuns(Wait):
+    """Until Flink runs the window job."""
+
+    def missing(self) -> str:
+        state = connect().flink.window_job_state()
+        return "" if state == "RUNNING" else f"the window job is {state or 'not submitted'}"
