@@ -1,0 +1,257 @@
+"""The HTTP shape of scoring. Knows no Ray: `create_api(slot, metrics)` is an ASGI application.
+
+Every answer that is not 200 is a `Problem` in JSON; no input makes a 5xx; no answer holds the text of an exception.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs
+
+import msgspec
+
+from serving.metrics import Metrics
+from serving.openapi import document
+from serving.rows import Answer, BatchAnswer, Explanation, Problem, Refusal, context, decode_batch, decode_row, plain
+from serving.slot import ModelSlot, Scored, Scorer
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
+"""How much of a refused body is still read and dropped, so that the client sees the answer instead of a broken pipe."""
+
+RETRY_AFTER: Final = (b"retry-after", b"1")
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = Mapping[str, Any]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("serving")
+_encode = msgspec.json.Encoder().encode
+
+
+class Reply(NamedTuple):
+    """One HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class _ClientGone(Exception):
+    """The client closed the connection before its body was complete; there is nobody to answer."""
+
+
+def create_api(slot: ModelSlot, metrics: Metrics) -> Asgi:
+    """The scoring API over whatever model the slot holds at the time of each request."""
+    return _Api(slot, metrics)
+
+
+class _Api:
+    def __init__(self, slot: ModelSlot, metrics: Metrics) -> None:
+        self._slot, self._metrics = slot, metrics
+        self._openapi = _encode(document())
+        self._page = Path(__file__).with_name("docs.html").read_bytes()
+        self._reads: dict[str, Callable[[], Reply]] = {
+            "/healthz": lambda: Reply(200, b'{"status":"ok"}'),
+            "/readyz": self._ready,
+            "/metrics": lambda: Reply(200, metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8"),
+            "/v1/model": self._model,
+            "/openapi.json": lambda: Reply(200, self._openapi),
+            "/docs": self._docs,
+        }
+        self._scorings: dict[str, Callable[[bytes, bool], Reply]] = {"/v1/score": self._score, "/v1/batch": self._batch}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        path, method = scope["path"], scope["method"]
+        route = path if path in self._scorings or path in self._reads else "other"
+        try:
+            reply = await self._answer(route, method, scope, receive)
+        except Refusal as refusal:
+            reply = Reply(refusal.status, _encode(refusal.problem), headers=refusal.headers)
+        except _ClientGone:
+            return
+        except Exception:
+            log.exception("%s %s failed", method, route)
+            reply = Reply(
+                500,
+                _encode(Problem("internal_error", "the request could not be answered; the reason is in the server's log", fix="try again")),
+            )
+        self._metrics.requests.labels(method if method in ("GET", "HEAD", "POST") else "other", route, reply.status).inc()
+        self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
+
+    async def _answer(self, route: str, method: str, scope: Scope, receive: Receive) -> Reply:
+        if score := self._scorings.get(route):
+            if method != "POST":
+                raise _not_allowed(b"POST")
+            explain = _wants_explanation(scope["query_string"])
+            return score(await _body(scope["headers"], receive), explain)
+        if read := self._reads.get(route):
+            if method not in ("GET", "HEAD"):
+                raise _not_allowed(b"GET, HEAD")
+            return read()
+        raise Refusal(404, Problem("not_found", "there is nothing at this path", fix="the paths are listed at /docs"))
+
+    def _score(self, body: bytes, explain: bool) -> Reply:
+        row = decode_row(body)
+        scorer = self._served()
+        return Reply(200, _encode(self._answers(scorer, [row], explain)[0]), headers=_version(scorer))
+
+    def _batch(self, body: bytes, explain: bool) -> Reply:
+        rows = decode_batch(body)
+        scorer = self._served()
+        return Reply(200, _encode(BatchAnswer(self._answers(scorer, rows, explain) if rows else [])), headers=_version(scorer))
+
+    def _answers(self, scorer: Scorer, rows: Sequence[Any], explain: bool) -> list[Answer]:
+        used = list(scorer.features)
+        answers = [
+            _answer_of(row, scored, used, explain)
+            for row, scored in zip(rows, scorer.score_rows([plain(row) for row in rows]), strict=True)
+        ]
+        for answer in answers:
+            self._metrics.rows.labels((answer.meta or {}).get("baseline", "global")).inc()
+            if answer.is_anomaly:
+                self._metrics.anomalies.inc()
+        return answers
+
+    def _served(self) -> Scorer:
+        if self._slot.scorer is None:
+            raise Refusal(
+                503, Problem("no_model", "no model is loaded yet", fix="deploy one: airflow dags trigger deploy_detector"), [RETRY_AFTER]
+            )
+        return self._slot.scorer
+
+    def _ready(self) -> Reply:
+        scorer = self._served()
+        try:
+            scorer.check_sentinels()
+        except Exception:
+            log.exception("sentinel rows do not get their known answers")
+            raise Refusal(
+                503, Problem("not_ready", "the model fails its sentinel rows", fix="deploy a good bundle"), [RETRY_AFTER]
+            ) from None
+        return Reply(200, _encode({"status": "ready", "model_version": scorer.version}), headers=_version(scorer))
+
+    def _model(self) -> Reply:
+        slot = self._slot
+        loaded = slot.loaded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if slot.loaded_at else None
+        version, card = (slot.scorer.version, slot.scorer.card) if slot.scorer else (None, None)
+        return Reply(200, _encode({"model_version": version, "loaded_at": loaded, "reload_error": slot.error, "card": card}))
+
+    def _docs(self) -> Reply:
+        policy = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+        return Reply(200, self._page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)])
+
+
+def _answer_of(row: Any, scored: Scored, used: list[str], explain: bool) -> Answer:
+    if not math.isfinite(scored.anomaly_score):
+        raise ArithmeticError(f"score is {scored.anomaly_score}")
+    given = context(row)
+    return Answer(
+        anomaly_score=scored.anomaly_score,
+        is_anomaly=scored.is_anomaly,
+        threshold=scored.threshold,
+        features_used=used,
+        meta={**given, "baseline": scored.baseline} if given else None,
+        explanation=Explanation(dict(scored.expected), dict(scored.z)) if explain else msgspec.UNSET,
+    )
+
+
+def _version(scorer: Scorer) -> list[tuple[bytes, bytes]]:
+    return [(b"x-model-version", scorer.version.encode("ascii", "replace"))]
+
+
+def _not_allowed(allow: bytes) -> Refusal:
+    return Refusal(
+        405, Problem("method_not_allowed", "this path does not take this method", fix=f"use {allow.decode()}"), [(b"allow", allow)]
+    )
+
+
+def _wants_explanation(query: bytes) -> bool:
+    if not query:
+        return False
+    values = (
+        parse_qs(query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=100).get("explain", ["0"])
+        if query.count(b"&") < 100
+        else [""]
+    )
+    if values in (["0"], ["1"]):
+        return values == ["1"]
+    raise Refusal(
+        422,
+        Problem(
+            "invalid_field",
+            "explain must be 0 or 1, given at most once",
+            field="explain",
+            rule="0 or 1",
+            fix="leave it out, or send ?explain=1",
+        ),
+    )
+
+
+def _check_headers(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """Content type, encoding and length of a body; returns the announced length, 0 when there is none."""
+    values = {name.lower(): value for name, value in headers}
+    kind, _, parameters = values.get(b"content-type", b"").lower().partition(b";")
+    if kind.strip() != b"application/json" or (b"charset" in parameters and b"utf-8" not in parameters):
+        raise Refusal(
+            415, Problem("unsupported_media_type", "the body must be JSON in UTF-8", fix="send the header content-type: application/json")
+        )
+    if values.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refusal(415, Problem("unsupported_media_type", "compressed bodies are not taken", fix="send the body as it is"))
+    length = values.get(b"content-length", b"")
+    return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+async def _body(headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> bytes:
+    """The whole body, at most 1 MiB, announced or not."""
+    refusal = None
+    try:
+        if _check_headers(headers) > MAX_BODY_BYTES:
+            refusal = _too_large()
+    except Refusal as error:
+        refusal = error
+    chunks, size = [], 0
+    while size <= DRAINED_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            chunks, refusal = [], refusal or _too_large()
+        elif refusal is None:
+            chunks.append(chunk)
+        if not message.get("more_body"):
+            break
+    if refusal:
+        raise refusal
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, Problem("body_too_large", f"the body must be at most {MAX_BODY_BYTES} bytes", fix="send smaller batches"))
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,39 @@
+"""The Ray Serve binding: one deployment, whose replicas hold one model each. `user_config` is `{"bundle": <folder>}`."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from adnomaly.model.score import Scorer
+from ray import serve
+
+from serving.api import Asgi, create_api
+from serving.metrics import Metrics
+from serving.slot import ModelSlot
+
+
+@cache
+def parts() -> tuple[ModelSlot, Metrics]:
+    """The model and the metrics of this replica. Ray copies the deployment's class by value, so state lives behind a function."""
+    return ModelSlot(Scorer.load), Metrics()
+
+
+def build() -> Asgi:
+    """The application of this replica."""
+    return create_api(*parts())
+
+
+@serve.deployment
+@serve.ingress(build)
+class Detector:
+    """Serves a bundle, and keeps serving it when the next one turns out to be bad."""
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take the bundle if it is good. Never raises, because that would take the deployment down."""
+        slot, metrics = parts()
+        bundle = Path(user_config["bundle"])
+        metrics.reloaded(slot.offer(bundle))
+        slot.recover(bundle.parent)
+
+
+app = Detector.bind()
