@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from adnomaly.settings import ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
-    from adnomaly.adapters.feature_store import OfflineFeatures, OnlineFeatures
+    from adnomaly.adapters.feature_store import OnlineFeatures
     from adnomaly.adapters.flink import Flink
     from adnomaly.adapters.lake import Lake
     from adnomaly.adapters.mlflow import Registry
+    from adnomaly.adapters.offline_features import OfflineFeatures
     from adnomaly.adapters.postgres import Postgres
     from adnomaly.adapters.ray_serve import Serving
     from adnomaly.adapters.s3 import ObjectStore
@@ -58,7 +59,7 @@ class Backends:
 
     @cached_property
     def offline_features(self) -> "OfflineFeatures":
-        from adnomaly.adapters.feature_store import OfflineFeatures
+        from adnomaly.adapters.offline_features import OfflineFeatures
 
         return OfflineFeatures(self.objects, mirror=self.home / "offline" / "features")
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adnomaly.adapters import feast as feast_adapter
-from adnomaly.adapters.window_tables import as_windows, day_bytes, in_schema, window_schema, window_table
+from adnomaly.adapters.window_tables import TTL, as_windows, day_bytes, in_schema, window_schema, window_table
 from adnomaly.features import FEATURES, Feature
 from adnomaly.windows import SIZE, TrafficWindow
 
@@ -99,7 +99,8 @@ def test_a_new_feature_reaches_table_file_and_view(tmp_path):
 
 def test_the_view_is_the_feature_list(tmp_path):
     d = feast_adapter.definitions(tmp_path)
-    assert [(f.name, str(f.dtype)) for f in d.windows.features] == [("ctr_avg", "Float64"), ("bounce_rate_avg", "Float64"), ("event_count", "Int64")]
+    types = {f.name: str(f.dtype) for f in d.windows.features}
+    assert types == {"ctr_avg": "Float64", "bounce_rate_avg": "Float64", "event_count": "Int64"}
     assert d.windows.join_keys == ["geo", "platform"]
     assert (d.source.timestamp_field, d.source.created_timestamp_column) == ("window_end", "computed_at")
 
@@ -115,7 +116,7 @@ def test_feast_reads_the_same_configuration_from_the_shell(tmp_path, monkeypatch
     assert code == shell
     assert code.registry.path == "postgresql+psycopg://u:p@localhost:5433/feast"
     assert code.registry.serve_features_while_materializing
-    assert code.online_store.key_ttl_seconds == feast_adapter.TTL.total_seconds()
+    assert code.online_store.key_ttl_seconds == TTL.total_seconds()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Feast: its configuration, its definitions derived from the feature list, and a store opened from both."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from string import Template
 from typing import Final, NamedTuple
@@ -11,12 +10,11 @@ import yaml
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType, types
 from feast.data_format import ParquetFormat
 
+from adnomaly.adapters.window_tables import TTL
 from adnomaly.features import ENTITY, FEAST_TYPES, FEATURES, Feature
 
 VIEW: Final = "traffic_windows"
 SERVICE: Final = "scoring"
-TTL: Final = timedelta(days=7)
-"""A window older than this is no answer to what the traffic of an entity is like."""
 
 
 class Definitions(NamedTuple):

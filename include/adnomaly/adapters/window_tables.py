@@ -15,6 +15,9 @@ from adnomaly.windows import TrafficWindow
 KEY: Final = ("window_end", *ENTITY)
 """One row each; also the order of rows in a file."""
 
+TTL: Final = timedelta(days=7)
+"""A window older than this is no answer to what the traffic of an entity is like."""
+
 TIME: Final = pa.timestamp("us", tz="UTC")
 """Microseconds: DuckDB, which reads the files for Feast, refuses nanoseconds."""
 

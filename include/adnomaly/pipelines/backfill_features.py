@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DAY = timedelta(days=1)
+SETTLING = timedelta(minutes=5)
+"""Clicks younger than this may still be on their way into the lake, whose objects close after a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +41,13 @@ class Span(NamedTuple):
 
 
 def span_of(first: date, last: date, *, now: datetime, until: datetime | None = None) -> Span:
-    """The windows of the days first..last, but none that ends after `until` or after now (cut to the minute).
+    """The windows of the days first..last, but none that ends after `until`, or later than SETTLING before now (cut to the minute).
 
     Raises:
         InvalidSetting: nothing is left of the days.
     """
     start, end = datetime.combine(first, time(), UTC), datetime.combine(last, time(), UTC) + DAY
-    end = min(end, *(moment.astimezone(UTC).replace(second=0, microsecond=0) for moment in (now, until) if moment))
+    end = min(end, *(moment.astimezone(UTC).replace(second=0, microsecond=0) for moment in (now - SETTLING, until) if moment))
     if end <= start:
         raise InvalidSetting(f"nothing to compute: {first} to {last} has no window that ended before {end:%Y-%m-%dT%H:%MZ}")
     return Span(start, end)
