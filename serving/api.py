@@ -13,18 +13,14 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from serving.body import ClientGone, Receive, read_body
 from serving.metrics import Metrics
 from serving.openapi import document
 from serving.rows import Answer, BatchAnswer, Explanation, Problem, Refusal, context, decode_batch, decode_row, plain
 from serving.slot import ModelSlot, Scored, Scorer
 
-MAX_BODY_BYTES: Final = 1024 * 1024
-DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
-"""How much of a refused body is still read and dropped, so that the client sees the answer instead of a broken pipe."""
-
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -40,10 +36,6 @@ class Reply(NamedTuple):
     body: bytes
     content_type: bytes = b"application/json"
     headers: Sequence[tuple[bytes, bytes]] = ()
-
-
-class _ClientGone(Exception):
-    """The client closed the connection before its body was complete; there is nobody to answer."""
 
 
 def create_api(slot: ModelSlot, metrics: Metrics) -> Asgi:
@@ -82,7 +74,7 @@ class _Api:
             reply = await self._answer(route, method, scope, receive)
         except Refusal as refusal:
             reply = Reply(refusal.status, _encode(refusal.problem), headers=refusal.headers)
-        except _ClientGone:
+        except ClientGone:
             return
         except Exception:
             log.exception("%s %s failed", method, route)
@@ -101,7 +93,7 @@ class _Api:
             if method != "POST":
                 raise _not_allowed(b"POST")
             explain = _wants_explanation(scope["query_string"])
-            return score(await _body(scope["headers"], receive), explain)
+            return score(await read_body(scope["headers"], receive), explain)
         if read := self._reads.get(route):
             if method not in ("GET", "HEAD"):
                 raise _not_allowed(b"GET, HEAD")
@@ -203,50 +195,6 @@ def _wants_explanation(query: bytes) -> bool:
             fix="leave it out, or send ?explain=1",
         ),
     )
-
-
-def _check_headers(headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """Content type, encoding and length of a body; returns the announced length, 0 when there is none."""
-    values = {name.lower(): value for name, value in headers}
-    kind, _, parameters = values.get(b"content-type", b"").lower().partition(b";")
-    if kind.strip() != b"application/json" or (b"charset" in parameters and b"utf-8" not in parameters):
-        raise Refusal(
-            415, Problem("unsupported_media_type", "the body must be JSON in UTF-8", fix="send the header content-type: application/json")
-        )
-    if values.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise Refusal(415, Problem("unsupported_media_type", "compressed bodies are not taken", fix="send the body as it is"))
-    length = values.get(b"content-length", b"")
-    return int(length) if length.isdigit() and len(length) < 20 else 0
-
-
-async def _body(headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> bytes:
-    """The whole body, at most 1 MiB, announced or not."""
-    refusal = None
-    try:
-        if _check_headers(headers) > MAX_BODY_BYTES:
-            refusal = _too_large()
-    except Refusal as error:
-        refusal = error
-    chunks, size = [], 0
-    while size <= DRAINED_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            chunks, refusal = [], refusal or _too_large()
-        elif refusal is None:
-            chunks.append(chunk)
-        if not message.get("more_body"):
-            break
-    if refusal:
-        raise refusal
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large() -> Refusal:
-    return Refusal(413, Problem("body_too_large", f"the body must be at most {MAX_BODY_BYTES} bytes", fix="send smaller batches"))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -40,7 +40,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Adnomaly scoring",
             "version": "1",
-            "description": "Scores 5-minute traffic windows. Higher is more anomalous; a window is anomalous when anomaly_score >= threshold.",
+            "description": "Scores 5-minute traffic windows. Higher is more anomalous: is_anomaly means anomaly_score >= threshold.",
         },
         "paths": _paths(),
         "components": {"schemas": _portable(schemas)},

@@ -7,7 +7,8 @@ import time
 
 import httpx
 import pytest
-from serving.api import MAX_BODY_BYTES, create_api
+from serving.api import create_api
+from serving.body import MAX_BODY_BYTES
 from serving.metrics import Metrics
 from serving.slot import ModelSlot
 

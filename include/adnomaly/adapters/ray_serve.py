@@ -1,0 +1,126 @@
+"""Ray Serve over its REST interface: put the scoring application, follow it, take it away."""
+
+import logging
+import time
+from datetime import timedelta
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+from adnomaly.errors import BundleRejected, InvalidSetting, JobFailed, Unavailable
+from adnomaly.settings import ROOT
+
+APPLICATION: Final = "detector"
+ABSENT: Final = "ABSENT"
+POLL_SECONDS: Final = 0.5
+SAME_ANSWERS: Final = 6
+"""Answers in a row, over new connections, that must name the new version: the proxy spreads them over both replicas."""
+
+log = logging.getLogger("ray_serve")
+
+
+class Serving:
+    """The scoring application on one Ray cluster. Every method raises Unavailable while Ray cannot be reached."""
+
+    def __init__(self, dashboard_url: str, serving_url: str, token: str) -> None:
+        self._applications = f"{dashboard_url.rstrip('/')}/api/serve/applications/"
+        self._url = serving_url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def deploy(self, bundle: Path, *, timeout: timedelta = timedelta(minutes=3)) -> None:
+        """Serve this bundle, and return when every replica does. Serving the same bundle again changes nothing.
+
+        Raises:
+            BundleRejected: the replicas refused it; the bundle that CURRENT names is put back.
+            JobFailed: the application does not start, or not in time.
+        """
+        if self.status() == "DEPLOY_FAILED":
+            self.delete()
+        self.put(bundle)
+        try:
+            self._wait_until_served(bundle.name, time.monotonic() + timeout.total_seconds())
+        except BundleRejected:
+            current = current_bundle(bundle.parent)
+            if current and current != bundle:
+                self.put(current)
+            raise
+
+    def put(self, bundle: Path) -> None:
+        """Ask Ray for the application with this bundle; it starts in the background."""
+        metrics = bundle.parent.parent / "serving" / "metrics"
+        metrics.mkdir(parents=True, exist_ok=True)
+        values = {"port": urlsplit(self._url).port, "root": ROOT, "metrics": metrics, "bundle": bundle}
+        config = yaml.safe_load(Template((ROOT / "serving" / "serve.yaml").read_text()).substitute(values))
+        self._ask("PUT", json=config)
+
+    def delete(self) -> None:
+        """Take the application away; fine when there is none."""
+        self._ask("DELETE")
+
+    def status(self) -> str:
+        """`RUNNING`, `DEPLOYING`, `DEPLOY_FAILED`, `UNHEALTHY`, `DELETING`, or `ABSENT`."""
+        return self._application().get("status", ABSENT)
+
+    def served(self) -> dict[str, Any]:
+        """What /v1/model says: `model_version`, `loaded_at`, `reload_error`, `card`.
+
+        Raises:
+            Unavailable: no replica answers.
+        """
+        try:
+            answer = httpx.get(f"{self._url}/v1/model", timeout=5)
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(f"{self._url}/v1/model does not answer: {error}") from None
+
+    def _wait_until_served(self, version: str, deadline: float) -> None:
+        same, state = 0, ""
+        while same < SAME_ANSWERS:
+            if time.monotonic() > deadline:
+                raise JobFailed(f"model {version} is not served in time; Ray says {state or 'nothing'}. See logs/ray.log")
+            application = self._application()
+            state = application.get("status", ABSENT)
+            if state in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise JobFailed(f"the application is {state}: {application.get('message', '')[:500]}")
+            same = same + 1 if state == "RUNNING" and self._names(version) else 0
+            if not same:
+                time.sleep(POLL_SECONDS)
+
+    def _names(self, version: str) -> bool:
+        try:
+            model = self.served()
+        except Unavailable:
+            return False
+        refused = model["reload_error"] or ""
+        if refused.startswith(f"{version}:"):
+            raise BundleRejected(f"the replicas refuse {refused}; {model['model_version']} is still served")
+        return model["model_version"] == version
+
+    def _application(self) -> dict[str, Any]:
+        return self._ask("GET").get("applications", {}).get(APPLICATION, {})
+
+    def _ask(self, method: str, **body: Any) -> dict[str, Any]:
+        try:
+            answer = httpx.request(method, self._applications, headers=self._headers, timeout=30, **body)
+        except httpx.TransportError as error:
+            raise Unavailable(f"Ray's dashboard {self._applications} does not answer: {error}") from None
+        if answer.status_code in (401, 403):
+            raise InvalidSetting("RAY_AUTH_TOKEN is not the one this Ray cluster was started with; restart Ray after `make setup`")
+        if answer.status_code >= 500:
+            raise Unavailable(f"Ray's dashboard answers {answer.status_code}: {answer.text[:300]}")
+        if answer.is_error:
+            raise JobFailed(f"Ray refuses the application, {answer.status_code}: {answer.text[:500]}")
+        return answer.json() if answer.content else {}
+
+
+def current_bundle(bundles: Path) -> Path | None:
+    """The folder of the last good bundle, as named by `CURRENT`; None before the first deployment."""
+    pointer = bundles / "CURRENT"
+    name = pointer.read_text().strip() if pointer.is_file() else ""
+    folder = bundles / name
+    return folder if name and folder.is_dir() else None

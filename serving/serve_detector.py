@@ -1,0 +1,81 @@
+"""Keeps the scoring application on Ray: puts it, and puts it again after Ray has restarted with no memory of it.
+
+Waits while no model has been deployed (`bundles/CURRENT` does not exist). A new model is rolled out by `deploy_detector`;
+this program leaves a running application alone.
+"""
+
+import logging
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Final
+
+from adnomaly.adapters.ray_serve import ABSENT, Serving, current_bundle
+from adnomaly.errors import JobFailed, Unavailable
+from adnomaly.settings import load_settings
+from adnomaly.wiring import connect
+
+LOOK_SECONDS: Final = 2.0
+LONGEST_PAUSE_SECONDS: Final = 30.0
+
+log = logging.getLogger("serve_detector")
+
+
+class Starter:
+    """Looks at the application and does what is missing. Says each new state once."""
+
+    def __init__(self, serving: Serving, home: Path) -> None:
+        self._serving, self._bundles, self._metrics = serving, home / "bundles", home / "serving" / "metrics"
+        self._said = ""
+
+    def look(self) -> None:
+        """One look.
+
+        Raises:
+            Unavailable: Ray cannot be reached.
+            JobFailed: Ray could not start the application; it has been taken away, so that the next look puts it again.
+        """
+        status = self._serving.status()
+        bundle = current_bundle(self._bundles)
+        if status == ABSENT and bundle is None:
+            self._say("no model yet: waiting for deploy_detector to name one in bundles/CURRENT")
+        elif status == ABSENT and bundle is not None:
+            # Counters of replicas that are gone for good start again from 0, as Prometheus expects of a restart.
+            shutil.rmtree(self._metrics, ignore_errors=True)
+            self._say(f"putting the application with model {bundle.name}")
+            self._serving.put(bundle)
+        elif status == "DEPLOY_FAILED":
+            # Putting an unchanged configuration does nothing, even after the cause is gone.
+            self._serving.delete()
+            raise JobFailed("the application did not start; its reason is in Ray's dashboard and logs. Taken away, to be put again")
+        else:
+            self._say(f"application is {status}")
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            log.info(line)
+            self._said = line
+
+
+def main() -> None:
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    backends = connect(settings)
+    starter, pause = Starter(backends.serving, backends.home), LOOK_SECONDS
+    while not stopping.is_set():
+        try:
+            starter.look()
+            pause = LOOK_SECONDS
+        except (Unavailable, JobFailed) as error:
+            log.warning("%s; again in %.0f s", error, pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        stopping.wait(pause)
+
+
+if __name__ == "__main__":
+    main()
