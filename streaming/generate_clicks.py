@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from adnomaly.synthetic.attacks import Attack, moment
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder
 from adnomaly.synthetic.ledger import Ledger
-from adnomaly.synthetic.plan import GeneratorFiles, first_moment, microseconds
+from adnomaly.synthetic.plan import GeneratorFiles, Plan, first_moment, microseconds, moment_at
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.wiring import connect
 
@@ -61,9 +62,11 @@ class Generator:
         *,
         start: datetime,
         max_rate: float | None = None,
+        fixed_eps: float | None = None,
     ) -> None:
+        """`fixed_eps` is a rate that no plan changes; the plan's goes before that of `source`."""
         self._source, self._encoder, self._outbox, self._files, self._stop = source, MessageEncoder(source), outbox, files, stop
-        self._max_rate = max_rate
+        self._max_rate, self._fixed_eps, self._usual_eps = max_rate, fixed_eps, source.traffic.base_eps
         self._attacks: tuple[Attack, ...] = ()
         self._sent_until = self._committed_until = start
         self._commit_at = self._rate_at = self._began = time.monotonic()
@@ -78,7 +81,7 @@ class Generator:
             if self._sent_until > now:
                 self._stop.wait((self._sent_until - now).total_seconds())
                 continue
-            self._take_plan((*self._files.read_plan().attacks, *attacks))
+            self._take_plan(self._files.read_plan(), attacks)
             self._send(self._sent_until, min([_block_end(self._sent_until, now), *goals]))
         self.commit()
 
@@ -91,11 +94,8 @@ class Generator:
         self._commit_at = time.monotonic()
 
     def totals(self) -> str:
-        seconds = time.monotonic() - self._began
-        out = self._outbox
-        return (
-            f"sent {out.sent:,}, delivered {out.delivered:,}, failed {out.failed:,} in {seconds:.0f} s; next {_text(self._committed_until)}"
-        )
+        out, seconds, at = self._outbox, time.monotonic() - self._began, _text(self._committed_until)
+        return f"sent {out.sent:,}, delivered {out.delivered:,}, failed {out.failed:,} in {seconds:.0f} s; next {at}"
 
     def _send(self, start: datetime, end: datetime) -> None:
         clicks = self._clicks(start, end)
@@ -107,7 +107,7 @@ class Generator:
             for key, value in zip(keys[chunk], values[chunk], strict=True):
                 self._outbox.send(key, value)
             done = max(done, chunk.stop)
-            self._sent_until = end if done == len(clicks) else _moment(clicks.time_us[done])
+            self._sent_until = end if done == len(clicks) else moment_at(clicks.time_us[done])
             self._pause(chunk.stop - chunk.start, waiting=done == due)
         if not len(clicks):
             self._sent_until = end
@@ -142,11 +142,15 @@ class Generator:
         )
         self._sent_before, self._rate_at = out.sent, now
 
-    def _take_plan(self, attacks: tuple[Attack, ...]) -> None:
-        if attacks == self._attacks:
-            return
-        self._attacks = attacks
-        for attack in self._files.plant(attacks, after=self._sent_until):
+    def _take_plan(self, plan: Plan, attacks: tuple[Attack, ...]) -> None:
+        """Attacks and rate from the next click on."""
+        base_eps = self._fixed_eps or plan.base_eps or self._usual_eps
+        if base_eps != self._source.traffic.base_eps:
+            log.info("from here on %g clicks per second", base_eps)
+            self._source = ClickSource(replace(self._source.traffic, base_eps=base_eps))
+            self._encoder = MessageEncoder(self._source)
+        self._attacks = (*plan.attacks, *attacks)
+        for attack in self._files.plant(self._attacks, after=self._sent_until):
             log.info("planted attack: %s", attack)
 
 
@@ -154,10 +158,6 @@ def _block_end(start: datetime, now: datetime) -> datetime:
     """The end of the running minute, or of several when they all lie in the past."""
     minute = start.replace(second=0, microsecond=0)
     return minute + CATCH_UP_BLOCK if minute + CATCH_UP_BLOCK <= now else minute + MINUTE
-
-
-def _moment(time_us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(time_us))
 
 
 def _text(instant: datetime) -> str:
@@ -179,14 +179,13 @@ def send(settings: Settings, args: argparse.Namespace, now: datetime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     files = GeneratorFiles(settings.adnomaly_home)
-    rate = args.base_eps or files.read_plan().base_eps or settings.base_eps
-    traffic = Traffic.from_settings(settings, base_eps=rate)
+    traffic = Traffic.from_settings(settings)
     attacks = tuple(Attack.parse(text, now=now) for text in args.attack)
     for attack in (*attacks, *files.read_plan().attacks):
         traffic.entity(attack.geo, attack.platform)
     start = _start(files, moment(args.begin, now=now) if args.begin else None, now)
     outbox = Outbox(settings.kafka_bootstrap, args.topic, Ledger(args.ledger) if args.ledger else None)
-    generator = Generator(ClickSource(traffic), outbox, files, stop, start=start, max_rate=args.max_rate)
+    generator = Generator(ClickSource(traffic), outbox, files, stop, start=start, max_rate=args.max_rate, fixed_eps=args.base_eps)
     log.info("sending from %s to %s", _text(start), args.topic)
     try:
         generator.run(moment(args.until, now=now) if args.until else None, attacks, live=args.pace == "live")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -110,6 +111,15 @@ def test_attacks_come_from_the_plan_and_the_command_line(source, files):
     sender.Generator(source, outbox, files, threading.Event(), start=START).run(END, (attacks[1],), live=False)
     assert outbox.ids == expected_ids(source, START, END, attacks)
     assert [(a.geo, a.start) for a in read_truth(files.truth)] == [("US", START), ("DE", START)]
+
+
+def test_the_plan_changes_the_rate_unless_it_is_fixed(source, files):
+    files.write_plan(Plan(base_eps=5.0))
+    slow = ClickSource(replace(source.traffic, base_eps=5.0))
+    for fixed, traffic in ((None, slow), (20.0, source)):
+        outbox = MemoryOutbox()
+        sender.Generator(source, outbox, files, threading.Event(), start=START, fixed_eps=fixed).run(END, (), live=False)
+        assert outbox.ids == expected_ids(traffic, START, END)
 
 
 def test_live_clicks_are_sent_when_their_moment_has_come(source, files):

@@ -8,7 +8,7 @@
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -71,7 +71,7 @@ class GeneratorFiles:
         return _read(self.plan, Plan) or Plan()
 
     def write_plan(self, plan: Plan) -> None:
-        """Takes effect when the generator starts; new attacks also while it runs, within a minute of event time."""
+        """Takes effect when the generator starts; attacks and rate also while it runs, within a minute of event time."""
         _write(self.plan, plan)
 
     def read_progress(self) -> Progress:
@@ -103,6 +103,11 @@ def microseconds(moment: datetime) -> int:
     """Microseconds since 1970, exactly."""
     whole = moment.astimezone(UTC)
     return int(whole.replace(microsecond=0).timestamp()) * 1_000_000 + whole.microsecond
+
+
+def moment_at(time_us: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(time_us))
 
 
 def first_moment(wanted: datetime | None, progress: Progress, history_end: datetime | None, *, now: datetime) -> datetime:
