@@ -9,9 +9,9 @@ replaces the day's offline features and corrects what is online.
 - **Normal** about one minute for a day, three for 21 days at 20 clicks per second.
 - **Again** a day gives the same bytes of data. Updates the asset *offline features*, which wakes `train_detector`.
 
-**If it fails** clear the failed task: each step replaces its own output. In `compute_windows` look at Flink's exceptions (menu Browse, Flink):
-without a free slot a TaskManager is missing (`make up`). `Unavailable` names the server that does not answer. A day without clicks is no
-failure; the log says so.
+**If it fails** clear the failed task: each step replaces its own output. In `compute_windows` look at Flink's exceptions (menu
+Browse, Flink): without a free slot a TaskManager is missing (`make up`). `Unavailable` names the server that does not answer. A day
+without clicks is no failure; the log says so.
 """
 
 from datetime import timedelta

@@ -5,7 +5,7 @@ Writes weeks of synthetic clicks straight into the lake, from the same model of 
 is something to learn from on the first day.
 
 - **Runs** when triggered; `make demo` does it once.
-- **Reads** nothing. **Writes** `clicks/dt=…/hr=…/` in the lake and its manifest `lake_objects`; the end of the history to `run/history.json`.
+- **Reads** nothing. **Writes** `clicks/dt=…/hr=…/` in the lake and its manifest `lake_objects`; its end to `run/history.json`.
 - **Normal** one to two minutes for 21 days at 20 clicks per second.
 - **Again** the same hours are replaced by the same clicks. What was sent live stays with the stream and is left out here.
 

@@ -9,9 +9,9 @@ what dies; this DAG only asks. Start order is readers first, generator last, so 
 - **Normal** half a minute to start. Safe to repeat: what runs stays untouched, a new attack is planted within a minute of event time.
 - **Scoring** starts only when there is a bundle to serve; `deploy_detector` brings one.
 
-**If it fails** the message names the program and its state. Its log: `make logs`, or `.adnomaly/logs/<program>.log`. *FATAL* means it ended
-again and again at start: repair the cause, trigger again. When `await_window_job` waits in vain, open Flink's exceptions (menu Browse, Flink).
-Nothing needs cleaning up.
+**If it fails** the message names the program and its state. Its log: `make logs`, or `.adnomaly/logs/<program>.log`. *FATAL* means it
+ended again and again at start: repair the cause, trigger again. When `await_window_job` waits in vain, open Flink's exceptions (menu
+Browse, Flink). Nothing needs cleaning up.
 """
 
 from datetime import timedelta

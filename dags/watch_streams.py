@@ -8,9 +8,9 @@ age of the newest window. What has fallen is started again.
 - **Reads** supervisord, Flink, Kafka's end offsets, `sink_offsets`, `feature_aggregates`. **Writes** nothing; starts programs.
 - **Normal** a few seconds.
 
-**If it fails** the message lists what is still wrong after the restart, one line each: a program that does not stay up (its log: `make logs`),
-a sink that falls behind (is PostgreSQL or S3 slow or down? `make status`), windows that have stopped (does the generator run? does the
-Flink job?). The next run asks again; there is nothing to clear.
+**If it fails** the message lists what is still wrong after the restart, one line each: a program that does not stay up (its log:
+`make logs`), a sink that falls behind (is PostgreSQL or S3 slow or down? `make status`), windows that have stopped (does the generator
+run? does the Flink job?). The next run asks again; there is nothing to clear.
 """
 
 from datetime import timedelta

@@ -4,18 +4,15 @@ Everything a wait knows is in its arguments, with an absolute `until`; uptimes c
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from adnomaly.errors import AdnomalyError, Unavailable
+from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.wiring import connect
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 POLL_SECONDS = 1.0
-
-log = logging.getLogger(__name__)
 
 
 class Wait(BaseTrigger):
@@ -34,7 +31,7 @@ class Wait(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in self.arguments}
 
     def missing(self) -> str:
-        """What is not there yet, in words; empty when all is. Called in a thread.
+        """What is not there yet, in words; empty when all is. Called in a thread. `Unavailable` counts as not there yet.
 
         Raises:
             JobFailed: waiting longer makes no sense.
@@ -48,7 +45,7 @@ class Wait(BaseTrigger):
                 missing = await asyncio.to_thread(self.missing)
             except Unavailable as error:
                 missing = str(error)
-            except AdnomalyError as error:
+            except JobFailed as error:
                 yield TriggerEvent({"missing": str(error)})
                 return
             if not missing or datetime.now(UTC) >= end:
@@ -68,6 +65,8 @@ class ProgramsRun(Wait):
 
     def missing(self) -> str:
         known = connect().supervisor.programs()
+        if fatal := [name for name in self.programs if name in known and known[name].state == "FATAL"]:
+            raise JobFailed(f"{', '.join(fatal)} ended again and again at start")
         waiting = [known[name] for name in self.programs if name in known and known[name].uptime_s < self.uptime_s]
         return "; ".join(f"{p.name} is {p.state} ({p.detail or 'no detail'})" for p in waiting)
 

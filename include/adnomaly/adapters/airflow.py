@@ -123,7 +123,8 @@ class Airflow:
             raise Unavailable(f"Airflow's login answers {answer.status_code}")
         if not answer.is_success:
             raise JobFailed(
-                f"Airflow refuses the login of {self._credentials['username']}: {answer.status_code}. Is AIRFLOW_ADMIN_PASSWORD the one it was started with?"
+                f"Airflow refuses the login of {self._credentials['username']}: {answer.status_code}. "
+                "Is AIRFLOW_ADMIN_PASSWORD the one it was started with?"
             )
         self._http.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
 

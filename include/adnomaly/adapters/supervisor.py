@@ -4,7 +4,7 @@ import http.client
 import xmlrpc.client
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
@@ -43,7 +43,10 @@ class Supervisor:
         return {info["name"]: _state(info) for info in infos}
 
     def start(self, names: Sequence[str]) -> list[str]:
-        """Ask for these to run, without waiting; returns those that were not running yet. Safe to repeat."""
+        """Ask for these to run, without waiting; returns those that were not running yet. Safe to repeat.
+
+        One that ends at once counts as started: supervisord tries again, and its state tells how that went.
+        """
         return [name for name in names if self._accepted("startProcess", name, unless=Faults.ALREADY_STARTED)]
 
     def stop(self, names: Sequence[str]) -> list[str]:
@@ -57,6 +60,8 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == unless:
                 return False
+            if fault.faultCode in (Faults.SPAWN_ERROR, Faults.ABNORMAL_TERMINATION):
+                return True
             if fault.faultCode == Faults.BAD_NAME:
                 raise Unavailable(_NO_SUCH_PROGRAM.format(name=name)) from None
             raise Unavailable(f"{method} {name}: {fault.faultString}") from None

@@ -1,0 +1,38 @@
+"""Where everything can be seen, and what to click first."""
+
+import sys
+
+from adnomaly.settings import Settings
+
+NEXT = """
+What to click next
+  1. Airflow, Dags: `run_streams` > Trigger > Attacks to plant: `click_flood:FR:web:+2m:10m` and watch the next alert come in.
+  2. Airflow, Assets: how features, model and deployment wake each other.
+  3. MLflow, Models: the detector with its metrics and plots. Flink: the running window job.
+  4. `make tail` shows the clicks, `make tail-features` the windows, `make logs` what every process says.
+  `make down` stops everything and keeps the data; `make demo` goes on from here.
+"""
+
+
+def print_consoles(settings: Settings) -> None:
+    """URLs and logins. Passwords are shown on a terminal; in a pipe, which may be a log, only where they are."""
+    secrets = settings.adnomaly_home / "secrets.env"
+    host = f"http://localhost:{9001 + settings.port_offset}"
+
+    def password(name: str) -> str:
+        value = getattr(settings, name.lower()).get_secret_value()
+        return value if sys.stdout.isatty() else f"{name} in {secrets}"
+
+    rows = [
+        ("Airflow", settings.airflow_url, f"admin / {password('AIRFLOW_ADMIN_PASSWORD')}"),
+        ("Flink", settings.flink_url, "-"),
+        ("MLflow", settings.mlflow_tracking_uri, "-"),
+        ("Ray dashboard", settings.ray_dashboard_url, f"token {password('RAY_AUTH_TOKEN')}"),
+        ("Scoring API", f"{settings.serving_url}/docs", "-"),
+        ("S3 console", host, f"admin / {password('MINIO_SECRET_KEY')}"),
+    ]
+    width = max(len(url) for _, url, _ in rows)
+    print("\nconsole        " + "URL".ljust(width) + "  login")
+    for name, url, login in rows:
+        print(f"{name:<13}  {url:<{width}}  {login}")
+    print(NEXT, flush=True)

@@ -1,0 +1,113 @@
+"""Did the alert come, for what reason, and was it the only one? Read from `anomaly_results`, which has every scored window."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from adnomaly.errors import JobFailed, Unavailable
+from adnomaly.synthetic.attacks import Attack, read_truth
+from adnomaly.synthetic.plan import GeneratorFiles
+from adnomaly.windows import time_text
+from adnomaly.wiring import Backends
+
+from stack.progress import Progress
+
+PATIENCE: Final = timedelta(minutes=8)
+"""After the attack begins, or from now when it has begun already."""
+
+_ALERTS = """
+SELECT window_start, window_end, geo, platform, anomaly_score, threshold, model_version, explanation
+FROM anomaly_results WHERE is_anomaly AND window_end > %s ORDER BY window_end
+"""
+_SCORED = "SELECT count(*), max(window_end) FROM anomaly_results WHERE window_end > %s"
+
+
+class Alert(NamedTuple):
+    """One anomalous window."""
+
+    window_start: datetime
+    window_end: datetime
+    geo: str
+    platform: str
+    score: float
+    threshold: float
+    model_version: str
+    explanation: Any
+
+    def belongs_to(self, attack: Attack) -> bool:
+        """Whether it is about the attacked entity while the attack lasts."""
+        same = (self.geo, self.platform) == (attack.geo, attack.platform)
+        return same and self.window_start < attack.end and self.window_end > attack.start
+
+
+def await_alert(backends: Backends, attack: Attack, progress: Progress) -> Alert:
+    """The first alert about the attack.
+
+    Raises:
+        JobFailed: none came in time; with how far the streams are.
+    """
+    until = max(datetime.now(UTC), attack.start) + PATIENCE
+    while datetime.now(UTC) < until:
+        try:
+            if found := [alert for alert in _alerts(backends, attack.start) if alert.belongs_to(attack)]:
+                return found[0]
+            progress.waiting(lambda: f"   {_how_far(backends, attack)}")
+        except Unavailable as error:
+            progress.waiting(lambda error=error: f"   {error}; still trying")
+        time.sleep(1)
+    raise JobFailed(f"no alert about {attack} within {PATIENCE}: {_how_far(backends, attack)}")
+
+
+def await_present(backends: Backends, progress: Progress) -> None:
+    """Wait until scoring has caught up with the clock, two minutes at most."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        _, newest = _scored(backends, datetime.now(UTC) - timedelta(hours=1))
+        if newest and datetime.now(UTC) - newest < timedelta(minutes=3):
+            return
+        at = time_text(newest) if newest else "nothing yet"
+        progress.waiting(lambda at=at: f"   scored up to {at}, catching up with the clock")
+        time.sleep(1)
+
+
+def print_verdict(backends: Backends, attack: Attack, alert: Alert, *, since: datetime, progress: Progress) -> None:
+    """The alert with its reason, and how many windows of entities that nobody attacked were called anomalous since then."""
+    print(f"alert: {alert.geo} {alert.platform} {time_text(alert.window_start)}..{time_text(alert.window_end)}")
+    print(f"  score {alert.score:.3f} >= threshold {alert.threshold:.3f}, model {alert.model_version}")
+    for line in reasons(alert.explanation):
+        print(f"  {line}")
+    with progress.step("the rest of the traffic, up to now"):
+        await_present(backends, progress)
+    truth = [attack, *read_truth(GeneratorFiles(backends.home).truth)]
+    scored, _ = _scored(backends, since)
+    false = [a for a in _alerts(backends, since) if not any(a.belongs_to(t) for t in truth)]
+    share = len(false) / max(scored, 1)
+    print(
+        f"other alerts: {len(false)} of {scored:,} windows scored since {time_text(since)} ({share:.2%}; the promise is under 1 %)",
+        flush=True,
+    )
+
+
+def reasons(explanation: Any) -> Iterable[str]:
+    """The explanation, one line per feature."""
+    return [str(explanation)] if explanation else []
+
+
+def _how_far(backends: Backends, attack: Attack) -> str:
+    """Where each stage is, to see where it hangs."""
+    sent = GeneratorFiles(backends.home).read_progress().next
+    scored, newest = _scored(backends, attack.start - timedelta(hours=2))
+    at = f"up to {time_text(newest)}" if newest else "none"
+    so_far = time_text(sent) if sent else "nothing"
+    return f"clicks sent up to {so_far}; {scored:,} windows scored, {at}; the attack begins {time_text(attack.start)}"
+
+
+def _alerts(backends: Backends, since: datetime) -> list[Alert]:
+    with backends.postgres.connection() as connection:
+        return [Alert(*row) for row in connection.execute(_ALERTS, (since,))]
+
+
+def _scored(backends: Backends, since: datetime) -> tuple[int, datetime | None]:
+    with backends.postgres.connection() as connection:
+        return connection.execute(_SCORED, (since,)).fetchone()

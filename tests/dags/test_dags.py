@@ -1,0 +1,139 @@
+"""House rules of the DAGs, and the whole graph as one reviewed literal."""
+
+import json
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+PARSE_SECONDS = 1.0
+"""CPU time of one DAG file, each in the order of their names, in one process as the DAG processor does it."""
+
+TIME_FILES = """
+import json, pathlib, runpy, sys, time
+folder = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(folder.parent / "plugins"))
+import airflow.sdk, airflow.timetables.interval
+seconds = {}
+for file in sorted(folder.glob("*.py")):
+    began = time.process_time()
+    runpy.run_path(str(file))
+    seconds[file.stem] = time.process_time() - began
+print(json.dumps(seconds))
+"""
+
+GRAPH = {
+    "backfill_features": {"compute_windows": ["write_days"], "write_days": ["load_online"], "load_online": []},
+    "compare_windows": {"compare": []},
+    "generate_history": {"write_clicks": []},
+    "run_streams": {
+        "choose": ["prepare", "status", "stop_streams"],
+        "prepare": ["start_consumers", "start_scoring_and_generator"],
+        "start_consumers": ["await_window_job"],
+        "await_window_job": ["start_scoring_and_generator"],
+        "start_scoring_and_generator": ["status"],
+        "stop_streams": [],
+        "status": [],
+    },
+    "watch_streams": {"restart_fallen": ["check"], "check": []},
+}
+
+
+@pytest.fixture(scope="module")
+def bag(dag_folder):
+    """Every DAG file, read while no connection can be opened."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    opened = []
+
+    def refuse(self, address):
+        opened.append(address)
+        raise AssertionError(f"a DAG file connects to {address} while it is read")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        bag = DagBag(str(dag_folder))
+    assert opened == []
+    return bag
+
+
+@pytest.fixture(scope="module")
+def dags(bag):
+    return list(bag.dags.values())
+
+
+def test_every_file_is_read_without_error(bag):
+    assert bag.import_errors == {}
+
+
+def test_graph_is_what_we_drew(bag):
+    assert {d.dag_id: {t.task_id: sorted(t.downstream_task_ids) for t in d.tasks} for d in bag.dags.values()} == GRAPH
+
+
+def test_file_dag_and_pipeline_have_one_name(dag_folder, dags):
+    import importlib.util
+
+    assert sorted(d.dag_id for d in dags) == sorted(f.stem for f in dag_folder.glob("*.py"))
+    assert all(importlib.util.find_spec(f"adnomaly.pipelines.{d.dag_id}") for d in dags)
+    assert [f.name for f in dag_folder.iterdir() if f.suffix != ".py" and f.name != "__pycache__"] == []
+
+
+def test_each_dag_is_its_own_runbook(dags):
+    for dag in dags:
+        for part in ("- **Runs**", "**Reads**", "**Writes**", "- **Normal**", "**If it fails**"):
+            assert part in dag.doc_md, f"{dag.dag_id}: the docstring lacks {part}"
+
+
+def test_tags_are_from_the_closed_set(dags):
+    from adnomaly_airflow.defaults import TAGS
+
+    for dag in dags:
+        assert dag.tags and dag.tags <= TAGS, f"{dag.dag_id}: {dag.tags}"
+
+
+def test_runs_are_bounded(dags):
+    for dag in dags:
+        assert dag.max_active_runs == 1 and not dag.catchup, dag.dag_id
+        assert dag.dagrun_timeout, dag.dag_id
+        for task in dag.tasks:
+            assert task.execution_timeout and timedelta(0) < task.execution_timeout <= timedelta(hours=1), task.task_id
+
+
+def test_tasks_are_retried_where_repeating_can_help(dags):
+    without = {t.dag_id for dag in dags for t in dag.tasks if not t.retries}
+    assert without == {"compare_windows", "watch_streams"}
+
+
+def test_every_form_opens_with_valid_defaults(dags):
+    for dag in dags:
+        dag.params.validate()
+        for name, param in dag.params.items():
+            assert dag.params.get_param(name).schema.get("title"), f"{dag.dag_id}.{name} has no title ({param})"
+
+
+def test_the_daily_runs_are_for_the_day_before(bag):
+    import pendulum
+
+    for dag_id in ("backfill_features", "compare_windows"):
+        interval = bag.dags[dag_id].timetable.infer_manual_data_interval(run_after=pendulum.datetime(2026, 11, 13, 6))
+        assert interval.start.date().isoformat() == "2026-11-12", dag_id
+
+
+def test_plugins_folder_registers_one_file(dag_folder):
+    """Airflow executes each .py of the folder that .airflowignore does not name, under its bare file name."""
+    folder = dag_folder.parent / "plugins"
+    ignored = (folder / ".airflowignore").read_text().split()
+    assert [f.name for f in folder.glob("*.py")] == ["adnomaly_plugin.py"]
+    assert {f"{f.name}/" for f in folder.iterdir() if f.is_dir() and f.name != "__pycache__"} <= set(ignored)
+
+
+def test_files_are_read_in_a_second(dag_folder):
+    """Beyond Airflow itself: heavy libraries are imported by the task that needs them."""
+    done = subprocess.run([sys.executable, "-c", TIME_FILES, str(dag_folder)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads(done.stdout.splitlines()[-1])
+    assert set(seconds) == set(GRAPH)
+    slow = {dag_id: s for dag_id, s in seconds.items() if s > PARSE_SECONDS}
+    assert not slow, slow
