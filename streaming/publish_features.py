@@ -97,6 +97,23 @@ def _commit(consumer: Consumer) -> None:
             log.warning("offsets not committed (%s): these windows may come again", error.args[0].str())
 
 
+def open_consumer(bootstrap: str, *, topic: str = TOPIC, group: str = GROUP) -> Consumer:
+    """A member of the group, reading what is committed, from the beginning when the group is new."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "client.id": GROUP,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+    )
+    consumer.subscribe([topic])
+    return consumer
+
+
 def main() -> None:
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -107,18 +124,7 @@ def main() -> None:
     online, store = backends.online_features, backends.window_store
     patiently(online.apply, stopping)
     patiently(store.add_columns, stopping)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "client.id": GROUP,
-            "group.id": GROUP,
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "partition.assignment.strategy": "cooperative-sticky",
-        }
-    )
-    consumer.subscribe([TOPIC])
+    consumer = open_consumer(settings.kafka_bootstrap)
     log.info("publishing the topic %s", TOPIC)
     try:
         run(consumer, online, store, stopping)

@@ -1,0 +1,241 @@
+"""From the topic `features` into both stores, with servers that go away meanwhile. Isolated as in test_feature_store.py."""
+
+import importlib.util
+import json
+import logging
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from adnomaly.adapters.feature_store import OnlineFeatures
+from adnomaly.adapters.window_store import WindowStore
+from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+REDIS_DB = 14
+ENTITIES = [(geo, platform) for geo in ("BR", "DE", "US") for platform in ("android", "ios", "web")]
+
+spec = importlib.util.spec_from_file_location("publish_features", ROOT / "streaming" / "publish_features.py")
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+
+
+class Gate:
+    """A TCP relay to a server that can be shut, as if the server were gone: connections break, new ones are refused."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target, self._pairs, self._listener = (host, port), [], None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.open()
+
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        for s in (self._listener, *self._pairs):
+            hang_up(s)
+        self._pairs.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            self._pairs += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=relay, args=(one, other), daemon=True).start()
+
+
+def relay(one: socket.socket, other: socket.socket) -> None:
+    try:
+        while data := one.recv(65536):
+            other.sendall(data)
+    except OSError:
+        pass
+    hang_up(other)
+
+
+def hang_up(s: socket.socket) -> None:
+    try:
+        s.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    s.close()
+
+
+@pytest.fixture
+def gates(settings):
+    address = urlsplit(settings.redis_url)
+    both = {"redis": Gate(address.hostname, address.port), "postgres": Gate(settings.db_host, settings.db_port)}
+    yield both
+    for gate in both.values():
+        gate.shut()
+
+
+@pytest.fixture
+def store(settings, backends, gates):
+    from adnomaly.adapters.postgres import Postgres
+
+    table = f"test_windows_{uuid4().hex[:8]}"
+    with backends.postgres.connection() as connection:
+        connection.execute(f"CREATE TABLE {table} (LIKE feature_aggregates INCLUDING ALL)")
+    through = settings.model_copy(update={"db_host": "127.0.0.1", "db_port": gates["postgres"].port})
+    yield WindowStore(Postgres(through.postgres_url()), table=table)
+    with backends.postgres.connection() as connection:
+        connection.execute(f"DROP TABLE {table}")
+
+
+@pytest.fixture
+def online(settings, gates, tmp_path):
+    schema = f"test_{uuid4().hex[:8]}"
+    url = settings.postgres_url("feast")
+    with psycopg.connect(url, autocommit=True) as connection, redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        client.flushdb()
+        store = OnlineFeatures(
+            ROOT / "include" / "feature_repo",
+            registry_url=f"{url}?options=-csearch_path%3D{schema}",
+            redis_url=f"redis://127.0.0.1:{gates['redis'].port}/{REDIS_DB}",
+            mirror=tmp_path,
+        )
+        store.apply()
+        yield store
+        client.flushdb()
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture
+def topic(settings):
+    name = f"test_features_{uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    admin.create_topics([NewTopic(name, 3, 1)])[name].result()
+    yield name
+    admin.delete_topics([name])[name].result()
+
+
+@pytest.fixture
+def send(settings, topic):
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+
+    def send(windows: list[TrafficWindow]) -> None:
+        for w in windows:
+            times = {"window_start": time_text(w.window_start), "window_end": time_text(w.window_end)}
+            value = times | {"geo": w.geo, "platform": w.platform} | w.features
+            producer.produce(topic, json.dumps(value), w.key)
+        assert producer.flush(20) == 0
+
+    return send
+
+
+@contextmanager
+def publishing(settings, topic, online, store):
+    """The program's loop in a thread; fails when it did."""
+    stopping, failures = threading.Event(), []
+    consumer = program.open_consumer(settings.kafka_bootstrap, topic=topic, group=topic)
+
+    def body() -> None:
+        try:
+            program.run(consumer, online, store, stopping)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            consumer.close()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(30)
+    assert not failures and not thread.is_alive()
+
+
+def a_close(minute: int, count: int = 10) -> list[TrafficWindow]:
+    """What one window close brings: one window per entity."""
+    end = NOW + minute * SLIDE
+    values = {"ctr_avg": 0.02 + minute / 1000, "bounce_rate_avg": 0.36, "event_count": count}
+    return [TrafficWindow(window_start=end - SIZE, window_end=end, geo=g, platform=p, features=values) for g, p in ENTITIES]
+
+
+def wait_for(what, expected, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := what()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found == expected
+
+
+def stored(store):
+    return lambda: store.windows(NOW - timedelta(days=1), NOW + timedelta(days=1))
+
+
+def test_windows_reach_both_stores_and_a_repeat_changes_nothing(settings, topic, send, online, store):
+    windows = [w for minute in range(4) for w in a_close(minute)]
+    send(windows)
+    with publishing(settings, topic, online, store):
+        wait_for(stored(store), windows)
+    assert online.read(ENTITIES) == a_close(3)
+    send(windows)
+    send(a_close(4))
+    with publishing(settings, topic, online, store):
+        wait_for(stored(store), windows + a_close(4))
+    assert online.read(ENTITIES) == a_close(4)
+
+
+def test_a_window_computed_anew_replaces_the_stored_one(settings, topic, send, online, store):
+    with publishing(settings, topic, online, store):
+        send(a_close(0))
+        wait_for(stored(store), a_close(0))
+        time.sleep(0.01)  # Kafka's own timestamps have milliseconds: the correction must be later
+        send(a_close(0, count=12)[:1])
+        wait_for(stored(store), a_close(0, count=12)[:1] + a_close(0)[1:])
+        assert online.read(ENTITIES) == a_close(0, count=12)[:1] + a_close(0)[1:]
+
+
+@pytest.mark.parametrize("server", ["redis", "postgres"])
+def test_no_window_is_skipped_while_a_server_is_away(settings, topic, send, online, store, gates, server, caplog):
+    caplog.set_level(logging.WARNING)
+    with publishing(settings, topic, online, store):
+        send(a_close(0))
+        wait_for(stored(store), a_close(0))
+        gates[server].shut()
+        send(a_close(1))
+        send(a_close(2))
+        wait_for(lambda: "again in" in caplog.text, True)
+        gates[server].open()
+        wait_for(stored(store), [w for minute in range(3) for w in a_close(minute)], 60)
+    assert online.read(ENTITIES) == a_close(2)
+
+
+def test_a_crash_between_online_and_table_keeps_the_correction(settings, topic, send, online, store):
+    """Killed after the online write: the same messages come again, are corrections again, and end the same."""
+    with publishing(settings, topic, online, store):
+        send(a_close(0))
+        wait_for(stored(store), a_close(0))
+    correction = a_close(0, count=12)
+    later = [datetime.now(UTC) + timedelta(seconds=1)] * len(correction)
+    online.correct(store.corrected(correction, later))
+    assert store.corrected(correction, later) == correction
+    send(correction)
+    with publishing(settings, topic, online, store):
+        wait_for(stored(store), correction)
+    assert online.read(ENTITIES) == correction
