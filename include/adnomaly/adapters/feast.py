@@ -1,17 +1,18 @@
-"""Feast: its configuration, its definitions derived from the feature list, and a store opened from both."""
+"""Feast: its configuration, its definitions derived from the feature list, and a store opened from both.
+
+Feast takes seconds to import, so it is imported where it is used: the stack's shell needs no more than `variables`.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import yaml
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType, types
-from feast.data_format import ParquetFormat
-
-from adnomaly.adapters.window_tables import TTL
 from adnomaly.features import ENTITY, FEAST_TYPES, FEATURES, Feature
+
+if TYPE_CHECKING:
+    from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource, RepoConfig
 
 VIEW: Final = "traffic_windows"
 SERVICE: Final = "scoring"
@@ -20,15 +21,20 @@ SERVICE: Final = "scoring"
 class Definitions(NamedTuple):
     """Everything that is applied to the registry."""
 
-    geo: Entity
-    platform: Entity
-    source: FileSource
-    windows: FeatureView
-    scoring: FeatureService
+    geo: "Entity"
+    platform: "Entity"
+    source: "FileSource"
+    windows: "FeatureView"
+    scoring: "FeatureService"
 
 
 def definitions(mirror: Path, features: Sequence[Feature] = FEATURES) -> Definitions:
     """The view of traffic windows per geo and platform, over the Parquet below `mirror`."""
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType, types
+    from feast.data_format import ParquetFormat
+
+    from adnomaly.adapters.window_tables import TTL
+
     geo, platform = (Entity(name=name, join_keys=[name], value_type=ValueType.STRING) for name in ENTITY)
     source = FileSource(
         name="windows",
@@ -65,16 +71,21 @@ def variables(registry_url: str, redis_url: str, mirror: Path) -> dict[str, str]
     }
 
 
-def repo_config(repo: Path, values: Mapping[str, str]) -> RepoConfig:
+def repo_config(repo: Path, values: Mapping[str, str]) -> "RepoConfig":
     """The one feature_store.yaml with these values, so that our processes and `feast` on the command line agree."""
+    import yaml
+    from feast import RepoConfig
+
     text = Template((repo / "feature_store.yaml").read_text()).safe_substitute(values)
     config = RepoConfig(**yaml.safe_load(text))
     config.repo_path = repo
     return config
 
 
-def open_store(repo: Path, values: Mapping[str, str]) -> FeatureStore:
+def open_store(repo: Path, values: Mapping[str, str]) -> "FeatureStore":
     """A feature store; reaches the registry at once."""
+    from feast import FeatureStore
+
     return FeatureStore(config=repo_config(repo, values))
 
 
