@@ -97,7 +97,7 @@ class Airflow:
         path = f"{_run(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{max(task.try_number, 1)}"
         found = self._request("GET", path, tolerate=_NOT_FOUND, headers={"accept": "application/json"})
         content = found.json().get("content", []) if found.is_success else []
-        return [_line(entry) for entry in content][-lines:]
+        return [line for line in map(_line, content) if not line.startswith("::")][-lines:]
 
     def _request(self, method: str, path: str, *, tolerate: int = 0, **arguments: Any) -> httpx.Response:
         """One call with the token; logs in first, and once more when the token is refused."""
