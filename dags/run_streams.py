@@ -54,9 +54,8 @@ def run_streams():
 
     @task
     def prepare(params, dag_run) -> list[str]:
-        return pipeline.prepare(
-            connect(), begin=params["begin"], attacks=params["attacks"], base_eps=params["base_eps"], now=dag_run.run_after
-        )
+        b, asked = connect(), {name: params[name] for name in ("begin", "attacks", "base_eps")}
+        return pipeline.prepare(b.home, [b.create_topics, b.postgres.apply_schema], **asked, now=dag_run.run_after)
 
     @task
     def stop_streams() -> list[str]:

@@ -96,6 +96,12 @@ class Backends:
 
         return Supervisor(self.home)
 
+    def create_topics(self) -> None:
+        """Create the topics that are missing. Idempotent."""
+        from adnomaly.adapters.kafka import create_topics
+
+        create_topics(self.settings.kafka_bootstrap)
+
 
 def connect(settings: Settings | None = None) -> Backends:
     """The backends of this process; settings default to those of the environment."""

@@ -1,7 +1,6 @@
 """Did the alert come, for what reason, and was it the only one? Read from `anomaly_results`, which has every scored window."""
 
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +32,7 @@ class Alert(NamedTuple):
     score: float
     threshold: float
     model_version: str
-    explanation: Any
+    explanation: dict[str, Any]
 
     def belongs_to(self, attack: Attack) -> bool:
         """Whether it is about the attacked entity while the attack lasts."""
@@ -75,8 +74,7 @@ def print_verdict(backends: Backends, attack: Attack, alert: Alert, *, since: da
     """The alert with its reason, and how many windows of entities that nobody attacked were called anomalous since then."""
     print(f"alert: {alert.geo} {alert.platform} {time_text(alert.window_start)}..{time_text(alert.window_end)}")
     print(f"  score {alert.score:.3f} >= threshold {alert.threshold:.3f}, model {alert.model_version}")
-    for line in reasons(alert.explanation):
-        print(f"  {line}")
+    print(f"  why: {alert.explanation['summary']}", flush=True)
     with progress.step("the rest of the traffic, up to now"):
         await_present(backends, progress)
     truth = [attack, *read_truth(GeneratorFiles(backends.home).truth)]
@@ -87,11 +85,6 @@ def print_verdict(backends: Backends, attack: Attack, alert: Alert, *, since: da
         f"other alerts: {len(false)} of {scored:,} windows scored since {time_text(since)} ({share:.2%}; the promise is under 1 %)",
         flush=True,
     )
-
-
-def reasons(explanation: Any) -> Iterable[str]:
-    """The explanation, one line per feature."""
-    return [str(explanation)] if explanation else []
 
 
 def _how_far(backends: Backends, attack: Attack) -> str:

@@ -1,6 +1,7 @@
 """The always-on processes: which there are, in which order they start and stop, and what the generator shall send."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,6 +21,8 @@ GENERATOR: Final = ("generate_clicks",)
 """Started last and stopped first."""
 
 STREAMS: Final = (*CONSUMERS, *SCORING, *GENERATOR)
+
+log = logging.getLogger(__name__)
 
 
 class Program(Protocol):
@@ -64,6 +67,29 @@ def write_plan(home: Path, *, begin: str | None, attacks: Sequence[str], base_ep
     )
     files.write_plan(plan)
     return msgspec.json.encode(plan).decode()
+
+
+def prepare(
+    home: Path,
+    create: Sequence[Callable[[], object]],
+    *,
+    begin: str | None,
+    attacks: Sequence[str],
+    base_eps: float | None,
+    now: datetime,
+) -> list[str]:
+    """Everything the streams need before they start; returns the programs to start after the consumers.
+
+    Args:
+        create: create the topics and tables that are missing; each is safe to repeat.
+    """
+    for missing in create:
+        missing()
+    log.info("plan: %s", write_plan(home, begin=begin, attacks=attacks, base_eps=base_eps, now=now))
+    scoring = scoring_programs(home)
+    if not scoring:
+        log.warning("no bundle to serve yet: starting without scoring. deploy_detector brings one; then run this again")
+    return [*scoring, *GENERATOR]
 
 
 def scoring_programs(home: Path) -> list[str]:
