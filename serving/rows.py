@@ -63,7 +63,7 @@ class Answer(msgspec.Struct, frozen=True):
     meta: Annotated[
         dict[str, str] | None,
         Meta(
-            description="null when no optional field came; else their echo, and `baseline`: `entity` or `global` (entity or context not known)"
+            description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"
         ),
     ]
     explanation: Annotated[Explanation | UnsetType, Meta(description="Only with `?explain=1`")] = UNSET
