@@ -4,6 +4,8 @@ Isolated from the stack's own features by a schema of the registry, a Redis data
 """
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -114,6 +116,24 @@ def test_a_correction_overwrites_and_the_next_window_overwrites_it(online):
     assert online.correct([window(NOW, count=9)]) == []
     online.write([window(NOW + SLIDE)])
     assert online.read([("DE", "web")]) == [window(NOW + SLIDE)]
+
+
+def test_two_writers_at_once_leave_the_newest(online, registry_url, redis_url, offline):
+    """Stream and backfill both have something newer than what is stored; whoever writes last, the newest stays."""
+    entities = [(f"{a}{b}", "web") for a in "ABCDE" for b in "ABCDEF"]
+    other = OnlineFeatures(REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror)
+    together = threading.Barrier(2)
+
+    def write(store: OnlineFeatures, minute: int) -> None:
+        windows = [window(NOW + minute * SLIDE, geo) for geo, _ in entities]
+        together.wait()
+        store.write(windows)
+
+    with ThreadPoolExecutor(2) as pool:
+        for minute in range(0, 120, 2):
+            for writing in [pool.submit(write, online, minute + 1), pool.submit(write, other, minute)]:
+                writing.result()
+            assert online.read(entities) == [window(NOW + (minute + 1) * SLIDE, geo) for geo, _ in entities]
 
 
 def test_an_unreachable_redis_has_one_name_and_comes_back(registry_url, redis_url, offline):

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
+import redis
 from feast import FeatureStore
-from redis.exceptions import RedisError
+from redis.lock import Lock
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from adnomaly.adapters.feast import VIEW, definitions, open_store, variables
@@ -17,9 +18,15 @@ from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES, Feature
 from adnomaly.windows import SIZE, TrafficWindow
 
+_LOCK = "adnomaly:online-features"
+_LOCK_SECONDS = 30
+"""A writer that was killed holds the others up for no longer."""
+
 
 class OnlineFeatures:
     """The newest window of each entity, in Redis. Never goes back in time: an older window is ignored.
+
+    Feast compares, then writes; so that no other writer (a backfill beside the stream) comes in between, they take turns.
 
     Every method raises `Unavailable` while Redis or the registry cannot be reached; then nothing or a part was written,
     and the same call may be repeated.
@@ -27,6 +34,7 @@ class OnlineFeatures:
 
     def __init__(self, repo: Path, *, registry_url: str, redis_url: str, mirror: Path, features: Sequence[Feature] = FEATURES) -> None:
         self._repo, self._mirror, self._features = repo, mirror, features
+        self._redis = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
         self._values = variables(registry_url, redis_url, mirror)
 
     def apply(self) -> None:
@@ -37,7 +45,7 @@ class OnlineFeatures:
     def write(self, windows: Sequence[TrafficWindow]) -> None:
         """Write the newest of these windows per entity, in one call; one already stored with the same window_end stays."""
         if windows:
-            with _reachable():
+            with _reachable(), self._turn():
                 self._write([(w, w.window_end) for w in _newest(windows)])
 
     def correct(self, windows: Sequence[TrafficWindow]) -> list[TrafficWindow]:
@@ -49,7 +57,7 @@ class OnlineFeatures:
         newest = _newest(windows)
         if not newest:
             return []
-        with _reachable():
+        with _reachable(), self._turn():
             stored = self._read([(w.geo, w.platform) for w in newest])
             rows, corrected = [], []
             for window, found in zip(newest, stored, strict=True):
@@ -71,7 +79,7 @@ class OnlineFeatures:
 
     def materialize(self, start: datetime, end: datetime) -> None:
         """Load the newest offline window of each entity with start <= window_end <= end, unless a newer one is stored."""
-        with _reachable():
+        with _reachable(), self._turn():
             self._store.materialize(start, end, feature_views=[VIEW])
 
     def historical(self, rows: pa.Table) -> pa.Table:
@@ -83,6 +91,9 @@ class OnlineFeatures:
         with _reachable():
             frame = self._store.get_historical_features(entity_df=rows.to_pandas(), features=references).to_df()
         return pa.Table.from_pandas(frame, preserve_index=False)
+
+    def _turn(self) -> Lock:
+        return self._redis.lock(_LOCK, timeout=_LOCK_SECONDS, blocking_timeout=2 * _LOCK_SECONDS, sleep=0.01)
 
     @cached_property
     def _store(self) -> FeatureStore:
@@ -129,5 +140,5 @@ def _reachable() -> Iterator[None]:
     """Redis or the registry's PostgreSQL out of reach, under one name."""
     try:
         yield
-    except (RedisError, OperationalError, InterfaceError) as error:
+    except (redis.RedisError, OperationalError, InterfaceError) as error:
         raise Unavailable(f"the feature store cannot be reached: {error}") from error
