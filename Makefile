@@ -1,0 +1,106 @@
+# Adnomaly. `make help` lists what there is; every target sets up what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+TEST_STACK := ADNOMALY_HOME=$(CURDIR)/.adnomaly-test PORT_OFFSET=500
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup up down status logs reset env airflow demo test lint lock env-example create-topic gen tail tail-features \
+  db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model export-onnx \
+  serve db-query flink-submit rollback
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+setup: ## install everything that is missing (instant when nothing is)
+	@include/stack/setup.sh
+
+demo: setup ## the main job on real servers: from clicks to the alert of a planted attack
+	@$(PY) -m stack up && $(PY) -m stack demo
+
+test: setup ## lint and every test, on servers of their own
+	@tests/run.sh
+
+lint: setup ## ruff and import-linter
+	@ruff check . && ruff format --check . && lint-imports
+
+up: setup ## start every server, and the streams that ran at the last down
+	@$(PY) -m stack up
+
+down: setup ## stop everything, keep the data
+	@$(PY) -m stack down
+
+status: setup ## one line per program
+	@$(PY) -m stack status
+
+logs: setup ## follow the logs (P=kafka for one program)
+	@$(PY) -m stack logs $(if $(P),--program $(P))
+
+reset: setup ## erase all data, after asking (YES=1: without)
+	@$(PY) -m stack reset $(if $(YES),--yes)
+
+env: setup ## shell lines: eval "$$(make -s env)"
+	@$(PY) -m stack env
+
+airflow: setup ## the live Airflow's command line: make airflow ARGS="dags list"
+	@$(PY) -m stack airflow $(ARGS)
+
+create-topic: setup ## create the topics that are missing
+	@$(PY) -m stack topics
+
+gen: setup ## send clicks in the foreground (ARGS="--from -2h")
+	@$(PY) streaming/generate_clicks.py $(ARGS)
+
+tail: setup ## watch valid clicks
+	@$(PY) streaming/tail.py clickstream.valid $(ARGS)
+
+tail-features: setup ## watch windows
+	@$(PY) streaming/tail.py features $(ARGS)
+
+db-consumer: setup ## clicks into PostgreSQL, in the foreground
+	@$(PY) streaming/store_clicks.py
+
+minio-consumer: setup ## clicks into the lake, in the foreground
+	@$(PY) streaming/archive_clicks.py
+
+flink-submit: setup ## submit the window job, and keep watch, in the foreground
+	@$(PY) streaming/window_job.py
+
+feast-ingestor: setup ## windows into Feast, in the foreground
+	@$(PY) streaming/publish_features.py
+
+feast-apply: setup ## put the feature definitions into Feast's registry
+	@$(PY) -m stack features apply
+
+feast-backfill: setup ## compute days from the lake (FROM=2026-11-01 TO=2026-11-02; default yesterday)
+	@$(PY) -m stack features backfill $(if $(FROM),--first $(FROM)) $(if $(TO),--last $(TO))
+
+feast-test: setup ## read features back online and compare with offline
+	@$(PY) -m stack features check
+
+build-ds: setup ## build the training set
+	@$(PY) -m stack model build-ds
+
+train-model: setup ## fit the detector
+	@$(PY) -m stack model train-model
+
+eval-model: setup ## judge it on injected attacks
+	@$(PY) -m stack model eval-model
+
+export-onnx: setup ## seal the bundle, with the parity gate
+	@$(PY) -m stack model export-onnx
+
+rollback: setup ## serve the previous champion again
+	@$(PY) -m stack model rollback
+
+serve: setup ## deploy the current bundle, and keep watch, in the foreground
+	@$(PY) serving/serve_detector.py
+
+db-query: setup ## SQL on the stack's PostgreSQL: make db-query Q="select count(*) from clickstream_events"
+	@eval "$$($(PY) -m stack env)" && psql -c "$(Q)"
+
+lock: setup ## compile requirements.in into the hashed lock
+	@uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header -q requirements.in -o requirements.txt
+
+env-example: setup ## write .env.example anew from the settings
+	@$(PY) -m stack env-example > .env.example

