@@ -9,12 +9,13 @@ import typer
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import ROOT, load_settings
 
-from stack import environment, lifecycle, prepare, secrets_file
+from stack import environment, features, lifecycle, prepare, secrets_file
 from stack.launch import run as run_program
 from stack.paths import Paths
 from stack.progress import Progress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app.add_typer(features.app, name="features")
 
 
 @app.command()

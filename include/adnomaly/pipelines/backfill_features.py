@@ -1,7 +1,4 @@
-"""The complete answer: every window of whole days, computed by Flink in batch from the lake, kept offline and loaded online.
-
-`python -m adnomaly.pipelines.backfill_features [--day D | --from D --to D] [--until MOMENT]`, by default yesterday.
-"""
+"""The complete answer: every window of whole days, computed by Flink in batch from the lake, kept offline and loaded online."""
 
 import logging
 from collections.abc import Iterator
@@ -124,26 +121,3 @@ def _scalar(moment: datetime, like: "pa.ChunkedArray"):
     import pyarrow as pa
 
     return pa.scalar(moment, like.type)
-
-
-def main() -> None:
-    import argparse
-
-    from adnomaly.wiring import connect
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--day", type=date.fromisoformat, help="one day, UTC (default: yesterday)")
-    parser.add_argument("--from", dest="first", type=date.fromisoformat, help="first day of a range")
-    parser.add_argument("--to", dest="last", type=date.fromisoformat, help="last day of a range (default: yesterday)")
-    parser.add_argument("--until", type=datetime.fromisoformat, help="no window that ends after this moment, e.g. 2026-11-22T14:00Z")
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    now = datetime.now(UTC)
-    yesterday = now.date() - DAY
-    last = asked.day or asked.last or yesterday
-    b = connect()
-    run(b.flink, b.offline_features, b.online_features, span_of(asked.day or asked.first or last, last, now=now, until=asked.until))
-
-
-if __name__ == "__main__":
-    main()

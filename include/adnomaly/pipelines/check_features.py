@@ -1,12 +1,11 @@
-"""Does Feast's online store answer what was stored? `python -m adnomaly.pipelines.check_features` prints a table, exits 1 if not.
+"""Does Feast's online store answer what was stored? What `make feast-test` prints.
 
 Each entity's online window is compared with the offline window of the same moment, or, when it is newer than every
-offline one, with what the stream said. `--apply` puts the definitions into the registry instead.
+offline one, with what the stream said.
 """
 
-import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from adnomaly.ports import OfflineWindows, OnlineWindows, StreamedWindows
@@ -75,30 +74,3 @@ def as_text(checks: Sequence[Check]) -> str:
 
 def _values(window: TrafficWindow | None) -> str:
     return "nothing" if window is None else " ".join(f"{name}={value:.6g}" for name, value in window.features.items())
-
-
-def main() -> None:
-    import argparse
-    import sys
-
-    from adnomaly.wiring import connect
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--apply", action="store_true", help="apply the definitions to the registry, and nothing else")
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
-    b = connect()
-    b.online_features.apply()
-    if asked.apply:
-        sys.stdout.write("definitions applied\n")
-        return
-    checks = run(b.online_features, b.offline_features, b.window_store, now=datetime.now(UTC))
-    sys.stdout.write(as_text(checks) + "\n")
-    if not checks:
-        raise SystemExit("nothing to compare: no windows yet. Run `make feast-backfill`, or start the stream")
-    if not all(check.ok for check in checks):
-        raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,4 @@
-"""Did the stream say what the lake says? Yesterday's `feature_aggregates` against the offline windows of the same day.
-
-`python -m adnomaly.pipelines.compare_windows [--day D]`; exits 1 with the list when they differ.
-"""
+"""Did the stream say what the lake says? A day's `feature_aggregates` against the offline windows of the same day."""
 
 import logging
 from collections import Counter
@@ -159,23 +156,3 @@ def _judge(day: date, differences: Sequence[Difference], clicks: int, max_late_s
         more = f"\n... and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
         lines = "\n".join(map(str, wrong[:_LISTED]))
         raise WindowsDiffer(f"{day}: {len(wrong)} windows differ ({late} late clicks of {clicks:,} in windows)\n{lines}{more}")
-
-
-def main() -> None:
-    import argparse
-
-    from adnomaly.wiring import connect
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--day", type=date.fromisoformat, help="UTC day (default: yesterday)")
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    b = connect()
-    try:
-        run(asked.day or datetime.now(UTC).date() - timedelta(days=1), b.window_store, b.offline_features, b.window_store)
-    except WindowsDiffer as error:
-        raise SystemExit(str(error)) from None
-
-
-if __name__ == "__main__":
-    main()
