@@ -35,19 +35,13 @@ class Serving:
         """Serve this bundle, and return when every replica does. Serving the same bundle again changes nothing.
 
         Raises:
-            BundleRejected: the replicas refused it; the bundle that CURRENT names is put back.
+            BundleRejected: the replicas refused it, and serve on with what they had; /v1/model says why.
             JobFailed: the application does not start, or not in time.
         """
         if self.status() == "DEPLOY_FAILED":
             self.delete()
         self.put(bundle)
-        try:
-            self._wait_until_served(bundle.name, time.monotonic() + timeout.total_seconds())
-        except BundleRejected:
-            current = current_bundle(bundle.parent)
-            if current and current != bundle:
-                self.put(current)
-            raise
+        self._wait_until_served(bundle.name, time.monotonic() + timeout.total_seconds())
 
     def put(self, bundle: Path) -> None:
         """Ask Ray for the application with this bundle; it starts in the background."""
