@@ -75,7 +75,7 @@ def run(consumer: Consumer, online: OnlineFeatures, store: WindowStore, stopping
         if corrected is None:
             return
         _commit(consumer)
-        log.log(logging.INFO if corrected else logging.DEBUG, "%d windows published, %d of them corrections", len(messages), corrected)
+        log.info("%d windows published, %d of them corrections", len(messages), corrected)
 
 
 def _is_window(message: Message) -> bool:

@@ -226,6 +226,17 @@ def test_no_window_is_skipped_while_a_server_is_away(settings, topic, send, onli
     assert online.read(ENTITIES) == a_close(2)
 
 
+def test_a_redis_that_lost_everything_is_filled_by_the_next_window_close(settings, topic, send, online, store):
+    with publishing(settings, topic, online, store):
+        send(a_close(0))
+        wait_for(stored(store), a_close(0))
+        with redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client:
+            client.flushdb()
+        assert online.read(ENTITIES) == [None] * len(ENTITIES)
+        send(a_close(1))
+        wait_for(lambda: online.read(ENTITIES), a_close(1))
+
+
 def test_a_crash_between_online_and_table_keeps_the_correction(settings, topic, send, online, store):
     """Killed after the online write: the same messages come again, are corrections again, and end the same."""
     with publishing(settings, topic, online, store):
