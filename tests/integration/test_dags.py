@@ -1,0 +1,88 @@
+"""`airflow dags test` of every DAG against the running stack, from the shell of `make env`: an Airflow of its own on SQLite.
+
+The tests are one story, in order: history, features, model, deployment, streams. A second pass over a step changes nothing.
+"""
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from adnomaly.pipelines import run_streams
+from adnomaly.settings import ROOT
+from stack import environment, prepare
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("dags")]
+
+DAYS = 22
+EPS = 1.0
+
+
+@pytest.fixture(scope="module")
+def history_end():
+    return (datetime.now(UTC) - timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture(scope="module")
+def dags_test(settings):
+    """Runs a DAG with a form; fails with the end of its log unless it exits 0."""
+    prepare.airflow_test(settings)
+    environ = os.environ | environment.shell(settings)
+
+    def run(dag_id: str, **form: object) -> str:
+        command = ["airflow", "dags", "test", dag_id, "-c", json.dumps(form)]
+        done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+        log = done.stdout + done.stderr
+        assert done.returncode == 0, log[-6000:]
+        return log
+
+    return run
+
+
+def test_generate_history(dags_test, backends, history_end):
+    dags_test("generate_history", days=DAYS, end=history_end.isoformat(), base_eps=EPS)
+    assert len(backends.lake.history_hours(history_end - timedelta(days=DAYS), history_end)) == DAYS * 24
+
+
+def test_backfill_features(dags_test, backends, history_end):
+    first, last = (history_end - timedelta(days=DAYS)).date(), history_end.date()
+    dags_test("backfill_features", first_day=str(first), last_day=str(last), until=history_end.isoformat())
+    days = set(backends.offline_features.days())
+    assert {first + timedelta(days=i) for i in range((last - first).days + 1)} <= days
+
+
+def test_train_detector(dags_test, backends):
+    dags_test("train_detector")
+    assert backends.registry.champion() is not None
+
+
+def test_deploy_detector(dags_test, backends):
+    dags_test("deploy_detector")
+    served = backends.serving.served()
+    assert served["model_version"] == (backends.home / "bundles" / "CURRENT").read_text().strip()
+
+
+def test_run_streams_starts_and_shows_what_runs(dags_test, backends, history_end):
+    dags_test("run_streams", action="start", begin=history_end.isoformat(), base_eps=EPS)
+    programs = backends.supervisor.programs()
+    assert {name: programs[name].state for name in run_streams.STREAMS} == dict.fromkeys(run_streams.STREAMS, "RUNNING")
+    assert backends.flink.window_job_state() == "RUNNING"
+    pids = {name: programs[name].pid for name in run_streams.STREAMS}
+    dags_test("run_streams", action="start")
+    assert {name: backends.supervisor.programs()[name].pid for name in run_streams.STREAMS} == pids
+    dags_test("run_streams", action="status")
+
+
+def test_watch_streams(dags_test):
+    dags_test("watch_streams")
+
+
+def test_compare_windows(dags_test):
+    dags_test("compare_windows")
+
+
+def test_run_streams_stops(dags_test, backends):
+    dags_test("run_streams", action="stop")
+    programs = backends.supervisor.programs()
+    assert {programs[name].state for name in run_streams.STREAMS} == {"STOPPED"}
