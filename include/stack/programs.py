@@ -5,6 +5,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,15 +85,14 @@ def _prepare_postgres(settings: Settings) -> None:
         os.chown(data, account.pw_uid, account.pw_gid)
     if (data / "PG_VERSION").exists():
         return
-    as_account = {"user": account.pw_uid, "group": account.pw_gid} if account else {}
-    subprocess.run(
-        [postgres_binary("initdb"), "-D", str(data), "-A", "scram-sha-256", "-U", settings.db_user, "--pwfile=/dev/stdin", "-E", "UTF8", "--locale=C"],
-        input=settings.db_password.get_secret_value(),
-        text=True,
-        check=True,
-        cwd="/",
-        **as_account,
-    )
+    with tempfile.NamedTemporaryFile("w") as password:
+        password.write(settings.db_password.get_secret_value())
+        password.flush()
+        if account:
+            os.chown(password.name, account.pw_uid, account.pw_gid)
+        options = ["-A", "scram-sha-256", "-U", settings.db_user, f"--pwfile={password.name}", "-E", "UTF8", "--locale=C"]
+        as_account = {"user": account.pw_uid, "group": account.pw_gid} if account else {}
+        subprocess.run([postgres_binary("initdb"), "-D", str(data), *options], check=True, cwd="/", **as_account)
 
 
 def _prepare_redis(settings: Settings) -> None:
@@ -145,6 +145,9 @@ def _ray_command(settings: Settings) -> list[str]:
         *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address", "127.0.0.1"),
         *("--port", str(port(settings, "ray-gcs")), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(port(settings, "ray"))),
         *("--metrics-export-port", str(port(settings, "ray-metrics")), "--num-cpus", "4", "--object-store-memory", "200000000"),
+        *("--node-manager-port", str(port(settings, "ray-node")), "--object-manager-port", str(port(settings, "ray-objects"))),
+        *("--dashboard-agent-listen-port", str(port(settings, "ray-agent")), "--dashboard-agent-grpc-port", str(port(settings, "ray-agent-grpc"))),
+        *("--runtime-env-agent-port", str(port(settings, "ray-runtime-env"))),
         *("--min-worker-port", str(low), "--max-worker-port", str(low + 999), "--ray-client-server-port", str(low + 1000)),
         *("--temp-dir", str(Paths.of(settings).short("ray").parent / "ray")),
     ]
@@ -154,10 +157,14 @@ def _ray_env(settings: Settings) -> dict[str, str]:
     low = 30000 + settings.port_offset
     run = Paths.of(settings).short("haproxy.sock").parent
     own = {
+        "AUTOSCALER_METRIC_PORT": str(port(settings, "ray-autoscaler-metrics")),
+        "DASHBOARD_METRIC_PORT": str(port(settings, "ray-dashboard-metrics")),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(low),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(low + 199),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(low + 10_000),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(low + 10_199),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(8500 + settings.port_offset),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(9500 + settings.port_offset),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "include" / "stack" / "haproxy-wrapper.sh"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / "haproxy.sock"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from adnomaly.errors import Unavailable
 from adnomaly.settings import Settings
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from stack import environment
 from stack.paths import Paths
@@ -116,7 +116,11 @@ def start(settings: Settings, names: list[str]) -> None:
     now = states(settings)
     for name in names:
         if now[name]["statename"] not in ("RUNNING", "STARTING"):
-            call(settings, "startProcess", name, False)
+            try:
+                call(settings, "startProcess", name, False)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != Faults.ALREADY_STARTED:
+                    raise
 
 
 def stop(settings: Settings, names: list[str]) -> None:

@@ -46,6 +46,8 @@ class Relay:
                 "bootstrap.servers": bootstrap,
                 "client.id": f"{group}-{member}",
                 "group.id": group,
+                # A killed member that comes back takes its partitions at once, instead of after the session timeout.
+                "group.instance.id": f"{group}-{member}",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
