@@ -23,7 +23,7 @@ BASE = {
     "flink-metrics": 9250,
     "ray": 8265,
     "ray-gcs": 6380,
-    "ray-metrics": 9102,
+    "ray-metrics": 6388,
     "ray-node": 6381,
     "ray-objects": 6382,
     "ray-agent": 6383,
