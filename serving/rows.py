@@ -62,9 +62,7 @@ class Answer(msgspec.Struct, frozen=True):
     features_used: Annotated[list[str], Meta(description="Features the score depends on, in model order")]
     meta: Annotated[
         dict[str, str] | None,
-        Meta(
-            description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"
-        ),
+        Meta(description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"),
     ]
     explanation: Annotated[Explanation | UnsetType, Meta(description="Only with `?explain=1`")] = UNSET
 

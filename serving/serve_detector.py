@@ -39,20 +39,21 @@ class Starter:
         status = self._serving.status()
         bundle = current_bundle(self._bundles)
         if status == ABSENT and bundle is None:
-            self._say("no model yet: waiting for deploy_detector to name one in bundles/CURRENT")
+            self.say("no model yet: waiting for deploy_detector to name one in bundles/CURRENT")
         elif status == ABSENT and bundle is not None:
             # Counters of replicas that are gone for good start again from 0, as Prometheus expects of a restart.
             shutil.rmtree(self._metrics, ignore_errors=True)
-            self._say(f"putting the application with model {bundle.name}")
+            self.say(f"putting the application with model {bundle.name}")
             self._serving.put(bundle)
         elif status == "DEPLOY_FAILED":
             # Putting an unchanged configuration does nothing, even after the cause is gone.
             self._serving.delete()
             raise JobFailed("the application did not start; its reason is in Ray's dashboard and logs. Taken away, to be put again")
         else:
-            self._say(f"application is {status}")
+            self.say(f"application is {status}")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Log a line, unless it is the one that was logged last."""
         if line != self._said:
             log.info(line)
             self._said = line
@@ -71,9 +72,11 @@ def main() -> None:
         try:
             starter.look()
             pause = LOOK_SECONDS
-        except (Unavailable, JobFailed) as error:
-            log.warning("%s; again in %.0f s", error, pause)
+        except Unavailable as error:
+            starter.say(f"waiting: {error}")
+        except JobFailed as error:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            log.warning("%s; again in %.0f s", error, pause)
         stopping.wait(pause)
 
 
