@@ -6,6 +6,7 @@ Every answer that is not 200 is a `Problem` in JSON; no input makes a 5xx; no an
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ from serving.openapi import document
 from serving.rows import Answer, BatchAnswer, Explanation, Problem, Refusal, context, decode_batch, decode_row, plain
 from serving.slot import ModelSlot, Scored, Scorer
 
+GLOBAL: Final = {"baseline": "global"}
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -111,15 +113,11 @@ class _Api:
         return Reply(200, _encode(BatchAnswer(self._answers(scorer, rows, explain) if rows else [])), headers=_version(scorer))
 
     def _answers(self, scorer: Scorer, rows: Sequence[Any], explain: bool) -> list[Answer]:
-        used = list(scorer.features)
-        answers = [
-            _answer_of(row, scored, used, explain)
-            for row, scored in zip(rows, scorer.score_rows([plain(row) for row in rows]), strict=True)
-        ]
-        for answer in answers:
-            self._metrics.rows.labels((answer.meta or {}).get("baseline", "global")).inc()
-            if answer.is_anomaly:
-                self._metrics.anomalies.inc()
+        used, given = list(scorer.features), plain(rows)
+        answers = [_answer_of(row, scored, used, explain) for row, scored in zip(given, scorer.score_rows(given), strict=True)]
+        for baseline, count in Counter((answer.meta or GLOBAL)["baseline"] for answer in answers).items():
+            self._metrics.rows.labels(baseline).inc(count)
+        self._metrics.anomalies.inc(sum(answer.is_anomaly for answer in answers))
         return answers
 
     def _served(self) -> Scorer:
@@ -151,7 +149,7 @@ class _Api:
         return Reply(200, self._page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)])
 
 
-def _answer_of(row: Any, scored: Scored, used: list[str], explain: bool) -> Answer:
+def _answer_of(row: dict[str, Any], scored: Scored, used: list[str], explain: bool) -> Answer:
     if not math.isfinite(scored.anomaly_score):
         raise ArithmeticError(f"score is {scored.anomaly_score}")
     given = context(row)

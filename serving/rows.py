@@ -132,16 +132,19 @@ def decode_batch(body: bytes) -> list[Any]:
     return batch.rows
 
 
-def context(row: Any) -> dict[str, str]:
-    """The optional fields that came with a row; null counts as not given."""
-    given = {name: getattr(row, name) for name in CONTEXT}
-    return {name: value for name, value in given.items() if isinstance(value, str)}
+def plain(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Rows as the model takes them: their features, and the context that came with each; null counts as not given."""
+    found = msgspec.to_builtins(rows)
+    for row in found:
+        if None in row.values():
+            for name in [name for name, value in row.items() if value is None]:
+                del row[name]
+    return found
 
 
-def plain(row: Any) -> dict[str, Any]:
-    """A row as the model takes it: its features, and the context that came with it."""
-    values = ((f.name, getattr(row, f.name)) for f in FEATURES)
-    return {name: value for name, value in values if value is not UNSET} | context(row)
+def context(row: dict[str, Any]) -> dict[str, str]:
+    """The optional fields that came with a plain row."""
+    return {name: row[name] for name in CONTEXT if name in row}
 
 
 def _check(body: bytes, decoded: Any, rows: Sequence[Any]) -> None:
