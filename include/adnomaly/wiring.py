@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adnomaly.adapters.postgres import Postgres
     from adnomaly.adapters.ray_serve import Serving
     from adnomaly.adapters.s3 import ObjectStore
+    from adnomaly.adapters.sink_lag import SinkLag
     from adnomaly.adapters.supervisor import Supervisor
     from adnomaly.adapters.window_store import WindowStore
 
@@ -50,6 +51,12 @@ class Backends:
         from adnomaly.adapters.lake import Lake
 
         return Lake(self.objects, self.postgres)
+
+    @cached_property
+    def sinks(self) -> "SinkLag":
+        from adnomaly.adapters.sink_lag import SinkLag
+
+        return SinkLag(self.settings.kafka_bootstrap, self.postgres)
 
     @cached_property
     def flink(self) -> "Flink":
