@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     threshold_path: Path | None = None
     alerts_per_day: float = Field(1.0, gt=0, description="Budget of false incidents a day for the whole platform")
 
+    failpoint: str = Field("", description="For tests: a line at which a stream kills itself, such as after_put:3")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @field_validator("adnomaly_home")

@@ -21,6 +21,8 @@ class Out(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - never changed
+    partition: int = -1
+    """Where to; -1 leaves it to the key."""
 
 
 class Relay:
@@ -59,6 +61,8 @@ class Relay:
         self._done: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self._lost = False
+        self.generation = 0
+        """Grows whenever partitions are taken away: what was remembered of them is void then."""
         self._lag: dict[int, int] = {}
         self._lag_at = 0.0
 
@@ -111,7 +115,7 @@ class Relay:
         try:
             self._call(self._producer.begin_transaction)
             for message in out:
-                self._producer.produce(message.topic, message.value, message.key, headers=message.headers)
+                self._produce(message)
             positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
             self._call(
                 lambda: self._producer.send_offsets_to_transaction(positions, self._consumer.consumer_group_metadata(), CALL_SECONDS)
@@ -126,6 +130,14 @@ class Relay:
             return False
         self._done |= offsets | self._ends
         return True
+
+    def _produce(self, message: Out) -> None:
+        while True:
+            try:
+                self._producer.produce(message.topic, message.value, message.key, message.partition, headers=message.headers)
+                return
+            except BufferError:
+                self._producer.poll(0.1)  # the queue is full: wait for acknowledgements
 
     def rewind(self, read: Sequence[Message]) -> None:
         """Read these messages again, as far as their partitions are still ours."""
@@ -168,6 +180,7 @@ class Relay:
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._lost = True
+        self.generation += 1
         for p in partitions:
             self._done.pop((p.topic, p.partition), None)
 

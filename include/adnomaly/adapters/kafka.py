@@ -1,0 +1,48 @@
+"""Kafka administration: topics that exist, and who they are."""
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from adnomaly.errors import Unavailable
+from adnomaly.topics import ALL, Topic
+
+CALL_SECONDS = 10.0
+
+
+def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
+    """Create the topics that are missing; returns their names. Idempotent.
+
+    Raises:
+        Unavailable: the broker does not answer.
+    """
+    wanted = [NewTopic(t.name, t.partitions, 1, config={"retention.ms": str(t.retention_hours * 3_600_000)}) for t in topics]
+    created, admin = [], _admin(bootstrap)
+    for name, future in admin.create_topics(wanted, request_timeout=CALL_SECONDS).items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Unavailable(f"topic {name}: {error.args[0].str()}") from error
+    return created
+
+
+def topic_id(bootstrap: str, topic: str) -> str:
+    """Kafka's own id of a topic: a topic of the same name that is made anew has another one.
+
+    Raises:
+        Unavailable: the broker does not answer, or there is no such topic.
+    """
+    # Kept in a name: an answer to a client that is gone is an error.
+    admin = _admin(bootstrap)
+    try:
+        description = admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[topic].result()
+    except KafkaException as error:
+        raise Unavailable(f"topic {topic}: {error.args[0].str()}; `make create-topic` creates what is missing") from error
+    return str(description.topic_id)
+
+
+def _admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})

@@ -1,0 +1,62 @@
+"""Reading the newest part of a partition, or what comes next, without being a member of any group."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+CALL_SECONDS = 10.0
+
+
+def values_since(bootstrap: str, topic: str, partition: int, since: datetime) -> Iterator[tuple[datetime, bytes]]:
+    """(moment of writing, value) of every committed message of one partition written since a moment, to its present end.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    consumer = _consumer(bootstrap)
+    try:
+        asked = TopicPartition(topic, partition, int(since.timestamp() * 1000))
+        [start] = consumer.offsets_for_times([asked], timeout=CALL_SECONDS)
+        if start.offset == OFFSET_END:
+            return
+        consumer.assign([start])
+        while True:
+            for message in consumer.consume(5000, CALL_SECONDS):
+                error = message.error()
+                if error is None:
+                    yield datetime.fromtimestamp(message.timestamp()[1] / 1000, since.tzinfo), message.value()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                else:
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
+def follow(bootstrap: str, topic: str, wait_seconds: float = 0.5) -> Iterator[Message | None]:
+    """Every committed message from now on; None whenever none came for a while."""
+    consumer = _consumer(bootstrap)
+    try:
+        partitions = consumer.list_topics(topic, timeout=CALL_SECONDS).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])
+        while True:
+            message = consumer.poll(wait_seconds)
+            if message is None or message.error() is None:
+                yield message
+    finally:
+        consumer.close()
+
+
+def _consumer(bootstrap: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "adnomaly-tail",  # required by the client; nothing is committed to it
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "log_level": 3,
+        }
+    )

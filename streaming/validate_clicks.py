@@ -1,0 +1,160 @@
+"""The gate: judges every message of `clickstream` once, into `clickstream.valid` or `clickstream.dlq`.
+
+Exactly once: verdicts and offsets commit in one Kafka transaction. A click that was seen within the last 15 minutes on its
+partition is dropped and counted; the memory of ids is rebuilt from the tail of `clickstream.valid` after a restart.
+Dead letters keep key and value to the byte; their headers say field, rule, value and where they came from.
+
+    python streaming/validate_clicks.py [--member N]        one process per member; members share the partitions
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from uuid import UUID
+
+import msgspec
+from adnomaly.adapters.kafka import topic_id
+from adnomaly.adapters.kafka_relay import Out, Relay
+from adnomaly.adapters.kafka_tail import values_since
+from adnomaly.errors import AdnomalyError
+from adnomaly.failpoints import Failpoints
+from adnomaly.gate import MEMORY, Arrival, Duplicate, DuplicateMemory, Rejected, Valid, Verdict, judge_batch
+from adnomaly.settings import Settings, load_settings
+from adnomaly.topics import CLICKS, DEAD, VALID
+from confluent_kafka import KafkaException, Message
+
+BATCH = 5000
+WAIT_SECONDS = 0.2
+REPORT_SECONDS = 10.0
+
+log = logging.getLogger("validate_clicks")
+
+
+class _Id(msgspec.Struct, gc=False):
+    event_id: str
+
+
+_id_decoder = msgspec.json.Decoder(_Id)
+
+
+class Validator:
+    """Reads, judges and writes batch after batch."""
+
+    def __init__(self, settings: Settings, args: argparse.Namespace) -> None:
+        self._bootstrap, self._max_age_hours = settings.kafka_bootstrap, settings.max_event_age_hours
+        self._source, self._valid, self._dead = args.source, args.valid, args.dead
+        self._topic_id = topic_id(self._bootstrap, self._source)
+        self._relay = Relay(self._bootstrap, self._source, args.group, member=args.member)
+        self._failpoints = Failpoints(settings.failpoint)
+        self._memories: dict[int, DuplicateMemory] = {}
+        self._generation = 0
+        self._counts: Counter[str] = Counter()
+        self._version = version("adnomaly").encode()
+        self._reported = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        self._relay.open()
+        try:
+            while not stop.is_set():
+                messages = self._relay.read(BATCH, WAIT_SECONDS)
+                if messages:
+                    self._handle(messages)
+                self._report()
+        finally:
+            self._relay.close()
+
+    def _handle(self, messages: Sequence[Message]) -> None:
+        now = datetime.now(UTC)
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            by_partition.setdefault(message.partition(), []).append(message)
+        out: list[Out] = []
+        fresh: dict[int, list[UUID]] = {}
+        counts: Counter[str] = Counter()
+        for partition, group in by_partition.items():
+            arrivals = [Arrival(self._topic_id, partition, m.offset(), m.value()) for m in group]
+            verdicts, fresh[partition] = judge_batch(arrivals, self._memory(partition, now), now=now, max_age_hours=self._max_age_hours)
+            out += [o for m, v in zip(group, verdicts, strict=True) if (o := self._out(m, v))]
+            counts.update(type(v).__name__ for v in verdicts)
+        self._failpoints.reach("before_commit")
+        if not self._relay.commit(messages, out):
+            self._memories.clear()
+            return
+        self._failpoints.reach("after_commit")
+        self._counts += counts
+        for partition, ids in fresh.items():
+            self._memories[partition].add(ids, now)
+
+    def _out(self, message: Message, verdict: Verdict) -> Out | None:
+        match verdict:
+            case Valid(value):
+                return Out(self._valid, message.key(), value, partition=message.partition())
+            case Rejected():
+                return Out(self._dead, message.key(), message.value(), self._headers(message, verdict), message.partition())
+            case Duplicate():
+                return None
+
+    def _headers(self, message: Message, rejected: Rejected) -> list[tuple[str, bytes]]:
+        facts = {
+            "error.field": rejected.field,
+            "error.rule": rejected.rule,
+            "error.value": rejected.value,
+            "source.topic": message.topic(),
+            "source.partition": str(message.partition()),
+            "source.offset": str(message.offset()),
+        }
+        headers = [(name, text.encode("utf-8", "backslashreplace")) for name, text in facts.items()]
+        return [*(message.headers() or []), *headers, ("app.version", self._version)]
+
+    def _memory(self, partition: int, now: datetime) -> DuplicateMemory:
+        """The ids of a partition; read back from the valid clicks when it has just come to this process."""
+        if self._generation != self._relay.generation:
+            self._memories.clear()
+            self._generation = self._relay.generation
+        if partition not in self._memories:
+            memory = DuplicateMemory()
+            for written, value in values_since(self._bootstrap, self._valid, partition, now - MEMORY):
+                memory.add([UUID(_id_decoder.decode(value).event_id)], written)
+            log.info("partition %d: %d ids of the last 15 minutes remembered", partition, len(memory))
+            self._memories[partition] = memory
+        return self._memories[partition]
+
+    def _report(self) -> None:
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self._reported = time.monotonic()
+            c = self._counts
+            log.info("valid %d, rejected %d, duplicates %d; lag %s", c["Valid"], c["Rejected"], c["Duplicate"], self._relay.lag())
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Judges every click once.")
+    parser.add_argument("--member", type=int, default=0, help="number of this process among those of the group")
+    parser.add_argument("--group", default="validate_clicks")
+    parser.add_argument("--source", default=CLICKS.name)
+    parser.add_argument("--valid", default=VALID.name)
+    parser.add_argument("--dead", default=DEAD.name)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args, settings, stop = _arguments(), load_settings(), threading.Event()
+    logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        Validator(settings, args).run(stop)
+    except (AdnomalyError, KafkaException) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
