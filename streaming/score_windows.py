@@ -23,14 +23,12 @@ from adnomaly.adapters.scoring_api import Busy, ScoringApi, WindowRefused
 from adnomaly.alerts import ScoredWindow
 from adnomaly.errors import Unavailable
 from adnomaly.settings import load_settings
+from adnomaly.topics import ALERTS, FEATURES, FEATURES_DEAD
 from adnomaly.windows import TrafficWindow, decode_window
 from adnomaly.wiring import connect
 from confluent_kafka import Message
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-SOURCE: Final = "features"
-ALERTS: Final = "alerts"
-DEAD: Final = "features.dlq"
 GROUP: Final = "score_windows"
 BATCH: Final = 500
 """Windows per request: a window close of 30 entities fits many times, a catch-up is not slowed down."""
@@ -168,9 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Scores windows; several members share the topic's partitions.")
     parser.add_argument("--member", type=int, default=0, help="number of this process among those of the group")
     parser.add_argument("--group", default=GROUP)
-    parser.add_argument("--source", default=SOURCE)
-    parser.add_argument("--alerts", default=ALERTS)
-    parser.add_argument("--dead", default=DEAD)
+    parser.add_argument("--source", default=FEATURES.name)
+    parser.add_argument("--alerts", default=ALERTS.name)
+    parser.add_argument("--dead", default=FEATURES_DEAD.name)
     args, settings = parser.parse_args(), load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
