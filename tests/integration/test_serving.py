@@ -1,0 +1,194 @@
+"""The scoring application on real Ray: deployed, asked, offered a broken bundle, and its replicas killed under load."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from adnomaly.adapters.ray_serve import ABSENT, Serving, current_bundle
+from adnomaly.errors import BundleRejected
+from adnomaly.settings import Settings, load_settings
+from adnomaly.wiring import connect
+from serving.openapi import EXAMPLE
+
+pytestmark = pytest.mark.integration
+
+FEATURES_ONLY = {name: EXAMPLE[name] for name in ("ctr_avg", "bounce_rate_avg", "event_count")}
+NASTY_HEADERS = ("x-request-id", "serve_multiplexed_model_id", "x-session-id", "x-request-timeout-seconds", "traceparent", "anything")
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings()
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, bundle: Path) -> Iterator[tuple[Serving, Path]]:
+    """The application with the test's bundle; afterwards what was served before."""
+    serving, bundles = connect(settings).serving, settings.adnomaly_home / "bundles"
+    before = current_bundle(bundles)
+    version = json.loads((bundle / "card.json").read_text()).get("version", bundle.name)
+    folder = bundles / version
+    shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    serving.deploy(folder)
+    yield serving, folder
+    if before:
+        serving.deploy(before)
+    else:
+        serving.delete()
+
+
+@pytest.fixture
+def http_client(settings: Settings, served: tuple[Serving, Path]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=settings.serving_url, timeout=10) as client:
+        yield client
+
+
+def test_it_is_ready_and_scores(http_client: httpx.Client, served: tuple[Serving, Path]):
+    _, folder = served
+    assert http_client.get("/readyz").json() == {"status": "ready", "model_version": folder.name}
+    answer = http_client.post("/v1/score?explain=1", json=EXAMPLE)
+    assert answer.status_code == 200
+    result = answer.json()
+    assert answer.headers["x-model-version"] == folder.name
+    assert result["is_anomaly"] == (result["anomaly_score"] >= result["threshold"])
+    assert result["meta"]["geo"] == "US"
+    assert set(result["explanation"]["z"]) >= set(FEATURES_ONLY)
+    assert http_client.post("/v1/score", json=FEATURES_ONLY).json()["meta"] is None
+
+
+def test_a_batch_is_its_single_answers(http_client: httpx.Client):
+    rows = [EXAMPLE | {"event_count": n, "timestamp": f"2026-11-22T{n % 24:02}:05:00Z"} for n in range(1, 1001)]
+    results = http_client.post("/v1/batch", json={"rows": rows}).json()["results"]
+    assert len(results) == 1000
+    for n in range(0, 1000, 97):
+        single = http_client.post("/v1/score", json=rows[n]).json()
+        assert single["anomaly_score"] == pytest.approx(results[n]["anomaly_score"], abs=1e-6)
+        assert {**single, "anomaly_score": 0} == {**results[n], "anomaly_score": 0}
+
+
+@pytest.mark.parametrize("name", NASTY_HEADERS)
+def test_no_header_makes_a_5xx(settings: Settings, served: tuple[Serving, Path], name: str):
+    address = urlsplit(settings.serving_url)
+    for value in (b"\xff\xfe", b"0", b"-1", b"x" * 5000):
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+        connection.putrequest("GET", "/healthz")
+        connection.putheader(name, value)
+        connection.endheaders()
+        assert connection.getresponse().status < 500, (name, value)
+        connection.close()
+
+
+@pytest.mark.parametrize("megabytes", [2, 10])
+def test_large_bodies_are_413_through_the_proxy(http_client: httpx.Client, megabytes: int):
+    def chunks() -> Iterator[bytes]:
+        for _ in range(megabytes):
+            yield b" " * 1_000_000
+
+    json_header = {"content-type": "application/json"}
+    assert http_client.post("/v1/score", content=b" " * megabytes * 1_000_000, headers=json_header).status_code == 413
+    assert http_client.post("/v1/score", content=chunks(), headers=json_header).status_code == 413
+
+
+def test_a_dripping_header_is_cut(settings: Settings, served: tuple[Serving, Path]):
+    address = urlsplit(settings.serving_url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    connection.connect()
+    began = time.monotonic()
+    connection.sock.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\n")
+    answer = connection.sock.recv(100)
+    assert b" 408 " in answer
+    assert time.monotonic() - began < 8
+
+
+def test_a_broken_bundle_is_refused_and_the_old_one_serves_on(http_client: httpx.Client, served: tuple[Serving, Path]):
+    serving, folder = served
+    broken = folder.with_name(f"{folder.name}-broken")
+    shutil.copytree(folder, broken, dirs_exist_ok=True)
+    with (broken / "model.onnx").open("r+b") as model:
+        model.seek(200)
+        model.write(b"\xff\x00\xff")
+    with pytest.raises(BundleRejected, match="broken"):
+        serving.deploy(broken)
+    for _ in range(20):
+        assert http_client.get("/v1/model").json()["model_version"] == folder.name
+        assert http_client.post("/v1/score", json=EXAMPLE).status_code == 200
+    assert "broken" in http_client.get("/v1/model").json()["reload_error"]
+    assert http_client.get("/readyz").status_code == 200
+    serving.deploy(folder)
+    assert http_client.get("/v1/model").json()["reload_error"] is None
+    shutil.rmtree(broken)
+
+
+def test_a_killed_replica_is_not_noticed(settings: Settings, served: tuple[Serving, Path]):
+    victim = _replicas(settings.adnomaly_home)[0]
+    stop, seen = threading.Event(), Counter()
+    load = [threading.Thread(target=_ask_on, args=(settings.serving_url, stop, seen)) for _ in range(4)]
+    for thread in load:
+        thread.start()
+    time.sleep(2)
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while len(_replicas(settings.adnomaly_home)) < 2 or victim in _replicas(settings.adnomaly_home):
+        assert time.monotonic() < deadline, "the killed replica is not replaced within 60 s"
+        time.sleep(0.5)
+    time.sleep(2)
+    stop.set()
+    for thread in load:
+        thread.join()
+    assert set(seen) == {200}
+    assert seen[200] > 200
+
+
+def test_metrics_are_the_sum_of_the_replicas(http_client: httpx.Client):
+    before = _scored(http_client)
+    for _ in range(50):
+        http_client.post("/v1/score", json=EXAMPLE)
+    assert [_scored(http_client) for _ in range(5)] == [before + 50] * 5
+
+
+def test_without_an_application_the_status_says_so(served: tuple[Serving, Path]):
+    serving, folder = served
+    serving.delete()
+    deadline = time.monotonic() + 60
+    while serving.status() != ABSENT:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    serving.deploy(folder)
+    assert serving.served()["model_version"] == folder.name
+
+
+def _ask_on(url: str, stop: threading.Event, seen: Counter) -> None:
+    with httpx.Client(base_url=url, timeout=10) as client:
+        while not stop.is_set():
+            try:
+                seen[client.post("/v1/score", json=EXAMPLE).status_code] += 1
+            except httpx.TransportError as error:
+                seen[type(error).__name__] += 1
+
+
+def _replicas(home: Path) -> list[int]:
+    """Process ids of the replicas of this stack."""
+    mark = f"ADNOMALY_HOME={home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ServeReplica:detector" in (process / "cmdline").read_bytes() and mark in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def _scored(client: httpx.Client) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("adnomaly_scored_rows_total{"))
