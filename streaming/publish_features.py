@@ -2,7 +2,8 @@
 
 At least once from the topic, once in the stores: offsets are committed after both are written, and writing a window again
 changes nothing. While Redis, PostgreSQL or Kafka is away it waits and repeats; no window is skipped. A window that was
-computed anew (the same entity and window_end, other values, later) replaces the stored one in both.
+computed anew (the same entity and window_end, other values, later) replaces the stored one in both. A message that is no
+window, which only a foreign producer can have sent, is logged and left to `score_windows`, which keeps it in `features.dlq`.
 """
 
 import logging
@@ -12,17 +13,18 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-import psycopg
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from adnomaly.adapters.feature_store import OnlineFeatures
 from adnomaly.adapters.window_store import WindowStore
 from adnomaly.errors import Unavailable
+from adnomaly.features import FEATURES
 from adnomaly.settings import load_settings
-from adnomaly.windows import decode_window
+from adnomaly.topics import FEATURES as FEATURES_TOPIC
+from adnomaly.windows import SIZE, SLIDE, TrafficWindow, decode_window
 from adnomaly.wiring import connect
 
-TOPIC: Final = "features"
 GROUP: Final = "publish_features"
 BATCH: Final = 500
 """Windows per write: a window close of 30 entities fits many times, a catch-up is not slowed down."""
@@ -39,12 +41,10 @@ def publish(messages: Sequence[Message], online: OnlineFeatures, store: WindowSt
 
     Online first: what `feature_aggregates` has is known to be online too, so a repeat after a crash still sees a correction
     as one.
-
-    Raises:
-        ValueError: a message is no window; only Flink writes the topic, so a person must look.
     """
-    windows = [decode_window(m.value()) for m in messages]
-    computed_at = [datetime.fromtimestamp(m.timestamp()[1] / 1000, UTC) for m in messages]
+    read = [(window, m) for m in messages if (window := _window(m)) is not None]
+    windows = [window for window, _ in read]
+    computed_at = [datetime.fromtimestamp(m.timestamp()[1] / 1000, UTC) for _, m in read]
     corrected = store.corrected(windows, computed_at)
     online.write(windows)
     online.correct(corrected)
@@ -58,7 +58,7 @@ def patiently(what: Callable[[], T], stopping: threading.Event) -> T | None:
     while not stopping.is_set():
         try:
             return what()
-        except (Unavailable, psycopg.OperationalError) as error:
+        except Unavailable as error:
             log.warning("%s; again in %.1f s", str(error).splitlines()[0], pause)
             stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -68,7 +68,7 @@ def patiently(what: Callable[[], T], stopping: threading.Event) -> T | None:
 def run(consumer: Consumer, online: OnlineFeatures, store: WindowStore, stopping: threading.Event) -> None:
     """Publish until asked to stop. One write per poll, which holds whole window closes."""
     while not stopping.is_set():
-        messages = [m for m in consumer.consume(BATCH, WAIT_SECONDS) if _is_window(m)]
+        messages = [m for m in consumer.consume(BATCH, WAIT_SECONDS) if _is_message(m)]
         if not messages:
             continue
         corrected = patiently(lambda batch=messages: publish(batch, online, store), stopping)
@@ -78,7 +78,35 @@ def run(consumer: Consumer, online: OnlineFeatures, store: WindowStore, stopping
         log.info("%d windows published, %d of them corrections", len(messages), corrected)
 
 
-def _is_window(message: Message) -> bool:
+def _window(message: Message) -> TrafficWindow | None:
+    """The window of a message; None, and a line in the log, when it is none."""
+    try:
+        window = decode_window(message.value() or b"")
+        _check(window)
+    except (ValueError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        log.warning("no window at %s/%d@%d: %s", message.topic(), message.partition(), message.offset(), str(error)[:200])
+        return None
+    return window
+
+
+def _check(window: TrafficWindow) -> None:
+    """What the stores take for granted.
+
+    Raises:
+        ValueError: a text is none, a number is none or does not fit, or the times are not those of a window.
+    """
+    for text in (window.geo, window.platform):
+        if not isinstance(text, str) or not 0 < len(text) <= 16 or not text.isascii() or not text.isprintable():
+            raise ValueError(f"geo and platform must be short ASCII texts, got {text!r}")
+    if window.window_end - window.window_start != SIZE or window.window_end.timestamp() % SLIDE.total_seconds():
+        raise ValueError(f"must be a window of {SIZE} that ends at a whole minute")
+    for f in FEATURES:
+        value = window.features.get(f.name, 0)
+        if type(value) not in ((int,) if f.dtype == "int64" else (int, float)) or not abs(value) < 2**63:
+            raise ValueError(f"{f.name} must be a number of type {f.dtype}, got {value!r}")
+
+
+def _is_message(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
@@ -97,7 +125,7 @@ def _commit(consumer: Consumer) -> None:
             log.warning("offsets not committed (%s): these windows may come again", error.args[0].str())
 
 
-def open_consumer(bootstrap: str, *, topic: str = TOPIC, group: str = GROUP) -> Consumer:
+def open_consumer(bootstrap: str, *, topic: str = FEATURES_TOPIC.name, group: str = GROUP) -> Consumer:
     """A member of the group, reading what is committed, from the beginning when the group is new."""
     consumer = Consumer(
         {
@@ -123,9 +151,9 @@ def main() -> None:
     backends = connect(settings)
     online, store = backends.online_features, backends.window_store
     patiently(online.apply, stopping)
-    patiently(store.add_columns, stopping)
+    patiently(backends.postgres.apply_schema, stopping)
     consumer = open_consumer(settings.kafka_bootstrap)
-    log.info("publishing the topic %s", TOPIC)
+    log.info("publishing the topic %s", FEATURES_TOPIC.name)
     try:
         run(consumer, online, store, stopping)
     finally:

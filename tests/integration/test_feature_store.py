@@ -22,7 +22,9 @@ from adnomaly.adapters.window_tables import as_windows, window_table
 from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES, Feature
 from adnomaly.pipelines import backfill_features, check_features
+from adnomaly.settings import load_settings
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow
+from adnomaly.wiring import connect
 
 pytestmark = pytest.mark.integration
 
@@ -35,6 +37,18 @@ REDIS_DB = 13
 def window(end: datetime, geo: str = "DE", count: int = 10, ctr: float = 0.02, **more: float) -> TrafficWindow:
     features = {"ctr_avg": ctr, "bounce_rate_avg": 0.36, "event_count": count} | more
     return TrafficWindow(window_start=end - SIZE, window_end=end, geo=geo, platform="web", features=features)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_settings()
+
+
+@pytest.fixture(scope="module")
+def backends(settings):
+    backends = connect(settings)
+    backends.postgres.apply_schema()
+    return backends
 
 
 @pytest.fixture(scope="module")
@@ -254,14 +268,6 @@ def test_stored_windows_change_only_when_computed_anew(stream):
     assert (stream.corrected([old], [NOW]), stream.save([old], [NOW])) == ([], 0), "a replay of the first values is no correction"
     assert stream.windows(NOW - SLIDE, NOW) == [new, window(NOW, "US")]
     assert stream.span() == (NOW, NOW)
-
-
-def test_the_table_gets_a_column_for_a_new_feature(stream, backends):
-    features = (*FEATURES, Feature("cpc_avg", "float64", "currency", 0, None, "AVG(cpc)"))
-    wider = WindowStore(backends.postgres, table=stream._table.as_string(None).strip('"'), features=features)
-    assert (wider.add_columns(), wider.add_columns()) == (["cpc_avg"], [])
-    wider.save([window(NOW, cpc_avg=0.7)], [NOW])
-    assert wider.windows(NOW - SLIDE, NOW) == [window(NOW, cpc_avg=0.7)]
 
 
 def test_a_batch_result_is_collected_and_discarded(offline, backends):

@@ -20,7 +20,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from adnomaly.adapters.feature_store import OnlineFeatures
 from adnomaly.adapters.window_store import WindowStore
+from adnomaly.settings import load_settings
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
+from adnomaly.wiring import connect
 
 pytestmark = pytest.mark.integration
 
@@ -80,6 +82,18 @@ def hang_up(s: socket.socket) -> None:
     except OSError:
         pass
     s.close()
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_settings()
+
+
+@pytest.fixture(scope="module")
+def backends(settings):
+    backends = connect(settings)
+    backends.postgres.apply_schema()
+    return backends
 
 
 @pytest.fixture
@@ -224,6 +238,45 @@ def test_no_window_is_skipped_while_a_server_is_away(settings, topic, send, onli
         gates[server].open()
         wait_for(stored(store), [w for minute in range(3) for w in a_close(minute)], 60)
     assert online.read(ENTITIES) == a_close(2)
+
+
+NO_WINDOWS = [
+    None,
+    b"",
+    b"not json",
+    b"[]",
+    b"{}",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    *(
+        json.dumps({"window_start": time_text(NOW - SIZE), "window_end": time_text(NOW), "geo": "DE", "platform": "web"} | values).encode()
+        for values in (
+            {"ctr_avg": 0.1, "event_count": 1},
+            {"ctr_avg": "0.1", "bounce_rate_avg": 0.1, "event_count": 1},
+            {"ctr_avg": True, "bounce_rate_avg": 0.1, "event_count": 1},
+            {"ctr_avg": 0.1, "bounce_rate_avg": None, "event_count": 1},
+            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1.5},
+            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 2**70},
+            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "geo": 5},
+            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "platform": "w\0b"},
+            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "window_end": "2026-11-22T00:05:01Z"},
+            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "window_start": "yesterday"},
+        )
+    ),
+]
+
+
+def test_what_is_no_window_holds_nothing_up(settings, topic, send, online, store, caplog):
+    caplog.set_level(logging.WARNING)
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+    for value in NO_WINDOWS:
+        producer.produce(topic, value, b"DE|web")
+    assert producer.flush(20) == 0
+    send(a_close(0))
+    with publishing(settings, topic, online, store):
+        wait_for(stored(store), a_close(0))
+    assert caplog.text.count("no window at") == len(NO_WINDOWS)
+    assert online.read(ENTITIES) == a_close(0)
 
 
 def test_a_redis_that_lost_everything_is_filled_by_the_next_window_close(settings, topic, send, online, store):

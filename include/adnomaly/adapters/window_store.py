@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from adnomaly.features import ENTITY, FEATURES, SQL_TYPES, Feature
+from adnomaly.features import ENTITY, FEATURES, Feature
 from adnomaly.windows import TrafficWindow
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ class WindowStore:
     def __init__(self, postgres: "Postgres", *, table: str = TABLE, features: Sequence[Feature] = FEATURES) -> None:
         self._postgres, self._table, self._features = postgres, sql.Identifier(table), features
         self._names = ("window_start", "window_end", *ENTITY, *(f.name for f in features))
-
-    def add_columns(self) -> list[str]:
-        """Give the table a column for each feature it does not have yet; returns their names."""
-        with self._postgres.connection() as connection:
-            there = {column.name for column in connection.execute(self._sql("SELECT * FROM {table} LIMIT 0")).description}
-            new = [f for f in self._features if f.name not in there]
-            for f in new:
-                column = sql.SQL(f"ADD COLUMN IF NOT EXISTS {{}} {SQL_TYPES[f.dtype]}").format(sql.Identifier(f.name))
-                connection.execute(self._sql("ALTER TABLE {table} ") + column)
-        return [f.name for f in new]
 
     def corrected(self, windows: Sequence[TrafficWindow], computed_at: Sequence[datetime]) -> list[TrafficWindow]:
         """Those of the windows that are stored with other values, computed earlier."""
