@@ -1,0 +1,257 @@
+"""From raw window features to residuals: how far a window is from what its entity usually does at that hour.
+
+Per entity the expected value follows 48 slots (24 hours, on weekdays and at weekends), interpolated between the middles of
+the hours; a residual is counted in robust standard deviations of that entity around that hour. A window of an unknown
+entity is compared with all entities together.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+
+from adnomaly.errors import NotEnoughHistory
+from adnomaly.features import CONTRACT
+from adnomaly.model.columns import Columns
+from adnomaly.windows import SIZE
+
+SLOT_ROWS: Final = 24
+"""Windows that a slot needs before its median is believed."""
+KNOWN_HOURS: Final = 22
+"""Hours of the day with believed medians that make an entity known; the missing ones are interpolated."""
+CLIP: Final = 30.0
+"""Residuals beyond this many deviations say nothing more."""
+
+_MAD: Final = 1.4826
+_LEAST_SHARE: Final = 0.3
+_LEAST_SCALE: Final = 1e-4
+_LEAST_CTR: Final = 1e-6
+_SIZE_S: Final = int(SIZE.total_seconds())
+_DAY_S: Final = 86400
+
+
+class Residual(NamedTuple):
+    """One window against its baseline; lists are in the order of the features.
+
+    Attributes:
+        z: robust standard deviations, within +-30.
+        expected: in the features' own units.
+        known: against its own entity, not against all of them.
+    """
+
+    z: list[float]
+    expected: list[float]
+    known: bool
+
+
+class Baseline:
+    """What is normal. Arrays are in transformed units: ln(ctr), bounce rate, ln(1 + count).
+
+    Attributes:
+        entities: known `geo|platform`; their position is the first index of the arrays.
+        center: median per entity, weekday (0) or weekend (1), hour and feature, (E, 2, 24, F); NaN where it is not known.
+        scale: per entity, hour and feature, (E, 24, F), above 0.
+        pooled_center, pooled_scale: of all entities together, (F,).
+    """
+
+    def __init__(
+        self, entities: Sequence[str], center: np.ndarray, scale: np.ndarray, pooled_center: np.ndarray, pooled_scale: np.ndarray
+    ) -> None:
+        self.entities = tuple(entities)
+        self.center, self.scale, self.pooled_center, self.pooled_scale = center, scale, pooled_center, pooled_scale
+        self.known = ~np.isnan(center).any(axis=(2, 3))
+        self._number = {name: i for i, name in enumerate(self.entities)}
+        # One row at a time is faster in plain lists than in numpy.
+        self._centers, self._scales, self._knowns = center.tolist(), scale.tolist(), self.known.tolist()
+        self._pooled = (pooled_center.tolist(), pooled_scale.tolist())
+
+    @classmethod
+    def fit(cls, windows: Columns) -> Self:
+        """Medians and scales of these windows.
+
+        Raises:
+            NotEnoughHistory: no entity has enough windows in enough hours.
+        """
+        values = transformed(windows.raw)
+        _, weekend, _, _ = _slots(windows.end_s)
+        hour = (windows.end_s - _SIZE_S // 2) % _DAY_S // 3600
+        group = (windows.entity * 2 + (weekend >= 0.5)) * 24 + hour
+        center = _medians(values, group, len(windows.entities) * 48).reshape(-1, 2, 24, values.shape[1])
+        center = _fill(center)
+        if np.isnan(center).any(axis=(2, 3)).all():
+            raise NotEnoughHistory(
+                f"a baseline needs {SLOT_ROWS} windows in {KNOWN_HOURS} hours of the day, got {len(windows)} windows over "
+                f"{windows.days:.1f} days: generate or wait for more history"
+            )
+        pooled_center = np.median(values, axis=0)
+        pooled_scale = np.maximum(_MAD * np.median(np.abs(values - pooled_center), axis=0), _LEAST_SCALE)
+        draft = cls(windows.entities, center, np.ones_like(center[:, 0]), pooled_center, pooled_scale)
+        scale = _scales(np.abs(values - draft.expected(windows)), windows.entity * 24 + hour, len(windows.entities))
+        # Rounded as it will be stored, so that what is trained and what is served agree to the last bit.
+        return cls.from_json(cls(windows.entities, center, scale, pooled_center, pooled_scale).to_json())
+
+    def expected(self, windows: Columns) -> np.ndarray:
+        """Transformed value expected by each window's own entity, NaN where it is not known, (n, F)."""
+        entity = self._numbers(windows)
+        hour, weekend, share, unknown = *_slots(windows.end_s)[:3], entity < 0
+        low, high = self.center[entity, :, hour], self.center[entity, :, (hour + 1) % 24]
+        both = low + (high - low) * share[:, None, None]
+        out = np.where((weekend == 0)[:, None], both[:, 0], both[:, 1])
+        mixed = (weekend > 0) & (weekend < 1)
+        out[mixed] = both[mixed, 0] + (both[mixed, 1] - both[mixed, 0]) * weekend[mixed, None]
+        out[unknown] = np.nan
+        return out
+
+    def residuals(self, windows: Columns, *, pooled: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Residuals (n, F) float32 within +-30, and which of them are against the window's own entity, (n,) bool.
+
+        Args:
+            pooled: compare every window with all entities together.
+        """
+        values = transformed(windows.raw)
+        z = (values - self.pooled_center) / self.pooled_scale
+        known = np.zeros(len(values), bool)
+        if not pooled:
+            entity, (hour, _, share, _) = self._numbers(windows), _slots(windows.end_s)
+            expected = self.expected(windows)
+            known = ~np.isnan(expected).any(axis=1)
+            low, high = self.scale[entity, hour], self.scale[entity, (hour + 1) % 24]
+            own = (values - expected) / (low + (high - low) * share[:, None])
+            z[known] = own[known]
+        return np.clip(z, -CLIP, CLIP).astype(np.float32), known
+
+    def residual(self, row: Mapping[str, Any]) -> Residual:
+        """The residual of one row: the features, and `geo`, `platform` and `timestamp` (the window's end) when known."""
+        values = [math.log(max(row["ctr_avg"], _LEAST_CTR)), float(row["bounce_rate_avg"]), math.log1p(row["event_count"])]
+        found = self._lookup(row.get("geo"), row.get("platform"), row.get("timestamp"))
+        center, scale = found or self._pooled
+        z = [min(CLIP, max(-CLIP, (v - c) / s)) for v, c, s in zip(values, center, scale, strict=True)]
+        return Residual(z, [math.exp(center[0]), center[1], math.expm1(center[2])], found is not None)
+
+    def _lookup(self, geo: str | None, platform: str | None, timestamp: str | None) -> tuple[list[float], list[float]] | None:
+        number = self._number.get(f"{geo}|{platform}") if timestamp else None
+        if number is None or timestamp is None:
+            return None
+        hour, weekend, share = _slot(timestamp)
+        centers, scales, knowns = self._centers[number], self._scales[number], self._knowns[number]
+        after = (hour + 1) % 24
+        sides = [
+            [a + (b - a) * share for a, b in zip(side[hour], side[after], strict=True)] if known else None
+            for side, known in zip(centers, knowns, strict=True)
+        ]
+        weekday_side, weekend_side = sides
+        if weekend in (0, 1):
+            center = weekend_side if weekend else weekday_side
+        else:
+            center = weekday_side and weekend_side and [a + (b - a) * weekend for a, b in zip(weekday_side, weekend_side, strict=True)]
+        return center and (center, [a + (b - a) * share for a, b in zip(scales[hour], scales[after], strict=True)])
+
+    def _numbers(self, windows: Columns) -> np.ndarray:
+        """Our number of each window's entity, -1 when we do not have it."""
+        return np.array([self._number.get(name, -1) for name in windows.entities], np.int64)[windows.entity]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, 9 significant digits; NaN is written as null."""
+        return {
+            "features": list(CONTRACT),
+            "transforms": ["ln", "none", "ln1p"],
+            "clip": CLIP,
+            "entities": list(self.entities),
+            "center": _plain(self.center),
+            "scale": _plain(self.scale),
+            "pooled_center": _plain(self.pooled_center),
+            "pooled_scale": _plain(self.pooled_scale),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The baseline that `to_json` wrote.
+
+        Raises:
+            ValueError: it is of other features, of a wrong shape, or holds a scale that is not above 0.
+        """
+        if raw["features"] != list(CONTRACT) or raw["clip"] != CLIP:
+            raise ValueError(f"is for features {raw['features']}, this code knows {list(CONTRACT)}")
+        arrays = [np.array(raw[name], np.float64) for name in ("center", "scale", "pooled_center", "pooled_scale")]
+        count, width = len(raw["entities"]), len(CONTRACT)
+        if [a.shape for a in arrays] != [(count, 2, 24, width), (count, 24, width), (width,), (width,)]:
+            raise ValueError(f"arrays have the shapes {[a.shape for a in arrays]} for {count} entities")
+        if not (arrays[1] > 0).all() or not (arrays[3] > 0).all() or not np.isfinite(arrays[2]).all():
+            raise ValueError("a scale is not above 0")
+        return cls(raw["entities"], *arrays)
+
+
+def transformed(raw: np.ndarray) -> np.ndarray:
+    """ln(ctr), bounce rate, ln(1 + count), (n, F) float64."""
+    ctr, bounce, count = raw.T
+    return np.column_stack([np.log(np.maximum(ctr, _LEAST_CTR)), bounce, np.log1p(count)])
+
+
+def _slots(end_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each window: the hour whose middle is behind it, its share at a weekend, its way to the next hour's middle, its middle."""
+    middle = end_s - _SIZE_S / 2
+    hours = middle % _DAY_S / 3600 - 0.5
+    below = np.floor(hours)
+    after_midnight = np.minimum(end_s % _DAY_S, _SIZE_S)
+    after_midnight = np.where(end_s % _DAY_S == 0, _SIZE_S, after_midnight)
+    last, first = ((((end_s - back) // _DAY_S + 3) % 7 >= 5).astype(float) for back in (1, _SIZE_S))
+    weekend = np.where(last == first, last, last * after_midnight / _SIZE_S + first * (1 - after_midnight / _SIZE_S))
+    return below.astype(np.int64) % 24, weekend, hours - below, middle
+
+
+def _slot(timestamp: str) -> tuple[int, float, float]:
+    """`_slots` of one window, from its end as text."""
+    day = date(int(timestamp[:4]), int(timestamp[5:7]), int(timestamp[8:10])).toordinal()
+    second = int(timestamp[11:13]) * 3600 + int(timestamp[14:16]) * 60 + int(timestamp[17:19])
+    hours = (second - _SIZE_S / 2) % _DAY_S / 3600 - 0.5
+    below = math.floor(hours)
+    # Ordinal 1 was a Monday. A window that ends at midnight belongs to the day before.
+    last, first = float((day - 1 - (second < 1)) % 7 >= 5), float((day - 1 - (second < _SIZE_S)) % 7 >= 5)
+    share = min(second, _SIZE_S) / _SIZE_S
+    return below % 24, last if last == first else last * share + first * (1 - share), hours - below
+
+
+def _medians(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """Median of each group, (groups, F); NaN for groups of fewer than SLOT_ROWS rows."""
+    order = np.argsort(group, kind="stable")
+    edges = np.searchsorted(group[order], np.arange(groups + 1))
+    out = np.full((groups, values.shape[1]), np.nan)
+    ordered = values[order]
+    for i in np.flatnonzero(np.diff(edges) >= SLOT_ROWS):
+        out[i] = np.median(ordered[edges[i] : edges[i + 1]], axis=0)
+    return out
+
+
+def _fill(center: np.ndarray) -> np.ndarray:
+    """Interpolate the few missing hours of a day round the clock; a day with too many of them is not known at all."""
+    filled = np.full_like(center, np.nan)
+    for e, side in np.ndindex(center.shape[:2]):
+        hours = np.flatnonzero(~np.isnan(center[e, side, :, 0]))
+        if len(hours) >= KNOWN_HOURS:
+            for f in range(center.shape[3]):
+                filled[e, side, :, f] = np.interp(np.arange(24), hours, center[e, side, hours, f], period=24)
+    return filled
+
+
+def _scales(distance: np.ndarray, group: np.ndarray, entities: int) -> np.ndarray:
+    """1.4826 MAD per entity and hour with its neighbours, (E, 24, F), at least 0.3 of the entity's median scale."""
+    order = np.argsort(group, kind="stable")
+    edges = np.searchsorted(group[order], np.arange(entities * 24 + 1))
+    ordered = distance[order]
+    scale = np.full((entities, 24, distance.shape[1]), np.nan)
+    for e, hour in np.ndindex(entities, 24):
+        near = [e * 24 + (hour + step) % 24 for step in (-1, 0, 1)]
+        rows = np.concatenate([ordered[edges[i] : edges[i + 1]] for i in near])
+        rows = rows[~np.isnan(rows).any(axis=1)]
+        if len(rows) >= SLOT_ROWS:
+            scale[e, hour] = _MAD * np.median(rows, axis=0)
+    usual = np.array([np.nanmedian(own, axis=0) if (~np.isnan(own)).any() else np.ones(own.shape[1]) for own in scale])
+    least = np.maximum(_LEAST_SHARE * usual, _LEAST_SCALE)[:, None]
+    return np.maximum(np.where(np.isnan(scale), usual[:, None], scale), least)
+
+
+def _plain(array: np.ndarray) -> Any:
+    flat = [None if math.isnan(v) else float(f"{v:.9g}") for v in array.ravel().tolist()]
+    return np.array(flat, object).reshape(array.shape).tolist()
