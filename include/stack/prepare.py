@@ -20,16 +20,12 @@ def databases(settings: Settings) -> None:
         for name in DATABASES:
             if name not in there:
                 connection.execute(f'CREATE DATABASE "{name}"')
-    try:
-        connect(settings).postgres.apply_schema()
-    except ImportError: pass
+    connect(settings).postgres.apply_schema()
 
 
 def topics(settings: Settings) -> None:
     """Create what is missing of the topics. Idempotent."""
-    try:
-        from adnomaly.adapters.kafka import create_topics
-    except ImportError: return
+    from adnomaly.adapters.kafka import create_topics
 
     create_topics(settings.kafka_bootstrap)
 
@@ -50,9 +46,7 @@ def airflow_test(settings: Settings) -> None:
 
 def features(settings: Settings) -> None:
     """The feature definitions in Feast's registry. Idempotent."""
-    try:
-        connect(settings).online_features.apply()
-    except ImportError as e: print(e)
+    connect(settings).online_features.apply()
 
 
 def _airflow(settings: Settings, own: dict[str, str], *arguments: str) -> None:

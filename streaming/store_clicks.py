@@ -1,0 +1,90 @@
+"""Valid clicks into PostgreSQL, effectively once: rows and offsets commit together, a replaced writer is fenced.
+
+    python streaming/store_clicks.py            start more of them to share the partitions
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+
+from adnomaly.adapters.click_store import TABLE, ClickStore
+from adnomaly.adapters.kafka import topic_id
+from adnomaly.adapters.kafka_sink import SinkReader
+from adnomaly.adapters.sink_offsets import Claim, SinkOffsets
+from adnomaly.errors import AdnomalyError
+from adnomaly.failpoints import Failpoints
+from adnomaly.settings import Settings, load_settings
+from adnomaly.topics import VALID
+from adnomaly.wiring import connect
+from confluent_kafka import KafkaException, Message
+
+BATCH = 5000
+WAIT_SECONDS = 1.0
+REPORT_SECONDS = 10.0
+
+log = logging.getLogger("store_clicks")
+
+
+def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
+    """Read, store, and go on, until asked to stop."""
+    postgres, failpoints = connect(settings).postgres, Failpoints(settings.failpoint)
+    offsets = SinkOffsets(postgres, args.sink, args.topic, topic_id(settings.kafka_bootstrap, args.topic))
+    reader, store = SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop), ClickStore(postgres, offsets, table=args.table)
+    stored = new = 0
+    reported = time.monotonic()
+    reader.open()
+    try:
+        while not stop.is_set():
+            messages = reader.read(BATCH, WAIT_SECONDS)
+            if messages:
+                failpoints.reach("before_commit")
+                count = reader.insist(lambda: store.write(_ours(reader, messages)))
+                failpoints.reach("after_commit")
+                if count is not None:
+                    stored, new = stored + len(messages), new + count
+                    reader.show({m.partition(): m.offset() + 1 for m in messages})
+            if time.monotonic() - reported >= REPORT_SECONDS:
+                log.info("read %s, new rows %s", f"{stored:,}", f"{new:,}")
+                reported = time.monotonic()
+    finally:
+        store.close()
+        reader.close()
+
+
+def _ours(reader: SinkReader, messages: list[Message]) -> dict[Claim, list[Message]]:
+    """The messages by claim, without those of partitions that were taken away since they were read."""
+    batch: dict[Claim, list[Message]] = {}
+    for message in messages:
+        claim = reader.claims.get(message.partition())
+        # A partition that went and came back was claimed anew, and is read again from its stored offset.
+        if claim is not None and message.offset() >= claim.next_offset:
+            batch.setdefault(claim, []).append(message)
+    return batch
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Valid clicks into PostgreSQL.")
+    parser.add_argument("--topic", default=VALID.name)
+    parser.add_argument("--sink", default="store_clicks", help="name of the consumer group and of its stored offsets")
+    parser.add_argument("--table", default=TABLE)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args, settings, stop = _arguments(), load_settings(), threading.Event()
+    logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run(settings, args, stop)
+    except (AdnomalyError, KafkaException) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

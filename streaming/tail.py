@@ -1,0 +1,61 @@
+"""Prints the messages of a topic as they come, with a rate line.
+
+    python streaming/tail.py [clickstream.valid] [--limit 20]
+"""
+
+import argparse
+import sys
+import time
+
+import msgspec
+from adnomaly.adapters.kafka_tail import follow
+from adnomaly.errors import AdnomalyError
+from adnomaly.settings import load_settings
+from adnomaly.topics import ALL, VALID
+from confluent_kafka import KafkaException, Message
+
+RATE_SECONDS = 5.0
+WIDEST = 40
+
+
+def line(message: Message) -> str:
+    """Key and fields of one message on a line; headers too, where there are any."""
+    key = (message.key() or b"").decode("utf-8", "backslashreplace")
+    headers = " ".join(f"{name}={(value or b'').decode('utf-8', 'replace')[:WIDEST]}" for name, value in message.headers() or ())
+    try:
+        fields = msgspec.json.decode(message.value() or b"")
+        text = "  ".join(f"{name}={str(value)[:WIDEST]}" for name, value in fields.items())
+    except (msgspec.DecodeError, AttributeError):
+        text = repr(message.value())[:200]
+    return f"{key:12} {text}  {headers}".rstrip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Prints live messages.")
+    parser.add_argument("topic", nargs="?", default=VALID.name, choices=[t.name for t in ALL])
+    parser.add_argument("--limit", type=int, default=0, help="stop after this many messages")
+    args = parser.parse_args()
+    seen = seen_before = 0
+    reported = time.monotonic()
+    print(f"waiting for messages of {args.topic} (Ctrl-C ends)", flush=True)
+    try:
+        for message in follow(load_settings().kafka_bootstrap, args.topic):
+            if message is not None:
+                seen += 1
+                print(line(message), flush=True)
+            now = time.monotonic()
+            if now - reported >= RATE_SECONDS:
+                print(f"-- {args.topic}: {(seen - seen_before) / (now - reported):.1f} messages/s, {seen:,} in all", flush=True)
+                reported, seen_before = now, seen
+            if args.limit and seen >= args.limit:
+                break
+    except KeyboardInterrupt:
+        pass
+    except (AdnomalyError, KafkaException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
