@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import onnx
+from google.protobuf.message import DecodeError
 
 from adnomaly.errors import BundleRejected
 from adnomaly.model.preprocess import Baseline
@@ -192,11 +193,15 @@ def _check_model(data: bytes) -> None:
     """Refuse what a scoring model does not need: other operators, nested graphs, functions, data outside the file."""
     try:
         model = onnx.load_from_string(data)
-    except Exception as error:  # protobuf has its own errors, and this is a file from outside
+    except (DecodeError, ValueError) as error:
         raise BundleRejected(f"{MODEL} is not an ONNX model: {error}"[:300]) from None
     foreign = {f"{node.domain}:{node.op_type}" for node in model.graph.node if (node.domain, node.op_type) not in OPERATORS}
     if foreign or model.functions or model.graph.sparse_initializer or not model.graph.node:
         raise BundleRejected(f"{MODEL} holds operators that we do not use: {', '.join(sorted(foreign)) or 'functions or sparse data'}")
+    plain = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT, onnx.AttributeProto.STRING)
+    plain += (onnx.AttributeProto.FLOATS, onnx.AttributeProto.INTS, onnx.AttributeProto.STRINGS)
+    if any(attribute.type not in plain for node in model.graph.node for attribute in node.attribute):
+        raise BundleRejected(f"{MODEL} nests graphs or tensors in its operators")
     if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in model.graph.initializer):
         raise BundleRejected(f"{MODEL} refers to data outside the file")
 

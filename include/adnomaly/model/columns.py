@@ -1,11 +1,13 @@
 """Windows as columns: the shape in which the model fits, calibrates and is judged."""
 
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
-import pyarrow as pa
 
 from adnomaly.features import CONTRACT, ENTITY
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Columns(NamedTuple):
@@ -24,7 +26,7 @@ class Columns(NamedTuple):
     raw: np.ndarray
 
     @classmethod
-    def of(cls, windows: pa.Table) -> Self:
+    def of(cls, windows: "pa.Table") -> Self:
         """The columns of a window table; its row order is kept."""
         geos, platforms = (windows[name].combine_chunks().dictionary_encode() for name in ENTITY)
         names = [f"{geo}|{platform}" for geo in geos.dictionary.to_pylist() for platform in platforms.dictionary.to_pylist()]

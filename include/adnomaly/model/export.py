@@ -8,7 +8,6 @@ themselves add up the path lengths: a leaf weighs its depth plus the expected de
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import onnxruntime
 from onnx import numpy_helper
 from skl2onnx import to_onnx, update_registered_converter
 from skl2onnx.common.data_types import FloatTensorType
@@ -17,10 +16,9 @@ from sklearn.ensemble import IsolationForest
 
 from adnomaly.errors import BundleRejected
 from adnomaly.model.preprocess import CLIP
+from adnomaly.model.session import INPUT, OUTPUT, open_session, run
 from adnomaly.model.train import forest_scores
 
-INPUT: Final = "residuals"
-OUTPUT: Final = "anomaly_score"
 OPSET: Final = {"": 18, "ai.onnx.ml": 3}
 
 LARGEST_DIFFERENCE: Final = 1e-5
@@ -47,19 +45,6 @@ def export_forest(forest: IsolationForest) -> bytes:
     initial = [(INPUT, FloatTensorType([None, forest.n_features_in_]))]
     model = to_onnx(ForestScore(forest), initial_types=initial, target_opset=OPSET)
     return model.SerializeToString()
-
-
-def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session on one thread, as it is served: the model takes microseconds, threads would only wait for each other."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run(session: onnxruntime.InferenceSession, residuals: np.ndarray) -> np.ndarray:
-    """Scores of residuals (n, F) float32, (n,) float32; the output is taken by its name."""
-    return session.run([OUTPUT], {INPUT: residuals})[0].reshape(-1)
 
 
 def check_parity(

@@ -7,7 +7,6 @@ entity is compared with all entities together.
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from adnomaly.errors import NotEnoughHistory
 from adnomaly.features import CONTRACT
 from adnomaly.model.columns import Columns
-from adnomaly.windows import SIZE
+from adnomaly.model.slots import hour_of, slot_of, slots_of
 
 SLOT_ROWS: Final = 24
 """Windows that a slot needs before its median is believed."""
@@ -28,8 +27,6 @@ _MAD: Final = 1.4826
 _LEAST_SHARE: Final = 0.3
 _LEAST_SCALE: Final = 1e-4
 _LEAST_CTR: Final = 1e-6
-_SIZE_S: Final = int(SIZE.total_seconds())
-_DAY_S: Final = 86400
 
 
 class Residual(NamedTuple):
@@ -75,8 +72,7 @@ class Baseline:
             NotEnoughHistory: no entity has enough windows in enough hours.
         """
         values = transformed(windows.raw)
-        _, weekend, _, _ = _slots(windows.end_s)
-        hour = (windows.end_s - _SIZE_S // 2) % _DAY_S // 3600
+        weekend, hour = slots_of(windows.end_s).weekend, hour_of(windows.end_s)
         group = (windows.entity * 2 + (weekend >= 0.5)) * 24 + hour
         center = _medians(values, group, len(windows.entities) * 48).reshape(-1, 2, 24, values.shape[1])
         center = _fill(center)
@@ -95,13 +91,13 @@ class Baseline:
     def expected(self, windows: Columns) -> np.ndarray:
         """Transformed value expected by each window's own entity, NaN where it is not known, (n, F)."""
         entity = self._numbers(windows)
-        hour, weekend, share, unknown = *_slots(windows.end_s)[:3], entity < 0
+        hour, weekend, share = slots_of(windows.end_s)
         low, high = self.center[entity, :, hour], self.center[entity, :, (hour + 1) % 24]
         both = low + (high - low) * share[:, None, None]
         out = np.where((weekend == 0)[:, None], both[:, 0], both[:, 1])
         mixed = (weekend > 0) & (weekend < 1)
         out[mixed] = both[mixed, 0] + (both[mixed, 1] - both[mixed, 0]) * weekend[mixed, None]
-        out[unknown] = np.nan
+        out[entity < 0] = np.nan
         return out
 
     def residuals(self, windows: Columns, *, pooled: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +110,7 @@ class Baseline:
         z = (values - self.pooled_center) / self.pooled_scale
         known = np.zeros(len(values), bool)
         if not pooled:
-            entity, (hour, _, share, _) = self._numbers(windows), _slots(windows.end_s)
+            entity, (hour, _, share) = self._numbers(windows), slots_of(windows.end_s)
             expected = self.expected(windows)
             known = ~np.isnan(expected).any(axis=1)
             low, high = self.scale[entity, hour], self.scale[entity, (hour + 1) % 24]
@@ -134,7 +130,7 @@ class Baseline:
         number = self._number.get(f"{geo}|{platform}") if timestamp else None
         if number is None or timestamp is None:
             return None
-        hour, weekend, share = _slot(timestamp)
+        hour, weekend, share = slot_of(timestamp)
         centers, scales, knowns = self._centers[number], self._scales[number], self._knowns[number]
         after = (hour + 1) % 24
         sides = [
@@ -187,30 +183,6 @@ def transformed(raw: np.ndarray) -> np.ndarray:
     """ln(ctr), bounce rate, ln(1 + count), (n, F) float64."""
     ctr, bounce, count = raw.T
     return np.column_stack([np.log(np.maximum(ctr, _LEAST_CTR)), bounce, np.log1p(count)])
-
-
-def _slots(end_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each window: the hour whose middle is behind it, its share at a weekend, its way to the next hour's middle, its middle."""
-    middle = end_s - _SIZE_S / 2
-    hours = middle % _DAY_S / 3600 - 0.5
-    below = np.floor(hours)
-    after_midnight = np.minimum(end_s % _DAY_S, _SIZE_S)
-    after_midnight = np.where(end_s % _DAY_S == 0, _SIZE_S, after_midnight)
-    last, first = ((((end_s - back) // _DAY_S + 3) % 7 >= 5).astype(float) for back in (1, _SIZE_S))
-    weekend = np.where(last == first, last, last * after_midnight / _SIZE_S + first * (1 - after_midnight / _SIZE_S))
-    return below.astype(np.int64) % 24, weekend, hours - below, middle
-
-
-def _slot(timestamp: str) -> tuple[int, float, float]:
-    """`_slots` of one window, from its end as text."""
-    day = date(int(timestamp[:4]), int(timestamp[5:7]), int(timestamp[8:10])).toordinal()
-    second = int(timestamp[11:13]) * 3600 + int(timestamp[14:16]) * 60 + int(timestamp[17:19])
-    hours = (second - _SIZE_S / 2) % _DAY_S / 3600 - 0.5
-    below = math.floor(hours)
-    # Ordinal 1 was a Monday. A window that ends at midnight belongs to the day before.
-    last, first = float((day - 1 - (second < 1)) % 7 >= 5), float((day - 1 - (second < _SIZE_S)) % 7 >= 5)
-    share = min(second, _SIZE_S) / _SIZE_S
-    return below % 24, last if last == first else last * share + first * (1 - share), hours - below
 
 
 def _medians(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from adnomaly.errors import BundleRejected
 from adnomaly.features import CONTRACT
 from adnomaly.model.bundle import Bundle
 from adnomaly.model.columns import Columns
-from adnomaly.model.export import open_session, run
+from adnomaly.model.session import open_session, run
 
 SENTINEL_TOLERANCE: Final = 1e-4
 
@@ -51,7 +51,7 @@ class Scorer:
         self._sentinels = bundle.sentinels
         try:
             self._session = open_session(bundle.model)
-        except Exception as error:  # the runtime raises its own errors for what it cannot execute
+        except Exception as error:  # noqa: BLE001 - the runtime raises its own errors for what it cannot execute
             raise BundleRejected(f"model.onnx cannot be run: {error}"[:500]) from None
 
     @classmethod
