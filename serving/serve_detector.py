@@ -13,6 +13,7 @@ from typing import Final
 
 from adnomaly.adapters.ray_serve import ABSENT, Serving, current_bundle
 from adnomaly.errors import JobFailed, Unavailable
+from adnomaly.model.override import own_bundle
 from adnomaly.settings import load_settings
 from adnomaly.wiring import connect
 
@@ -25,7 +26,8 @@ log = logging.getLogger("serve_detector")
 class Starter:
     """Looks at the application and does what is missing. Says each new state once."""
 
-    def __init__(self, serving: Serving, home: Path) -> None:
+    def __init__(self, serving: Serving, home: Path, *, instead: Path | None = None) -> None:
+        self._instead = instead
         self._serving, self._bundles, self._metrics = serving, home / "bundles", home / "serving" / "metrics"
         self._said = ""
 
@@ -37,7 +39,7 @@ class Starter:
             JobFailed: Ray could not start the application; it has been taken away, so that the next look puts it again.
         """
         status = self._serving.status()
-        bundle = current_bundle(self._bundles)
+        bundle = self._instead or current_bundle(self._bundles)
         if status == ABSENT and bundle is None:
             self.say("no model yet: waiting for deploy_detector to name one in bundles/CURRENT")
         elif status == ABSENT and bundle is not None:
@@ -67,7 +69,10 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     backends = connect(settings)
-    starter, pause = Starter(backends.serving, backends.home), LOOK_SECONDS
+    own = own_bundle(
+        backends.home / "bundles", model=settings.model_path, preprocess=settings.preprocess_path, threshold=settings.threshold_path
+    )
+    starter, pause = Starter(backends.serving, backends.home, instead=own), LOOK_SECONDS
     while not stopping.is_set():
         try:
             starter.look()
