@@ -134,5 +134,8 @@ def _run(dag_id: str, run_id: str) -> str:
 
 
 def _line(entry: Any) -> str:
-    """One log entry as text; Airflow sends structured entries or plain lines."""
-    return f"{entry.get('event', '')} {entry.get('error_detail') or ''}".rstrip() if isinstance(entry, dict) else str(entry)
+    """One log entry as text, an exception as its type and message; Airflow sends structured entries or plain lines."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    causes = [f"{cause['exc_type']}: {cause['exc_value']}" for cause in entry.get("error_detail") or ()]
+    return "\n  ".join([entry.get("event", ""), *causes])
