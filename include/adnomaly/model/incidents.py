@@ -1,4 +1,7 @@
-"""Incidents: flagged windows of one entity, at most 30 minutes apart, are one incident."""
+"""Incidents: flagged windows of one entity, at most 30 minutes apart, are one incident for each started hour.
+
+An alarm that never stops is many false incidents, not one.
+"""
 
 from typing import Final
 
@@ -7,6 +10,7 @@ import numpy as np
 from adnomaly.model.columns import Columns
 
 MERGE_S: Final = 30 * 60
+LONGEST_S: Final = 60 * 60
 
 
 class Timeline:
@@ -18,20 +22,20 @@ class Timeline:
     """
 
     def __init__(self, windows: Columns, scores: np.ndarray, attack: np.ndarray | None = None) -> None:
-        order = np.lexsort((windows.end_s, windows.entity))
-        self._entity, self._end_s = windows.entity[order], windows.end_s[order]
-        self._scores = np.asarray(scores)[order]
-        self._attack = np.full(len(order), -1) if attack is None else np.asarray(attack)[order]
+        quiet = np.arange(len(windows)) if attack is None else np.flatnonzero(np.asarray(attack) < 0)
+        quiet = quiet[np.lexsort((windows.end_s[quiet], windows.entity[quiet]))]
+        self._entity, self._end_s, self._scores = windows.entity[quiet], windows.end_s[quiet], np.asarray(scores)[quiet]
         self.days = days_of(windows)
 
     def false_incidents(self, threshold: float) -> int:
-        """Incidents in which no window is of an attack."""
+        """Incidents of flagged windows that overlap no attack."""
         flagged = np.flatnonzero(self._scores >= threshold)
         if not len(flagged):
             return 0
-        apart = (np.diff(self._entity[flagged]) != 0) | (np.diff(self._end_s[flagged]) > MERGE_S)
-        starts = np.concatenate([[0], np.flatnonzero(apart) + 1])
-        return int(np.sum(np.maximum.reduceat(self._attack[flagged], starts) < 0))
+        ends = self._end_s[flagged]
+        apart = np.flatnonzero((np.diff(self._entity[flagged]) != 0) | (np.diff(ends) > MERGE_S))
+        length_s = ends[np.append(apart, len(ends) - 1)] - ends[np.append(0, apart + 1)]
+        return int(np.sum(length_s // LONGEST_S + 1))
 
     def threshold_for(self, incidents: float) -> float:
         """The lowest threshold, among the scores, from which on there are at most so many false incidents.
