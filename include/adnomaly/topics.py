@@ -14,8 +14,9 @@ class Topic(NamedTuple):
 CLICKS: Final = Topic("clickstream", 3)
 VALID: Final = Topic("clickstream.valid", 3)
 DEAD: Final = Topic("clickstream.dlq", 3, retention_hours=720)
+LATE: Final = Topic("clickstream.late", 1)
 FEATURES: Final = Topic("features", 3)
 FEATURES_DEAD: Final = Topic("features.dlq", 1, retention_hours=720)
 ALERTS: Final = Topic("alerts", 1, retention_hours=720)
 
-ALL: Final = (CLICKS, VALID, DEAD, FEATURES, FEATURES_DEAD, ALERTS)
+ALL: Final = (CLICKS, VALID, DEAD, LATE, FEATURES, FEATURES_DEAD, ALERTS)

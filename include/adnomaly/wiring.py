@@ -62,7 +62,8 @@ class Backends:
     def flink(self) -> "Flink":
         from adnomaly.adapters.flink import Flink
 
-        return Flink(self.settings.flink_url, flink_home=self.home / "flink" / "home", checkpoints=self.home / "flink" / "checkpoints")
+        folder, lake_url = self.home / "flink", f"s3://{self.settings.minio_bucket}/clicks"
+        return Flink(self.settings.flink_url, flink_home=folder / "home", checkpoints=folder / "checkpoints", lake=self.lake, lake_url=lake_url)
 
     @cached_property
     def offline_features(self) -> "OfflineFeatures":

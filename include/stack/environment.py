@@ -25,6 +25,8 @@ RAY_FAST = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
     # Serve gives up after 5 s; this is for a replica that hangs.
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "10",
+    # No request lasts longer than 5 s, so a replica that is to stop need not wait for half a minute.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_STOP_FAILED_ROLLING_UPDATES": "1",
 }
 

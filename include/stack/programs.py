@@ -124,8 +124,11 @@ def prepare_flink(settings: Settings) -> None:
         (paths.flink / folder).mkdir(parents=True, exist_ok=True)
     for folder in ("lib", "plugins/s3"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    links = {home / name: package / name for name in ("bin", "opt")}
-    links |= {home / "lib" / jar.name: jar for jar in [*(package / "lib").iterdir(), *(paths.jars / "flink").iterdir()]}
+    # Its scripts find their home from where they really lie: a link would lead back to the package.
+    shutil.copytree(package / "bin", home / "bin", dirs_exist_ok=True)
+    if not (home / "opt").exists():
+        shutil.copytree(package / "opt", home / "opt", copy_function=os.symlink)
+    links = {home / "lib" / jar.name: jar for jar in [*(package / "lib").iterdir(), *(paths.jars / "flink").iterdir()]}
     links |= {home / "plugins" / folder.name: folder for folder in (package / "plugins").iterdir() if folder.is_dir()}
     links |= {home / "plugins" / "s3" / jar.name: jar for jar in (paths.jars / "flink-s3").iterdir()}
     links |= {paths.flink / "conf" / file.name: file for file in (package / "conf").iterdir() if file.name != "config.yaml"}

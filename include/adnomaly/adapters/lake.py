@@ -24,6 +24,9 @@ PREFIX: Final = "clicks/"
 _ARROW: Final = {"string": pa.string(), "timestamp[us, UTC]": pa.timestamp("us", tz="UTC"), "double": pa.float64(), "int8": pa.int8()}
 SCHEMA: Final = pa.schema([pa.field(c.name, _ARROW[c.arrow], nullable=False, metadata={"comment": c.comment}) for c in COLUMNS])
 HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+_HISTORY_LOCK: Final = 7_262_106
+"""Writers of history share it; whoever removes orphans holds it alone."""
 
 _INSERT = """
 INSERT INTO lake_objects (object_key, source, topic_id, partition, first_offset, last_offset, row_count, sha256, hour)
@@ -48,8 +51,8 @@ class LakeObject(NamedTuple):
 class Lake:
     """Objects in S3, their manifest in PostgreSQL. Methods raise `Unavailable` while either cannot be reached."""
 
-    def __init__(self, objects: ObjectStore, postgres: Postgres) -> None:
-        self._objects, self._postgres = objects, postgres
+    def __init__(self, objects: ObjectStore, postgres: Postgres, *, sink: str = "archive_clicks") -> None:
+        self._objects, self._postgres, self._sink = objects, postgres, sink
 
     def put(self, hour: datetime, table: pa.Table, *, topic_id: str, partition: int, offsets: tuple[int, int], epoch: int) -> LakeObject:
         """Upload the clicks of one hour that lie between two offsets of a partition. Not there for readers until `record`ed.
@@ -74,8 +77,9 @@ class Lake:
         body = parquet_bytes(table)
         digest = hashlib.sha256(body).hexdigest()
         key = f"{_folder(hour)}{source_id}-0-{int(hour.timestamp()) // 3600:020d}-{digest[:8]}.parquet"
-        item = self._create(LakeObject(key, "history", source_id, 0, 0, table.num_rows - 1, table.num_rows, digest, hour), body)
         with self._postgres.connection() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_HISTORY_LOCK,))
+            item = self._create(LakeObject(key, "history", source_id, 0, 0, table.num_rows - 1, table.num_rows, digest, hour), body)
             deleted = "DELETE FROM lake_objects WHERE source = 'history' AND topic_id = %s AND hour = %s RETURNING object_key"
             old = [found for (found,) in connection.execute(deleted, (source_id, hour))]
             self.record(connection, [item])
@@ -107,14 +111,21 @@ class Lake:
             raise LakeConflict(f"{item.object_key} is not what the manifest says; restore it, or delete its row and read the topic again")
         return pq.ParquetFile(io.BytesIO(body)).read()
 
-    def orphans(self, start: datetime, end: datetime) -> list[str]:
-        """Keys that lie in the hours of start <= event time < end and that the manifest does not name."""
-        first, last = _day(start), _day(end - timedelta(microseconds=1))
-        days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-        there = [key for day in days for key in self._objects.tags(f"{PREFIX}dt={day}/")]
-        # Listed before the manifest is read: an object recorded meanwhile is no orphan.
-        known = {item.object_key for item in self.objects_between(start - timedelta(days=1), end + timedelta(days=1))}
-        return [key for key in there if key not in known]
+    def remove_orphans(self, start: datetime, end: datetime) -> list[str]:
+        """Delete what killed writers left in the hours of start <= event time < end; returns the keys.
+
+        An object that the manifest does not name goes when its writer can no longer record it: its partition was claimed
+        by another since, or it is generated history, whose writers hold a lock while they write.
+        """
+        with self._postgres.connection() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_HISTORY_LOCK,))
+            there = [key for day in _days(start, end) for key in self._objects.tags(f"{PREFIX}dt={day}/")]
+            known = {key for (key,) in connection.execute("SELECT object_key FROM lake_objects WHERE hour >= %s AND hour < %s", (start - DAY, end + DAY))}
+            claims = connection.execute("SELECT topic_id || '-' || partition, epoch FROM sink_offsets WHERE sink = %s", (self._sink,)).fetchall()
+            orphans = [key for key in there if key not in known and _is_given_up(key, dict(claims))]
+            for key in orphans:
+                self._objects.delete(key)
+        return orphans
 
     def _create(self, item: LakeObject, body: bytes) -> LakeObject:
         digest = hashlib.sha256(body).hexdigest()
@@ -136,6 +147,17 @@ def hour_of(moment: datetime) -> datetime:
 
 def _folder(hour: datetime) -> str:
     return f"{PREFIX}dt={_day(hour)}/hr={hour.astimezone(UTC):%H}/"
+
+
+def _days(start: datetime, end: datetime) -> list[date]:
+    first, last = _day(start), _day(end - timedelta(microseconds=1))
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _is_given_up(key: str, claims: dict[str, int]) -> bool:
+    """Whether the writer of an unrecorded object can never record it."""
+    owner, first, number = key.rpartition("/")[2].removesuffix(".parquet").rsplit("-", 2)
+    return not number.isdigit() or len(first) != 20 or owner not in claims or int(number) < claims[owner]
 
 
 def _day(moment: datetime) -> date:

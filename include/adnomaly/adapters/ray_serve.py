@@ -45,15 +45,26 @@ class Serving:
 
     def put(self, bundle: Path) -> None:
         """Ask Ray for the application with this bundle; it starts in the background."""
-        metrics = bundle.parent.parent / "serving" / "metrics"
-        metrics.mkdir(parents=True, exist_ok=True)
-        values = {"port": urlsplit(self._url).port, "root": ROOT, "metrics": metrics, "bundle": bundle}
-        config = yaml.safe_load(Template((ROOT / "serving" / "serve.yaml").read_text()).substitute(values))
-        self._ask("PUT", json=config)
+        (bundle.parent.parent / "serving" / "metrics").mkdir(parents=True, exist_ok=True)
+        self._ask("PUT", json=self._config(bundle))
 
-    def delete(self) -> None:
-        """Take the application away; fine when there is none."""
-        self._ask("DELETE")
+    def delete(self, *, timeout: timedelta = timedelta(seconds=60)) -> None:
+        """Take the application away and wait until it is gone; fine when there is none. Ray Serve itself stays up.
+
+        Raises:
+            JobFailed: it is not gone in time.
+        """
+        self._ask("PUT", json=self._config(Path("/none/none")) | {"applications": []})
+        deadline = time.monotonic() + timeout.total_seconds()
+        while (state := self.status()) != ABSENT:
+            if time.monotonic() > deadline:
+                raise JobFailed(f"the application is still {state} after {timeout.total_seconds():.0f} s")
+            time.sleep(POLL_SECONDS)
+
+    def _config(self, bundle: Path) -> dict[str, Any]:
+        metrics = bundle.parent.parent / "serving" / "metrics"
+        values = {"port": urlsplit(self._url).port, "root": ROOT, "metrics": metrics, "bundle": bundle}
+        return yaml.safe_load(Template((ROOT / "serving" / "serve.yaml").read_text()).substitute(values))
 
     def status(self) -> str:
         """`RUNNING`, `DEPLOYING`, `DEPLOY_FAILED`, `UNHEALTHY`, `DELETING`, or `ABSENT`."""
