@@ -16,12 +16,13 @@ without clicks is no failure; the log says so.
 
 from datetime import timedelta
 
-from adnomaly.pipelines import backfill_features as pipeline
-from adnomaly.wiring import connect
 from adnomaly_airflow.assets import OFFLINE_FEATURES
 from adnomaly_airflow.defaults import DAY_AFTER, dag_arguments
 from adnomaly_airflow.inputs import day, instant, optional_day
 from airflow.sdk import Param, dag, task
+
+from adnomaly.pipelines import backfill_features as pipeline
+from adnomaly.wiring import connect
 
 PARAMS = {
     "first_day": optional_day("First day"),

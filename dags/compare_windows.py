@@ -15,11 +15,12 @@ day has no offline windows, trigger `backfill_features` for it first, then clear
 
 from datetime import timedelta
 
-from adnomaly.pipelines import compare_windows as pipeline
-from adnomaly.wiring import connect
 from adnomaly_airflow.defaults import HOUR_AFTER, dag_arguments
 from adnomaly_airflow.inputs import day, optional_day
 from airflow.sdk import dag, task
+
+from adnomaly.pipelines import compare_windows as pipeline
+from adnomaly.wiring import connect
 
 PARAMS = {"day": optional_day("Day")}
 

@@ -15,11 +15,12 @@ is something to learn from on the first day.
 
 from datetime import timedelta
 
-from adnomaly.pipelines import generate_history as pipeline
-from adnomaly.wiring import connect
 from adnomaly_airflow.defaults import dag_arguments
 from adnomaly_airflow.inputs import ATTACK
 from airflow.sdk import Param, dag, task
+
+from adnomaly.pipelines import generate_history as pipeline
+from adnomaly.wiring import connect
 
 PARAMS = {
     "days": Param(21, type="number", exclusiveMinimum=0, maximum=366, title="Days", description_md="Length of the history"),

@@ -16,12 +16,13 @@ Browse, Flink). Nothing needs cleaning up.
 
 from datetime import timedelta
 
-from adnomaly.pipelines import run_streams as pipeline
-from adnomaly.wiring import connect
 from adnomaly_airflow.defaults import dag_arguments
 from adnomaly_airflow.inputs import ATTACK
 from adnomaly_airflow.operators import AwaitWindowJob, StartPrograms
 from airflow.sdk import Param, dag, task
+
+from adnomaly.pipelines import run_streams as pipeline
+from adnomaly.wiring import connect
 
 PARAMS = {
     "action": Param("start", enum=["start", "stop", "status"], title="Action"),

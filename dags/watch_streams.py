@@ -15,10 +15,11 @@ run? does the Flink job?). The next run asks again; there is nothing to clear.
 
 from datetime import timedelta
 
-from adnomaly.pipelines import watch_streams as pipeline
-from adnomaly.wiring import connect
 from adnomaly_airflow.defaults import EVERY_FIVE_MINUTES, dag_arguments
 from airflow.sdk import Param, dag, task
+
+from adnomaly.pipelines import watch_streams as pipeline
+from adnomaly.wiring import connect
 
 PARAMS = {
     "max_lag": Param(

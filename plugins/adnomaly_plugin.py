@@ -4,9 +4,10 @@ Airflow executes every .py of this folder under its bare file name, so whatever 
 which .airflowignore keeps from being executed that way.
 """
 
-from adnomaly.settings import load_settings
 from adnomaly_airflow.safety import SafeLogin
 from airflow.plugins_manager import AirflowPlugin
+
+from adnomaly.settings import load_settings
 
 _SETTINGS = load_settings()
 _S3_CONSOLE = f"http://localhost:{9001 + _SETTINGS.port_offset}"
@@ -21,11 +22,11 @@ class AdnomalyPlugin(AirflowPlugin):
     """What Airflow asks of us."""
 
     name = "adnomaly"
-    external_views = [  # noqa: RUF012 (Airflow reads a class attribute)
+    external_views = [
         _link("Flink", _SETTINGS.flink_url),
         _link("Ray dashboard", _SETTINGS.ray_dashboard_url),
         _link("MLflow", _SETTINGS.mlflow_tracking_uri),
         _link("Scoring API", f"{_SETTINGS.serving_url}/docs"),
         _link("S3 console", _S3_CONSOLE),
     ]
-    fastapi_root_middlewares = [{"name": "safe login", "middleware": SafeLogin, "args": [], "kwargs": {}}]  # noqa: RUF012
+    fastapi_root_middlewares = [{"name": "safe login", "middleware": SafeLogin, "args": [], "kwargs": {}}]

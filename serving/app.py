@@ -4,9 +4,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adnomaly.model.score import Scorer
 from ray import serve
 
+from adnomaly.model.score import Scorer
 from serving.api import Asgi, create_api
 from serving.metrics import Metrics
 from serving.slot import ModelSlot

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Annotated, Any, Final, get_type_hints
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
 from adnomaly.events import Click
 from adnomaly.features import FEATURES, PYTHON_TYPES, Feature
-from msgspec import UNSET, Meta, UnsetType
 
 MAX_ROWS: Final = 1000
 LARGEST_COUNT: Final = 2**53 - 1

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
+from confluent_kafka import KafkaException, Message
+
 from adnomaly.adapters.click_store import Row, row
 from adnomaly.adapters.kafka import topic_id
 from adnomaly.adapters.kafka_sink import SinkReader
@@ -26,7 +28,6 @@ from adnomaly.failpoints import Failpoints
 from adnomaly.settings import Settings, load_settings
 from adnomaly.topics import VALID
 from adnomaly.wiring import connect
-from confluent_kafka import KafkaException, Message
 
 BATCH = 5000
 WAIT_SECONDS = 0.5
@@ -105,7 +106,9 @@ class Archiver:
         for hour, rows in sorted(part.hours.items()):
             span = (rows[0][0], rows[-1][0])
             table = _table([values for _, values in rows])
-            items.append(self._lake.put(hour, table, topic_id=self._offsets.topic_id, partition=claim.partition, offsets=span, epoch=claim.epoch))
+            items.append(
+                self._lake.put(hour, table, topic_id=self._offsets.topic_id, partition=claim.partition, offsets=span, epoch=claim.epoch)
+            )
             self._failpoints.reach("after_put")
         with self._postgres.connection() as connection:
             self._lake.record(connection, items)

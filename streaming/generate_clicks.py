@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+
 from adnomaly.adapters.kafka_outbox import Outbox
 from adnomaly.errors import AdnomalyError
 from adnomaly.pipelines import generate_history

@@ -17,6 +17,9 @@ from typing import Final, TypeVar
 
 import msgspec
 import psycopg
+from confluent_kafka import Message
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
 from adnomaly.adapters.kafka_relay import Out, Relay
 from adnomaly.adapters.result_store import ResultStore
 from adnomaly.adapters.scoring_api import Busy, ScoringApi, WindowRefused
@@ -26,8 +29,6 @@ from adnomaly.settings import load_settings
 from adnomaly.topics import ALERTS, FEATURES, FEATURES_DEAD
 from adnomaly.windows import TrafficWindow, decode_window
 from adnomaly.wiring import connect
-from confluent_kafka import Message
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 GROUP: Final = "score_windows"
 BATCH: Final = 500

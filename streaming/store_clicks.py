@@ -1,6 +1,6 @@
 """Valid clicks into PostgreSQL, effectively once: rows and offsets commit together, a replaced writer is fenced.
 
-    python streaming/store_clicks.py            start more of them to share the partitions
+python streaming/store_clicks.py            start more of them to share the partitions
 """
 
 import argparse
@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+
+from confluent_kafka import KafkaException, Message
 
 from adnomaly.adapters.click_store import TABLE, ClickStore
 from adnomaly.adapters.kafka import topic_id
@@ -19,7 +21,6 @@ from adnomaly.failpoints import Failpoints
 from adnomaly.settings import Settings, load_settings
 from adnomaly.topics import VALID
 from adnomaly.wiring import connect
-from confluent_kafka import KafkaException, Message
 
 BATCH = 5000
 WAIT_SECONDS = 1.0
@@ -32,7 +33,10 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
     """Read, store, and go on, until asked to stop."""
     postgres, failpoints = connect(settings).postgres, Failpoints(settings.failpoint)
     offsets = SinkOffsets(postgres, args.sink, args.topic, topic_id(settings.kafka_bootstrap, args.topic))
-    reader, store = SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop), ClickStore(postgres, offsets, table=args.table)
+    reader, store = (
+        SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop),
+        ClickStore(postgres, offsets, table=args.table),
+    )
     stored = new = 0
     reported = time.monotonic()
     reader.open()

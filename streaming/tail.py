@@ -1,6 +1,6 @@
 """Prints the messages of a topic as they come, with a rate line.
 
-    python streaming/tail.py [clickstream.valid] [--limit 20]
+python streaming/tail.py [clickstream.valid] [--limit 20]
 """
 
 import argparse
@@ -8,11 +8,12 @@ import sys
 import time
 
 import msgspec
+from confluent_kafka import KafkaException, Message
+
 from adnomaly.adapters.kafka_tail import follow
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import load_settings
 from adnomaly.topics import ALL, VALID
-from confluent_kafka import KafkaException, Message
 
 RATE_SECONDS = 5.0
 WIDEST = 40

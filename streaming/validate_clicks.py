@@ -20,6 +20,8 @@ from importlib.metadata import version
 from uuid import UUID
 
 import msgspec
+from confluent_kafka import KafkaException, Message
+
 from adnomaly.adapters.kafka import topic_id
 from adnomaly.adapters.kafka_relay import Out, Relay
 from adnomaly.adapters.kafka_tail import values_since
@@ -28,7 +30,6 @@ from adnomaly.failpoints import Failpoints
 from adnomaly.gate import MEMORY, Arrival, Duplicate, DuplicateMemory, Rejected, Valid, Verdict, judge_batch
 from adnomaly.settings import Settings, load_settings
 from adnomaly.topics import CLICKS, DEAD, VALID
-from confluent_kafka import KafkaException, Message
 
 BATCH = 5000
 WAIT_SECONDS = 0.2

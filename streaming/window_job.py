@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+
 from adnomaly.adapters.flink import ALIVE, WINDOW_JOB, Flink
 from adnomaly.adapters.kafka import topic_id
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable

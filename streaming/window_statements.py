@@ -16,7 +16,9 @@ TRANSACTION_MS = 600_000
 MINUTE = timedelta(minutes=1)
 
 _TIME = "'yyyy-MM-dd''T''HH:mm:ss''Z'''"
-_EVENT_TIME = "COALESCE(TO_TIMESTAMP(REPLACE(SUBSTRING(`timestamp`, 1, 23), 'T', ' '), 'yyyy-MM-dd HH:mm:ss.SSS'), TIMESTAMP '1970-01-01 00:00:00')"
+_EVENT_TIME = (
+    "COALESCE(TO_TIMESTAMP(REPLACE(SUBSTRING(`timestamp`, 1, 23), 'T', ' '), 'yyyy-MM-dd HH:mm:ss.SSS'), TIMESTAMP '1970-01-01 00:00:00')"
+)
 
 
 def stream_statements(args: argparse.Namespace, features: Sequence[Feature] = FEATURES) -> tuple[list[str], list[str]]:
@@ -38,7 +40,9 @@ def batch_statements(args: argparse.Namespace, features: Sequence[Feature] = FEA
     """(tables, inserts) of the batch: the windows with from < window_end <= to, as Parquet below `output`."""
     first, last = args.begin - SIZE + SLIDE, args.end - timedelta(microseconds=1)
     spans = f"(dt > '{first:%Y-%m-%d}' OR (dt = '{first:%Y-%m-%d}' AND hr >= '{first:%H}')) AND dt <= '{last:%Y-%m-%d}'"
-    span = f"CREATE VIEW clicks AS SELECT * FROM lake WHERE {spans} AND event_time >= {_literal(first)} AND event_time < {_literal(args.end)}"
+    span = (
+        f"CREATE VIEW clicks AS SELECT * FROM lake WHERE {spans} AND event_time >= {_literal(first)} AND event_time < {_literal(args.end)}"
+    )
     values = ", ".join(f.name for f in features)
     windows = (
         f"INSERT INTO windows SELECT CAST(window_start AS TIMESTAMP(6)), CAST(window_end AS TIMESTAMP(6)), {', '.join(ENTITY)}, {values} FROM (\n"

@@ -21,7 +21,12 @@ Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One click as it arrives. Unknown fields are ignored; types are strict (a number as text is invalid)."""
 
-    timestamp: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z", description="Event time, ISO 8601, UTC")]
+    timestamp: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z", description="Event time, ISO 8601, UTC"
+        ),
+    ]
     user_id_hash: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="Salted hash of the user id, lower hex")]
     ad_id: Annotated[str, msgspec.Meta(pattern=r"\Aad_[0-9]+\Z", description="Ad")]
     campaign_id: Annotated[str, msgspec.Meta(pattern=r"\Acamp_[0-9]+\Z", description="Campaign")]
@@ -32,7 +37,9 @@ class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     CTR: Annotated[Ratio, msgspec.Meta(description="Click-through rate seen with the click")]
     conversion: Annotated[int, msgspec.Meta(ge=0, le=1, description="1 when the click converted")]
     bounce_rate: Annotated[Ratio, msgspec.Meta(description="Bounce rate seen with the click")]
-    event_id: Annotated[str | msgspec.UnsetType, msgspec.Meta(description="UUID of the event; derived from its offset when missing")] = msgspec.UNSET
+    event_id: Annotated[str | msgspec.UnsetType, msgspec.Meta(description="UUID of the event; derived from its offset when missing")] = (
+        msgspec.UNSET
+    )
 
 
 class Column(NamedTuple):

@@ -77,7 +77,9 @@ class DuplicateMemory:
         return old
 
 
-def judge_batch(arrivals: Sequence[Arrival], memory: DuplicateMemory, *, now: datetime, max_age_hours: float) -> tuple[list[Verdict], list[UUID]]:
+def judge_batch(
+    arrivals: Sequence[Arrival], memory: DuplicateMemory, *, now: datetime, max_age_hours: float
+) -> tuple[list[Verdict], list[UUID]]:
     """The verdict on each message of one partition, in order, and the ids to remember once the verdicts are stored.
 
     The memory itself is not changed: a batch whose transaction is given up is judged again.

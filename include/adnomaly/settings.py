@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     diurnal_ampl: float = Field(0.6, ge=0, lt=1, description="Daily swing of volume")
     peak_hour_utc: float = Field(20, ge=0, lt=24, description="Hour of the highest volume")
     weekend_mult: float = Field(0.85, gt=0, description="Weekend volume against weekdays")
-    geo_weights: str = Field("US:0.30,IN:0.20,BR:0.12,DE:0.08,FR:0.08,UK:0.08,CA:0.06,JP:0.04,IT:0.02,AU:0.02", description="Share of clicks per geo")
+    geo_weights: str = Field(
+        "US:0.30,IN:0.20,BR:0.12,DE:0.08,FR:0.08,UK:0.08,CA:0.06,JP:0.04,IT:0.02,AU:0.02", description="Share of clicks per geo"
+    )
     platform_weights: str = Field("web:0.45,android:0.30,ios:0.25", description="Share of clicks per platform")
     ctr_base: float = Field(0.022, gt=0, lt=1, description="Mean click-through rate")
     ctr_diurnal_ampl: float = Field(0.35, ge=0, lt=1, description="Daily swing of the click-through rate")
@@ -138,7 +140,9 @@ class Settings(BaseSettings):
         return f"postgresql://{credentials}@{self.db_host}:{self.db_port}/{database or self.db_name}"
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(
+        cls, settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, dotenv_settings)
 
 

@@ -63,7 +63,9 @@ class Backends:
         from adnomaly.adapters.flink import Flink
 
         folder, lake_url = self.home / "flink", f"s3://{self.settings.minio_bucket}/clicks"
-        return Flink(self.settings.flink_url, flink_home=folder / "home", checkpoints=folder / "checkpoints", lake=self.lake, lake_url=lake_url)
+        return Flink(
+            self.settings.flink_url, flink_home=folder / "home", checkpoints=folder / "checkpoints", lake=self.lake, lake_url=lake_url
+        )
 
     @cached_property
     def offline_features(self) -> "OfflineFeatures":

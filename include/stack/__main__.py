@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import typer
+
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import ROOT, load_settings
-
 from stack import environment, features, lifecycle, prepare, secrets_file
 from stack.launch import run as run_program
 from stack.paths import Paths
@@ -82,7 +82,7 @@ def run(program: str) -> None:
 @app.command()
 def secrets() -> None:
     """Generate what is missing of the secrets."""
-    home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")  # noqa: TID251 (settings need the secrets that this makes)
+    home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
     secrets_file.ensure(home)
 
 

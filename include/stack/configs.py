@@ -6,7 +6,6 @@ import pyflink
 import yaml
 
 from adnomaly.settings import Settings
-
 from stack.paths import Paths
 from stack.ports import port
 

@@ -16,7 +16,6 @@ from adnomaly.settings import load_settings
 from adnomaly.synthetic.attacks import Attack, read_truth
 from adnomaly.synthetic.plan import GeneratorFiles
 from adnomaly.wiring import Backends, connect
-
 from stack import follow
 from stack.consoles import print_consoles
 from stack.progress import Progress

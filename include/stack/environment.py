@@ -7,7 +7,6 @@ from pathlib import Path
 
 from adnomaly.adapters.feast import variables as feast_variables
 from adnomaly.settings import ROOT, Settings
-
 from stack import secrets_file
 from stack.paths import Paths
 from stack.ports import port

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+
 from adnomaly.pipelines import backfill_features, check_features, compare_windows
 from adnomaly.wiring import Backends, connect
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from adnomaly.adapters.airflow import Airflow, TaskState
 from adnomaly.errors import JobFailed, Unavailable
-
 from stack.progress import Progress
 
 PATIENCE_SECONDS = 300

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from adnomaly.settings import ROOT, Settings
-
 from stack import environment
 from stack.paths import Paths
 from stack.ports import BASE, is_open, port

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from adnomaly.errors import Unavailable
 from adnomaly.settings import Settings
-
 from stack import prepare, secrets_file, supervisord
 from stack.launch import clear
 from stack.paths import Paths
@@ -65,7 +64,12 @@ def down(settings: Settings, progress: Progress) -> None:
     running = [s.name for s in STREAMS if supervisord.states(settings)[s.name]["statename"] in ("RUNNING", "STARTING", "BACKOFF")]
     Paths.of(settings).wanted_streams.write_text(" ".join(running))
     # Sources before what reads them, and everything before the stores it writes to.
-    for group in (["generate_clicks"], [s.name for s in STREAMS if s.name != "generate_clicks"], [s.name for s in SERVERS if s.name not in _STORES], _STORES):
+    for group in (
+        ["generate_clicks"],
+        [s.name for s in STREAMS if s.name != "generate_clicks"],
+        [s.name for s in SERVERS if s.name not in _STORES],
+        _STORES,
+    ):
         progress.say(f"stopping {' '.join(group)}")
         supervisord.stop(settings, group)
     supervisord.shut_down(settings)

@@ -4,9 +4,9 @@ import os
 import subprocess
 
 import psycopg
+
 from adnomaly.settings import ROOT, Settings
 from adnomaly.wiring import connect
-
 from stack import environment
 from stack.paths import Paths
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pyflink
 
 from adnomaly.settings import ROOT, Settings
-
 from stack import configs, environment
 from stack.paths import Paths
 from stack.ports import port
@@ -41,7 +40,16 @@ def _write(file: Path, text: str) -> None:
 def _kafka_command(settings: Settings) -> list[str]:
     conf = Paths.of(settings).run / "kafka.properties"
     jars = Paths.of(settings).jars / "kafka" / "*"
-    return ["java", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", str(jars), "kafka.Kafka", str(conf)]
+    return [
+        "java",
+        "-Xmx512m",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+        str(jars),
+        "kafka.Kafka",
+        str(conf),
+    ]
 
 
 def _prepare_kafka(settings: Settings) -> None:
@@ -149,7 +157,12 @@ def _ray_command(settings: Settings) -> list[str]:
         *("--port", str(port(settings, "ray-gcs")), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(port(settings, "ray"))),
         *("--metrics-export-port", str(port(settings, "ray-metrics")), "--num-cpus", "4", "--object-store-memory", "200000000"),
         *("--node-manager-port", str(port(settings, "ray-node")), "--object-manager-port", str(port(settings, "ray-objects"))),
-        *("--dashboard-agent-listen-port", str(port(settings, "ray-agent")), "--dashboard-agent-grpc-port", str(port(settings, "ray-agent-grpc"))),
+        *(
+            "--dashboard-agent-listen-port",
+            str(port(settings, "ray-agent")),
+            "--dashboard-agent-grpc-port",
+            str(port(settings, "ray-agent-grpc")),
+        ),
         *("--runtime-env-agent-port", str(port(settings, "ray-runtime-env"))),
         *("--min-worker-port", str(low), "--max-worker-port", str(low + 999), "--ray-client-server-port", str(low + 1000)),
         *("--temp-dir", str(Paths.of(settings).short("ray").parent / "ray")),
@@ -188,7 +201,11 @@ def _mlflow_command(settings: Settings) -> list[str]:
 
 
 def _mlflow_env(settings: Settings) -> dict[str, str]:
-    return _s3_env(settings) | {"MLFLOW_S3_ENDPOINT_URL": settings.s3_url, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "AWS_DEFAULT_REGION": "us-east-1"}
+    return _s3_env(settings) | {
+        "MLFLOW_S3_ENDPOINT_URL": settings.s3_url,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
 
 def _airflow(name: str, *more: str) -> Program:
@@ -209,9 +226,17 @@ SERVERS = (
     Program("kafka", _kafka_command, prepare=_prepare_kafka, ports=("kafka", "kafka-controller")),
     Program("postgres", _postgres_command, prepare=_prepare_postgres, account="postgres", ports=("postgres",)),
     Program("redis", lambda s: ["redis-server", str(Paths.of(s).run / "redis.conf")], prepare=_prepare_redis, ports=("redis",)),
-    Program("s3", _s3_command, _s3_env, lambda s: (Paths.of(s).home / "s3").mkdir(exist_ok=True), ports=("s3", "s3-console", "s3-master", "s3-volume", "s3-filer")),
+    Program(
+        "s3",
+        _s3_command,
+        _s3_env,
+        lambda s: (Paths.of(s).home / "s3").mkdir(exist_ok=True),
+        ports=("s3", "s3-console", "s3-master", "s3-volume", "s3-filer"),
+    ),
     Program("jobmanager", _flink_command("jobmanager.sh"), environment.flink, prepare_flink, ports=("jobmanager", "jobmanager-rpc")),
-    Program("taskmanager", _flink_command("taskmanager.sh"), environment.flink, prepare_flink, needs=("jobmanager",), ports=("taskmanager-rpc",)),
+    Program(
+        "taskmanager", _flink_command("taskmanager.sh"), environment.flink, prepare_flink, needs=("jobmanager",), ports=("taskmanager-rpc",)
+    ),
     Program("ray", _ray_command, _ray_env, ports=("ray", "ray-gcs")),
     Program("mlflow", _mlflow_command, _mlflow_env, needs=("postgres", "s3"), ports=("mlflow",)),
     _airflow("api-server"),

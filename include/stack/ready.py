@@ -6,9 +6,9 @@ import urllib.request
 from collections.abc import Callable
 
 import psycopg
+
 from adnomaly.errors import Unavailable
 from adnomaly.settings import Settings
-
 from stack.paths import Paths
 from stack.ports import is_open, port
 
@@ -38,11 +38,11 @@ def _port_open(name: str) -> Check:
 
 def _http(name: str, path: str, *, token: bool = False, contains: str = "") -> Check:
     def check(settings: Settings) -> str | None:
-        request = urllib.request.Request(f"http://127.0.0.1:{port(settings, name)}{path}")  # noqa: S310 (loopback)
+        request = urllib.request.Request(f"http://127.0.0.1:{port(settings, name)}{path}")
         if token:
             request.add_header("Authorization", f"Bearer {settings.ray_auth_token.get_secret_value()}")
         try:
-            with urllib.request.urlopen(request, timeout=3) as answer:  # noqa: S310 (loopback)
+            with urllib.request.urlopen(request, timeout=3) as answer:
                 body = answer.read().decode(errors="replace")
         except (OSError, urllib.error.URLError) as error:
             return f"{path}: {error}"

@@ -10,10 +10,10 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
-from adnomaly.errors import Unavailable
-from adnomaly.settings import Settings
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
+from adnomaly.errors import Unavailable
+from adnomaly.settings import Settings
 from stack import environment
 from stack.paths import Paths
 from stack.programs import PROGRAMS, SERVERS
@@ -98,7 +98,16 @@ def ensure_running(settings: Settings) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "ADNOMALY_PROGRAM"} | environment.common(settings)
     with paths.log("supervisord.start").open("w") as log:
         command = [str(paths.venv / "bin" / "supervisord"), "-c", str(paths.supervisor_conf)]
-        subprocess.run(command, env=environ, cwd=paths.venv.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, start_new_session=True)
+        subprocess.run(
+            command,
+            env=environ,
+            cwd=paths.venv.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=True,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + 20
     while not is_running(settings):
         if time.monotonic() > deadline:

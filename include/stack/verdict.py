@@ -9,7 +9,6 @@ from adnomaly.synthetic.attacks import Attack, read_truth
 from adnomaly.synthetic.plan import GeneratorFiles
 from adnomaly.windows import time_text
 from adnomaly.wiring import Backends
-
 from stack.progress import Progress
 
 PATIENCE: Final = timedelta(minutes=8)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from adnomaly.errors import JobFailed
-from adnomaly.wiring import connect
 from airflow.sdk import BaseOperator
 
+from adnomaly.errors import JobFailed
+from adnomaly.wiring import connect
 from adnomaly_airflow.triggers import ProgramsRun, Wait, WindowJobRuns
 
 

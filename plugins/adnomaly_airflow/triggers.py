@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
 from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.wiring import connect
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 POLL_SECONDS = 1.0
 

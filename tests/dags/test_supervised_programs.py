@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from adnomaly.adapters.supervisor import Supervisor
 from adnomaly.errors import StreamsUnhealthy, Unavailable
 from adnomaly.pipelines import run_streams, watch_streams

@@ -9,6 +9,7 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
 from stack import environment, prepare

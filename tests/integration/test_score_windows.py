@@ -24,10 +24,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 import uvicorn
-from adnomaly.settings import ROOT, Settings, load_settings
-from adnomaly.windows import SIZE, SLIDE, time_text
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from adnomaly.settings import ROOT, Settings, load_settings
+from adnomaly.windows import SIZE, SLIDE, time_text
 from serving.api import create_api
 from serving.metrics import Metrics
 from serving.slot import ModelSlot
@@ -129,7 +130,7 @@ class World:
     def metric(self, name: str) -> float:
         """Sum over the labels of one metric; -1 when the program does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=2) as answer:  # noqa: S310 - our own port
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=2) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return -1
@@ -152,7 +153,7 @@ def world() -> Iterator[World]:
 
 def _windows(count: int, seed: int) -> list[tuple[str, bytes]]:
     """`count` window closes of all entities as (key, message), one in twenty anomalous."""
-    rng = random.Random(seed)  # noqa: S311 - test data
+    rng = random.Random(seed)
     messages = []
     for n in range(count):
         start = NOON + n * SLIDE
@@ -173,7 +174,7 @@ def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_
     expected = {_key(w): w for w in (json.loads(value) for _, value in windows)}
     anomalous = {key for key, w in expected.items() if w["bounce_rate_avg"] >= 0.5}
     assert len(anomalous) > 20
-    rng = random.Random(11)  # noqa: S311 - moments of the kills
+    rng = random.Random(11)
     world.start()
     for part in range(6):
         world.feed(windows[part * 180 : (part + 1) * 180] + [("DE|ios", POISON[part])])

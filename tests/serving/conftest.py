@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from serving.api import create_api
 from serving.metrics import Metrics
 from serving.slot import ModelSlot

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from serving.slot import ModelSlot
 
 ROW = {"ctr_avg": 0.02, "bounce_rate_avg": 0.35, "event_count": 100}

@@ -6,6 +6,7 @@ import math
 import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from serving.openapi import document
 
 HEADERS = {"content-type": "application/json"}

@@ -7,6 +7,7 @@ import time
 
 import httpx
 import pytest
+
 from serving.api import create_api
 from serving.body import MAX_BODY_BYTES
 from serving.metrics import Metrics

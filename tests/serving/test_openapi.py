@@ -4,6 +4,7 @@ import re
 
 import httpx
 import pytest
+
 from adnomaly.features import CONTRACT, FEATURES
 from serving.openapi import document
 

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+
 from adnomaly.errors import JobFailed
 from serving.serve_detector import Starter
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from adnomaly.synthetic.attacks import Attack
 from adnomaly.synthetic.plan import GeneratorFiles, Progress
 from stack import demo

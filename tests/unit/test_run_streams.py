@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from adnomaly.pipelines import run_streams
 from adnomaly.synthetic.plan import GeneratorFiles, Progress
 

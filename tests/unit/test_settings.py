@@ -27,7 +27,9 @@ def test_port_offset_moves_every_default_and_nothing_that_was_given():
     assert (settings.kafka_bootstrap, settings.serving_url, settings.db_port) == ("localhost:29592", "http://localhost:8580", 6000)
 
 
-@pytest.mark.parametrize("change", [{"base_eps": 0}, {"geo_weights": "US"}, {"geo_weights": "US:-1"}, {"log_level": "LOUD"}, {"diurnal_ampl": 1}])
+@pytest.mark.parametrize(
+    "change", [{"base_eps": 0}, {"geo_weights": "US"}, {"geo_weights": "US:-1"}, {"log_level": "LOUD"}, {"diurnal_ampl": 1}]
+)
 def test_a_value_out_of_range_is_refused(change):
     with pytest.raises(ValidationError, match=next(iter(change))):
         make(**change)

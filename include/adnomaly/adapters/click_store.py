@@ -38,7 +38,9 @@ class ClickStore:
         self._stage = sql.SQL("CREATE TEMP TABLE stage (LIKE {}) ON COMMIT DELETE ROWS").format(sql.Identifier(table))
         self._unstage = sql.SQL("ALTER TABLE stage DROP COLUMN ingested_at")
         self._copy = sql.SQL("COPY stage ({}) FROM STDIN (FORMAT BINARY)").format(names)
-        self._insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM stage ON CONFLICT (event_id) DO NOTHING").format(sql.Identifier(table), names, names)
+        self._insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM stage ON CONFLICT (event_id) DO NOTHING").format(
+            sql.Identifier(table), names, names
+        )
 
     def write(self, batch: Mapping[Claim, Sequence[Message]]) -> int:
         """Store the messages of each claimed partition and move its offset, in one transaction; returns the rows that are new.

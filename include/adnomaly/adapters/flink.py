@@ -93,7 +93,10 @@ class Flink:
         span = ["--from", start.isoformat(), "--to", end.isoformat()]
         before = {job.id for job in self.jobs(name)}
         try:
-            self._client(["run", "-py", str(PROGRAM), "batch", "--name", name, "--input", self._lake_url, "--output", output, *span], seconds=BATCH_SECONDS)
+            self._client(
+                ["run", "-py", str(PROGRAM), "batch", "--name", name, "--input", self._lake_url, "--output", output, *span],
+                seconds=BATCH_SECONDS,
+            )
         except JobFailed as error:
             failed = [job for job in self.jobs(name) if job.id not in before]
             cause = self.root_cause(failed[0].id) if failed else ""
@@ -119,11 +122,13 @@ class Flink:
         """Run Flink's command line client; returns what it printed."""
         conf = self._home.parent / "conf"
         own = {"FLINK_HOME": str(self._home), "FLINK_CONF_DIR": str(conf), "FLINK_LOG_DIR": str(self._home.parent / "log")}
-        environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own  # noqa: TID251 (handed on, not read)
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
         python = ["-pyexec", sys.executable, "-pyclientexec", sys.executable]
         command = [str(self._home / "bin" / "flink"), arguments[0], *python, *arguments[1:]]
         try:
-            done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, env=environ, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
+            )
         except subprocess.TimeoutExpired:
             raise JobFailed(f"Flink's client did not end within {seconds:.0f} s") from None
         text = done.stdout + done.stderr

@@ -20,7 +20,7 @@ class Out(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - never changed
+    headers: list[tuple[str, bytes]] = []
     partition: int = -1
     """Where to; -1 leaves it to the key."""
 

@@ -90,14 +90,16 @@ class Lake:
 
     def objects_between(self, start: datetime, end: datetime) -> list[LakeObject]:
         """The objects of every hour that touches start <= event time < end, in order of hour and key."""
-        query = f"SELECT {', '.join(LakeObject._fields)} FROM lake_objects WHERE hour > %s AND hour < %s ORDER BY hour, object_key"  # noqa: S608 (own names)
+        query = f"SELECT {', '.join(LakeObject._fields)} FROM lake_objects WHERE hour > %s AND hour < %s ORDER BY hour, object_key"
         with self._postgres.connection() as connection:
             return [LakeObject(*row) for row in connection.execute(query, (start - HOUR, end))]
 
     def history_hours(self, start: datetime, end: datetime) -> set[datetime]:
         """The hours of start <= hour < end that hold generated history, which the stream has never seen."""
         with self._postgres.connection() as connection:
-            rows = connection.execute("SELECT DISTINCT hour FROM lake_objects WHERE source = 'history' AND hour >= %s AND hour < %s", (start, end))
+            rows = connection.execute(
+                "SELECT DISTINCT hour FROM lake_objects WHERE source = 'history' AND hour >= %s AND hour < %s", (start, end)
+            )
             return {hour.astimezone(UTC) for (hour,) in rows}
 
     def read(self, item: LakeObject) -> pa.Table:
@@ -120,8 +122,15 @@ class Lake:
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_HISTORY_LOCK,))
             there = [key for day in _days(start, end) for key in self._objects.tags(f"{PREFIX}dt={day}/")]
-            known = {key for (key,) in connection.execute("SELECT object_key FROM lake_objects WHERE hour >= %s AND hour < %s", (start - DAY, end + DAY))}
-            claims = connection.execute("SELECT topic_id || '-' || partition, epoch FROM sink_offsets WHERE sink = %s", (self._sink,)).fetchall()
+            known = {
+                key
+                for (key,) in connection.execute(
+                    "SELECT object_key FROM lake_objects WHERE hour >= %s AND hour < %s", (start - DAY, end + DAY)
+                )
+            }
+            claims = connection.execute(
+                "SELECT topic_id || '-' || partition, epoch FROM sink_offsets WHERE sink = %s", (self._sink,)
+            ).fetchall()
             orphans = [key for key in there if key not in known and _is_given_up(key, dict(claims))]
             for key in orphans:
                 self._objects.delete(key)

@@ -58,7 +58,11 @@ class Postgres:
                 connection.execute(_comment("clickstream_events", column.name, column.comment))
             for table in _WITH_FEATURES:
                 for f in features:
-                    connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(sql.Identifier(table), sql.Identifier(f.name), sql.SQL(SQL_TYPES[f.dtype])))
+                    connection.execute(
+                        sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
+                            sql.Identifier(table), sql.Identifier(f.name), sql.SQL(SQL_TYPES[f.dtype])
+                        )
+                    )
                     connection.execute(_comment(table, f.name, f.unit))
 
 

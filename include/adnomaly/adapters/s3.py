@@ -19,7 +19,12 @@ class ObjectStore:
         self.bucket = bucket
         config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=60)
         self._client = boto3.client(
-            "s3", endpoint_url=endpoint, aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1", config=config
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            region_name="us-east-1",
+            config=config,
         )
 
     def put(self, key: str, body: bytes) -> None:

@@ -58,6 +58,15 @@ class SinkOffsets:
         Raises:
             StoreFenced: somebody else has claimed the partition, or stored these offsets already. Roll back and stop.
         """
-        values = {"sink": self._sink, "id": self.topic_id, "partition": claim.partition, "epoch": claim.epoch, "first": first, "next": following}
+        values = {
+            "sink": self._sink,
+            "id": self.topic_id,
+            "partition": claim.partition,
+            "epoch": claim.epoch,
+            "first": first,
+            "next": following,
+        }
         if connection.execute(_ADVANCE, values).rowcount != 1:
-            raise StoreFenced(f"{self._sink}: {self._topic} partition {claim.partition} was taken over (our claim was number {claim.epoch})")
+            raise StoreFenced(
+                f"{self._sink}: {self._topic} partition {claim.partition} was taken over (our claim was number {claim.epoch})"
+            )

@@ -66,7 +66,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Sentinel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row whose answer is known: score within 1e-4, and the same side of the threshold."""
 
-    row: dict[str, float | str]
+    row: dict[str, int | float | str]
     score: float
     is_anomaly: bool
 

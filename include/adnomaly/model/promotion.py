@@ -58,7 +58,11 @@ class Decision(msgspec.Struct, frozen=True):
     @property
     def refusals(self) -> list[str]:
         """One sentence per failed check."""
-        return [f"{c.name} is {c.value if isinstance(c.value, str) else format(c.value, '.4g')}, must be {c.limit}" for c in self.checks if not c.passed]
+        return [
+            f"{c.name} is {c.value if isinstance(c.value, str) else format(c.value, '.4g')}, must be {c.limit}"
+            for c in self.checks
+            if not c.passed
+        ]
 
 
 def decide(candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champion: Path | None = None, least_days: float = 0) -> Decision:
@@ -75,7 +79,9 @@ def decide(candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champi
         scorer = Scorer.load(candidate)
         scorer.check_sentinels()
     except BundleRejected as error:
-        return Decision(candidate.name, against, promoted=False, checks=[Check("loads", passed=False, value=str(error), limit="a sealed bundle")])
+        return Decision(
+            candidate.name, against, promoted=False, checks=[Check("loads", passed=False, value=str(error), limit="a sealed bundle")]
+        )
     scores, known = scorer.score_columns(trial.windows)
     checks = [Check("loads", passed=True, value=scorer.version, limit="a sealed bundle"), *_sane(scores, known)]
     found = None
@@ -112,7 +118,9 @@ def _quiet(found: Evaluation) -> Iterator[Check]:
     for kind, at in (("entity", found.entity), ("global", found.pooled)):
         rate = at.quiet_incidents_per_day
         yield Check(f"false incidents a day, {kind} baseline", bool(rate <= most), rate, f"<= {most:.2f}")
-        yield Check(f"share of normal windows flagged, {kind} baseline", at.flagged_share <= MOST_FLAGGED, at.flagged_share, f"<= {MOST_FLAGGED}")
+        yield Check(
+            f"share of normal windows flagged, {kind} baseline", at.flagged_share <= MOST_FLAGGED, at.flagged_share, f"<= {MOST_FLAGGED}"
+        )
 
 
 def _trained(card: Mapping[str, Any], least_days: float) -> Iterator[Check]:

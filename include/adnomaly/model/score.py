@@ -51,7 +51,7 @@ class Scorer:
         self._sentinels = bundle.sentinels
         try:
             self._session = open_session(bundle.model)
-        except Exception as error:  # noqa: BLE001 - the runtime raises its own errors for what it cannot execute
+        except Exception as error:
             raise BundleRejected(f"model.onnx cannot be run: {error}"[:500]) from None
 
     @classmethod

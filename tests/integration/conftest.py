@@ -1,0 +1,28 @@
+"""The stack that ADNOMALY_HOME and PORT_OFFSET name: tests/run.sh brings up one of its own and points here to it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from adnomaly.settings import Settings, load_settings
+from adnomaly.wiring import Backends, connect
+from stack.ready import CHECKS
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return load_settings()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stack(settings: Settings) -> Iterator[Settings]:
+    """The running servers; a test without them could only pretend."""
+    problems = {name: problem for name, check in CHECKS.items() if (problem := check(settings))}
+    if problems:
+        pytest.fail(f"the stack in {settings.adnomaly_home} is not up: {problems}. `make test` starts it")
+    yield settings
+
+
+@pytest.fixture(scope="session")
+def backends(settings: Settings) -> Backends:
+    return connect(settings)

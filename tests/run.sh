@@ -1,0 +1,25 @@
+#!/bin/bash
+# Every test there is: first those that need no server, then those on the real servers of a stack of their own,
+# with its own ports and data, so that it can run beside a demo. ONLY=tests/integration/test_x.py runs just that.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+began=$SECONDS
+step() { printf '\n=== %4d s  %s\n' "$((SECONDS - began))" "$1"; }
+
+step "lint"
+ruff check . && ruff format --check . && lint-imports
+
+step "tests without servers"
+pytest -q -m "not integration" -n 2 --dist loadscope
+
+step "the test stack: real servers on ports of their own (+500), data in .adnomaly-test"
+export ADNOMALY_HOME=$PWD/.adnomaly-test PORT_OFFSET=500
+python -m stack reset --yes
+trap 'step "stopping the test stack"; python -m stack down' EXIT
+python -m stack secrets
+python -m stack up
+
+step "integration tests on the real servers (${ONLY:-all})"
+pytest -v -m integration --timeout 900 ${ONLY:-tests}
+
+step "all tests passed. Next: make demo, then open docs/architecture.md"
