@@ -1,0 +1,91 @@
+"""The independent oracle: windows computed from the clicks that were sent, in plain Python, sharing no code with the SQL.
+
+Minutes are integers since the epoch; a window is named by the minute at which it ends. Sums are exact (`fsum`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from math import fsum
+from typing import NamedTuple
+
+Key = tuple[int, str, str]
+"""(minute at which the window ends, geo, platform)."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WINDOW_MINUTES = 5
+
+
+class Sent(NamedTuple):
+    """One click as it was sent. `at` is its event time, UTC."""
+
+    event_id: str
+    at: datetime
+    geo: str
+    platform: str
+    ctr: float
+    bounce_rate: float
+    cpc: float = 1.0
+
+
+class Window(NamedTuple):
+    ctr_avg: float
+    bounce_rate_avg: float
+    event_count: int
+    cpc_avg: float
+
+
+def minute(moment: datetime) -> int:
+    """The minute a moment lies in, counted from the epoch."""
+    return (moment - EPOCH) // timedelta(minutes=1)
+
+
+def moment(number: int) -> datetime:
+    """The start of a minute."""
+    return EPOCH + timedelta(minutes=number)
+
+
+def ends(at: datetime) -> range:
+    """The minutes at which the windows that hold this moment end."""
+    return range(minute(at) + 1, minute(at) + 1 + WINDOW_MINUTES)
+
+
+def windows(clicks: Iterable[Sent]) -> dict[Key, Window]:
+    """Every window that holds at least one click."""
+    cells: dict[Key, list[Sent]] = defaultdict(list)
+    for click in clicks:
+        for end in ends(click.at):
+            cells[end, click.geo, click.platform].append(click)
+    return {key: aggregate(inside) for key, inside in cells.items()}
+
+
+def aggregate(inside: list[Sent]) -> Window:
+    count = len(inside)
+    ctr, bounce, cpc = (fsum(values) / count for values in zip(*((c.ctr, c.bounce_rate, c.cpc) for c in inside), strict=True))
+    return Window(ctr, bounce, count, cpc)
+
+
+def without(all_clicks: Iterable[Sent], missed: Mapping[str, int]) -> dict[Key, Window]:
+    """The windows as a stream sees them that has missed some: `missed` says for an event_id how many of its windows, oldest first."""
+    cells: dict[Key, list[Sent]] = defaultdict(list)
+    for click in all_clicks:
+        for end in ends(click.at)[missed.get(click.event_id, 0) :]:
+            cells[end, click.geo, click.platform].append(click)
+    return {key: aggregate(inside) for key, inside in cells.items()}
+
+
+def closed_before(found: Mapping[Key, Window], last_end: int) -> dict[Key, Window]:
+    """The windows that end no later than this minute."""
+    return {key: window for key, window in found.items() if key[0] <= last_end}
+
+
+def differences(said: Mapping[Key, Window], true: Mapping[Key, Window], *, tolerance: float = 1e-9) -> list[str]:
+    """One line for each window on which the two disagree: counts exactly, averages within the tolerance."""
+    lines = []
+    for key in sorted(said.keys() | true.keys()):
+        one, other = said.get(key), true.get(key)
+        if one is None or other is None:
+            lines.append(f"{moment(key[0])} {key[1:]}: {'missing' if one is None else 'extra'}, {other or one}")
+        elif one.event_count != other.event_count or any(abs(a - b) > tolerance for a, b in zip(one, other, strict=True)):
+            lines.append(f"{moment(key[0])} {key[1:]}: {one} against {other}")
+    return lines
