@@ -59,9 +59,8 @@ class Registry:
             client.log_artifacts(run_id, str(files), "evaluation")
             client.log_artifacts(run_id, str(bundle), f"{_BUNDLE}/{bundle.name}")
             client.set_terminated(run_id)
-            version = client.create_model_version(
-                self._model, f"{run.info.artifact_uri}/{_BUNDLE}/{bundle.name}", run_id, tags={_TAG: bundle.name, "source": source}
-            )
+            place, tags = f"{run.info.artifact_uri}/{_BUNDLE}/{bundle.name}", {_TAG: bundle.name, "source": source}
+            version = client.create_model_version(self._model, place, run_id, tags=tags, await_creation_for=None)
             client.set_registered_model_alias(self._model, CHALLENGER, version.version)
             return _registered(version)
 

@@ -56,6 +56,10 @@ class Decision(msgspec.Struct, frozen=True):
     evaluation: Evaluation | None = None
 
     @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
+
+    @property
     def refusals(self) -> list[str]:
         """One sentence per failed check."""
         return [
@@ -65,7 +69,9 @@ class Decision(msgspec.Struct, frozen=True):
         ]
 
 
-def decide(candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champion: Path | None = None, least_days: float = 0) -> Decision:
+def decide(
+    candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champion: Path | None = None, least_days: float = 0
+) -> Decision:
     """Judge a sealed bundle on a trial, beside the champion on the same trial.
 
     Args:
@@ -83,7 +89,7 @@ def decide(candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champi
             candidate.name, against, promoted=False, checks=[Check("loads", passed=False, value=str(error), limit="a sealed bundle")]
         )
     scores, known = scorer.score_columns(trial.windows)
-    checks = [Check("loads", passed=True, value=scorer.version, limit="a sealed bundle"), *_sane(scores, known)]
+    checks = [Check("loads", True, scorer.version, "a sealed bundle"), *_sane(scores, known)]
     found = None
     if all(check.passed for check in checks):
         found = _evaluated(candidate, trial, rivals)
@@ -93,23 +99,23 @@ def decide(candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champi
 
 def _sane(scores: np.ndarray, known: np.ndarray) -> Iterator[Check]:
     finite = bool(np.isfinite(scores).all())
-    yield Check("scores are finite", finite, float(np.isfinite(scores).mean()), "1")
+    yield _check("scores are finite", finite, float(np.isfinite(scores).mean()), "1")
     distinct = len(np.unique(scores[np.isfinite(scores)]))
-    yield Check("distinct scores", distinct >= LEAST_DISTINCT, float(distinct), f">= {LEAST_DISTINCT}")
+    yield _check("distinct scores", distinct >= LEAST_DISTINCT, float(distinct), f">= {LEAST_DISTINCT}")
     spread = float(np.ptp(scores)) if finite else 0.0
-    yield Check("spread of scores", spread >= LEAST_SPREAD, spread, f">= {LEAST_SPREAD}")
-    yield Check("share of windows with a baseline of their own", known.mean() >= 0.5, float(known.mean()), ">= 0.5")
+    yield _check("spread of scores", spread >= LEAST_SPREAD, spread, f">= {LEAST_SPREAD}")
+    yield _check("share of windows with a baseline of their own", known.mean() >= 0.5, float(known.mean()), ">= 0.5")
 
 
 def _good(found: Evaluation) -> Iterator[Check]:
     forest, simple = found.forest, max(found.detectors[name].pr_auc for name in ("max_abs_z", "mahalanobis"))
-    yield Check("roc_auc", forest.roc_auc >= LEAST_ROC, forest.roc_auc, f">= {LEAST_ROC}")
+    yield _check("roc_auc", forest.roc_auc >= LEAST_ROC, forest.roc_auc, f">= {LEAST_ROC}")
     chance = LEAST_LIFT * found.base_rate
-    yield Check("pr_auc against chance", forest.pr_auc >= chance, forest.pr_auc, f">= {chance:.4f}")
+    yield _check("pr_auc against chance", forest.pr_auc >= chance, forest.pr_auc, f">= {chance:.4f}")
     rule = LEAST_OF_SIMPLE_RULE * simple
-    yield Check("pr_auc against simple rules", forest.pr_auc >= rule, forest.pr_auc, f">= {rule:.4f}")
+    yield _check("pr_auc against simple rules", forest.pr_auc >= rule, forest.pr_auc, f">= {rule:.4f}")
     least = forest.recall_per_day - LARGEST_RECALL_GAP
-    yield Check("recall at the threshold", found.entity.recall >= least, found.entity.recall, f">= {least:.3f}")
+    yield _check("recall at the threshold", found.entity.recall >= least, found.entity.recall, f">= {least:.3f}")
 
 
 def _quiet(found: Evaluation) -> Iterator[Check]:
@@ -117,8 +123,8 @@ def _quiet(found: Evaluation) -> Iterator[Check]:
     most = (MOST_VOLUME * budget + 2 * np.sqrt(budget)) / found.days
     for kind, at in (("entity", found.entity), ("global", found.pooled)):
         rate = at.quiet_incidents_per_day
-        yield Check(f"false incidents a day, {kind} baseline", bool(rate <= most), rate, f"<= {most:.2f}")
-        yield Check(
+        yield _check(f"false incidents a day, {kind} baseline", bool(rate <= most), rate, f"<= {most:.2f}")
+        yield _check(
             f"share of normal windows flagged, {kind} baseline", at.flagged_share <= MOST_FLAGGED, at.flagged_share, f"<= {MOST_FLAGGED}"
         )
 
@@ -128,7 +134,7 @@ def _trained(card: Mapping[str, Any], least_days: float) -> Iterator[Check]:
         days = float(card["training"]["days"])
     except (KeyError, TypeError, ValueError):
         days = 0.0
-    yield Check("days of training data", days >= least_days, days, f">= {least_days:g}")
+    yield _check("days of training data", days >= least_days, days, f">= {least_days:g}")
 
 
 def _better(found: Evaluation, current: Evaluation | None) -> Iterator[Check]:
@@ -137,9 +143,14 @@ def _better(found: Evaluation, current: Evaluation | None) -> Iterator[Check]:
         return
     least = current.forest.recall_per_day - current.recall_error
     recall = found.forest.recall_per_day
-    yield Check("recall at one false incident a day against the champion", recall >= least, recall, f">= {least:.3f}")
+    yield _check("recall at one false incident a day against the champion", recall >= least, recall, f">= {least:.3f}")
     precise = current.forest.pr_auc - current.recall_error
-    yield Check("pr_auc against the champion", found.forest.pr_auc >= precise, found.forest.pr_auc, f">= {precise:.3f}")
+    yield _check("pr_auc against the champion", found.forest.pr_auc >= precise, found.forest.pr_auc, f">= {precise:.3f}")
+
+
+def _check(name: str, passed: object, value: float, limit: str) -> Check:
+    """numpy's bools and floats as plain ones."""
+    return Check(name, bool(passed), float(value), limit)
 
 
 def _scored(champion: Path, trial: Trial, rivals: Mapping[str, Score]) -> Evaluation | None:

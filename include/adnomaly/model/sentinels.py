@@ -42,8 +42,9 @@ def choose_sentinels(
     """
     rng = np.random.default_rng(seed)
     normal = rng.choice(np.flatnonzero(~attacked), NORMAL, replace=False)
-    among = np.flatnonzero(attacked)
-    worst = among[np.argsort(scores[among])[-ATTACKED:]]
+    # Most of a window's distance from normal is in its largest residual: good enough to find conspicuous ones.
+    distance = np.abs(baseline.residuals(windows)[0]).max(axis=1)
+    worst = np.flatnonzero(attacked)[np.argsort(distance[attacked], kind="stable")[-ATTACKED:]]
     rows = [_row(windows, i) for i in (*normal, *worst)]
     rows += [row | {"bounce_rate_avg": 0.98, "event_count": row["event_count"] * 20} for row in rows[:EXTREME]]
     rows += [{name: row[name] for name in CONTRACT} for row in rows[NORMAL - WITHOUT_ENTITY // 2 : NORMAL + WITHOUT_ENTITY // 2]]

@@ -1,31 +1,32 @@
 """From offline features to a champion: sample, fit, calibrate, evaluate, seal, register, promote.
 
-Each step reads and replaces files of one work folder and returns its path, so that any step can be run again. What a step
-needs of the training libraries it imports itself: a DAG that names these steps is read in milliseconds.
+Each step reads and replaces files of one work folder and returns its path, so that any step can be run again. A step imports
+what it computes with itself: a DAG that only names the steps is read in milliseconds.
 """
 
 import hashlib
 import logging
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
-
 from adnomaly.errors import NotEnoughHistory
-from adnomaly.features import CONTRACT
+from adnomaly.features import CONTRACT, ENTITY
+from adnomaly.pipelines.promote_detector import LEAST_SHARE
+from adnomaly.pipelines.promote_detector import promote_if_better as promote_if_better
+from adnomaly.pipelines.promote_detector import register as register
 from adnomaly.windows import time_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from adnomaly.model.export import Parity
+    from adnomaly.pipelines.workfolder import WorkFolder
     from adnomaly.synthetic.traffic import Traffic
 
 TRAIN_DAYS: Final = 14
 CALIBRATE_DAYS: Final = 7
-LEAST_SHARE: Final = 0.9
-"""Of the hours asked for, that must hold windows."""
 
 LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
@@ -37,32 +38,6 @@ class OfflineTable(Protocol):
 
     def days(self) -> list[date]: ...
     def between(self, start: datetime, end: datetime) -> "pa.Table": ...
-
-
-class ModelRegistry(Protocol):
-    """Where models are registered, and one of them is the champion."""
-
-    def register(
-        self, name: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], files: Path, bundle: Path, source: str
-    ) -> Any: ...
-    def challenger(self) -> Any: ...
-    def champion(self) -> Any: ...
-    def promote(self, registered: Any) -> None: ...
-    def note(self, registered: Any, tags: Mapping[str, str], text: str = "") -> None: ...
-    def download(self, registered: Any, to: Path) -> Path: ...
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """What a model learns from: windows with start < window_end <= split to train on, split < window_end <= end to calibrate on."""
-
-    start: datetime
-    split: datetime
-    end: datetime
-    train_days: float
-    seed: int
-    rows: int
-    calibrate_rows: int
-    sha256: str
 
 
 def take_sample(
@@ -80,25 +55,24 @@ def take_sample(
         until: the last window_end; the newest there is when None.
 
     Raises:
-        NotEnoughHistory: an hour in ten, or more, holds no window.
+        NotEnoughHistory: more than an hour in ten holds no window.
     """
-    import pyarrow.parquet as pq
+    from adnomaly.pipelines.workfolder import CALIBRATE, TRAIN, Sample, WorkFolder
 
     end = until or newest(offline)
     split = end - timedelta(days=calibrate_days)
     start = split - timedelta(days=train_days)
-    work.mkdir(parents=True, exist_ok=True)
-    digest, rows = hashlib.sha256(), []
-    for name, first, last in (("train", start, split), ("calibrate", split, end)):
-        table = offline.between(first, last)
-        _check_hours(name, table, first, last)
-        pq.write_table(table, work / f"{name}.parquet")
-        rows.append(table.num_rows)
-        for column in (*CONTRACT, "window_end"):
-            digest.update(table[column].to_numpy().tobytes())
-    sample = Sample(start, split, end, train_days, seed, *rows, digest.hexdigest())
-    (work / "sample.json").write_bytes(msgspec.json.encode(sample))
-    log.info("sample: %d windows to train on, %d to calibrate on, %s to %s", *rows, time_text(start), time_text(end))
+    tables = {TRAIN: offline.between(start, split), CALIBRATE: offline.between(split, end)}
+    _check_hours(tables[TRAIN], train_days, time_text(start), time_text(split))
+    _check_hours(tables[CALIBRATE], calibrate_days, time_text(split), time_text(end))
+    digest = hashlib.sha256()
+    for table in tables.values():
+        for column in (*ENTITY, "window_end", *CONTRACT):
+            digest.update(repr(table[column].to_pylist()[:1]).encode() + table[column].combine_chunks().buffers()[-1])
+    rows = {name: table.num_rows for name, table in tables.items()}
+    sample = Sample(start, split, end, train_days, seed, rows[TRAIN], rows[CALIBRATE], digest.hexdigest())
+    WorkFolder(work).keep_sample(sample, tables)
+    log.info("sample: %d windows to train on, %d to calibrate on, %s to %s", *rows.values(), time_text(start), time_text(end))
     return str(work)
 
 
@@ -111,7 +85,7 @@ def newest(offline: OfflineTable) -> datetime:
     import pyarrow.compute as pc
 
     for day in reversed(offline.days()):
-        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        midnight = datetime.combine(day, time(), UTC)
         table = offline.between(midnight, midnight + timedelta(days=1))
         if table.num_rows:
             return pc.max(table["window_end"]).as_py()
@@ -120,62 +94,114 @@ def newest(offline: OfflineTable) -> datetime:
 
 def fit(folder: str) -> str:
     """Baseline and forest from the training windows, and the forest as ONNX."""
-    import joblib
-
-    from adnomaly.model.bundle import MODEL, PREPROCESS, to_json
     from adnomaly.model.export import export_forest
     from adnomaly.model.preprocess import Baseline
     from adnomaly.model.train import fit_forest
+    from adnomaly.pipelines.workfolder import TRAIN, WorkFolder
 
-    work = Path(folder)
-    windows = _windows(work, "train")
+    work = WorkFolder(folder)
+    windows = work.windows(TRAIN)
     baseline = Baseline.fit(windows)
     residuals, known = baseline.residuals(windows)
-    forest = fit_forest(residuals[known], seed=_sample(work).seed)
-    (work / PREPROCESS).write_bytes(to_json(baseline.to_json()))
-    (work / MODEL).write_bytes(export_forest(forest))
-    joblib.dump(forest, work / "forest.joblib")
+    forest = fit_forest(residuals[known], seed=work.sample.seed)
+    work.keep_model(baseline, forest, export_forest(forest))
     log.info("fitted on %d windows of %d entities", len(windows), len(windows.entities))
     return folder
 
 
 def calibrate(folder: str, *, budget_per_day: float) -> str:
     """A threshold for each kind of baseline, from the week after training."""
-    from adnomaly.model.bundle import MODEL, THRESHOLD, Thresholds, to_json
-    from adnomaly.model.calibrate import calibrate as threshold_for
-    from adnomaly.model.session import open_session, run
+    from adnomaly.model import calibrate as calibration
+    from adnomaly.model.bundle import THRESHOLD, Thresholds, to_json
+    from adnomaly.pipelines.workfolder import CALIBRATE, WorkFolder
 
-    work = Path(folder)
-    windows, baseline, session = _windows(work, "calibrate"), _baseline(work), open_session((work / MODEL).read_bytes())
-    found = [
-        threshold_for(windows, run(session, baseline.residuals(windows, pooled=pooled)[0]), budget_per_day=budget_per_day)
-        for pooled in (False, True)
-    ]
-    (work / THRESHOLD).write_bytes(to_json(Thresholds(budget_per_day, *found)))
-    log.info("thresholds for %g false incidents a day: %.4f, without an entity %.4f", budget_per_day, *(f.threshold for f in found))
+    work = WorkFolder(folder)
+    windows = work.windows(CALIBRATE)
+    entity, pooled = (
+        calibration.calibrate(windows, work.score(work.baseline.residuals(windows, pooled=kind)[0]), budget_per_day=budget_per_day)
+        for kind in (False, True)
+    )
+    (work.path / THRESHOLD).write_bytes(to_json(Thresholds(budget_per_day, entity, pooled)))
+    log.info("thresholds for %g false incidents a day: %.4f; without an entity %.4f", budget_per_day, entity.threshold, pooled.threshold)
     return folder
 
 
 def evaluate(folder: str, traffic: "Traffic") -> str:
     """Judge it on planted attacks beside chance and simple rules; figures and pictures go to `evaluation/`."""
-    from adnomaly.model.bundle import MODEL, to_json
-    from adnomaly.model.evaluate import FOREST
-    from adnomaly.model.evaluate import evaluate as judge
+    from adnomaly.model import evaluate as judge
+    from adnomaly.model.bundle import to_json
     from adnomaly.model.plots import draw
-    from adnomaly.model.session import open_session, run
-    from adnomaly.pipelines.trial import build_trial, load_trial
+    from adnomaly.model.report import as_text
+    from adnomaly.pipelines.trial import build_trial
+    from adnomaly.pipelines.workfolder import TRAIN, WorkFolder
 
-    work = Path(folder)
-    sample, baseline, thresholds, session = _sample(work), _baseline(work), _thresholds(work), open_session((work / MODEL).read_bytes())
-    build_trial(work, traffic, _windows(work, "train"), sample.end, seed=sample.seed)
-    trial, others = load_trial(work), _rivals(work)
-    (residuals, _), (pooled, _) = (baseline.residuals(trial.windows, pooled=pooled) for pooled in (False, True))
-    found = judge(trial, residuals, pooled, lambda z: run(session, z), others, thresholds)
-    pictures = work / "evaluation"
-    pictures.mkdir(exist_ok=True)
-    (pictures / "evaluation.json").write_bytes(to_json(found))
-    scores = {FOREST: run(session, residuals)} | {name: score(residuals) for name, score in others.items()}
-    for name, data in draw(trial, scores, FOREST, thresholds.entity.threshold).items():
-        (pictures / name).write_bytes(data)
-    log.info("evaluated on %d attacks:\n%s", found.attacks, as_text(found))
+    work = WorkFolder(folder)
+    build_trial(work.path, traffic, work.windows(TRAIN), work.sample.end, seed=work.sample.seed)
+    trial, baseline = work.trial, work.baseline
+    (residuals, _), (pooled, _) = (baseline.residuals(trial.windows, pooled=kind) for kind in (False, True))
+    found = judge.evaluate(trial, residuals, pooled, work.score, work.rivals, work.thresholds)
+    work.figures.mkdir(exist_ok=True)
+    (work.figures / "evaluation.json").write_bytes(to_json(found))
+    scores = {name: score(residuals) for name, score in {judge.FOREST: work.score, **work.rivals}.items()}
+    for name, picture in draw(trial, scores, judge.FOREST, work.thresholds.entity.threshold).items():
+        (work.figures / name).write_bytes(picture)
+    log.info("evaluated\n%s", as_text(found))
     return folder
+
+
+def seal(folder: str) -> str:
+    """The bundle, after the export has been compared with the forest on 40,000 rows; below `bundles/` of the work folder.
+
+    Raises:
+        BundleRejected: the export differs from the forest.
+    """
+    from adnomaly.model import bundle as sealed
+    from adnomaly.model.export import check_parity
+    from adnomaly.model.sentinels import choose_sentinels
+    from adnomaly.pipelines.workfolder import CALIBRATE, WorkFolder
+
+    work = WorkFolder(folder)
+    seed, thresholds, trial = work.sample.seed, work.thresholds, work.trial
+    residuals, _ = work.baseline.residuals(work.windows(CALIBRATE))
+    parity = check_parity(work.forest, work.model, residuals, thresholds.entity.threshold, seed=seed)
+    sentinels = choose_sentinels(trial.windows, trial.attack >= 0, work.forest, work.baseline, thresholds, seed=seed)
+    files = {name: (work.path / name).read_bytes() for name in (sealed.MODEL, sealed.PREPROCESS, sealed.THRESHOLD)}
+    card = sealed.to_json(_card(work, parity))
+    sealed_in = sealed.seal(work.bundles, {**files, sealed.CARD: card, sealed.SENTINELS: sealed.to_json(sentinels)})
+    (work.path / "version").write_text(sealed_in.name)
+    log.info("sealed %s: %d rows compared, largest difference %.1g, %d flips", sealed_in.name, *parity)
+    return folder
+
+
+def _card(work: "WorkFolder", parity: "Parity") -> dict[str, Any]:
+    """What the model says about itself. No clock in it: equal data give an equal bundle."""
+    sample = work.sample
+    return {
+        "model": "Isolation Forest on residuals against a baseline per geo, platform, hour and weekend",
+        "higher_is": "more anomalous",
+        "features": list(CONTRACT),
+        "training": {
+            "start": time_text(sample.start),
+            "end": time_text(sample.split),
+            "days": sample.train_days,
+            "rows": sample.rows,
+            "entities": len(work.baseline.entities),
+            "sha256": sample.sha256,
+            "seed": sample.seed,
+        },
+        "calibration": {"start": time_text(sample.split), "end": time_text(sample.end), "rows": sample.calibrate_rows},
+        "evaluation": work.evaluation,
+        "parity": parity._asdict(),
+        "libraries": {name: version(name) for name in ("adnomaly", *LIBRARIES)},
+    }
+
+
+def _check_hours(table: "pa.Table", days: float, start: str, end: str) -> None:
+    import pyarrow.compute as pc
+
+    hours = pc.count_distinct(pc.floor_temporal(table["window_end"], unit="hour")).as_py()
+    if hours < LEAST_SHARE * 24 * days:
+        raise NotEnoughHistory(
+            f"{start} to {end} has windows in {hours} of {24 * days:.0f} hours: backfill more days, generate history, "
+            f"or ask for fewer days to train and to calibrate on"
+        )
