@@ -51,7 +51,7 @@ def compare(day: Day = None) -> None:
     """Compare a day of the stream with the batch, UTC; default is yesterday. Exits 1 with the list when they differ."""
     backends = _backends()
     asked = (day or datetime.now(UTC) - timedelta(days=1)).date()
-    print(compare_windows.run(asked, backends.window_store, backends.offline_features, backends.window_store))
+    print(compare_windows.run(asked, backends.window_store, backends.offline_features, backends.lake))
 
 
 def _backends() -> Backends:

@@ -22,9 +22,7 @@ from adnomaly.adapters.window_tables import as_windows, window_table
 from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES, Feature
 from adnomaly.pipelines import backfill_features, check_features
-from adnomaly.settings import load_settings
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow
-from adnomaly.wiring import connect
 
 pytestmark = pytest.mark.integration
 
@@ -37,18 +35,6 @@ REDIS_DB = 13
 def window(end: datetime, geo: str = "DE", count: int = 10, ctr: float = 0.02, **more: float) -> TrafficWindow:
     features = {"ctr_avg": ctr, "bounce_rate_avg": 0.36, "event_count": count} | more
     return TrafficWindow(window_start=end - SIZE, window_end=end, geo=geo, platform="web", features=features)
-
-
-@pytest.fixture(scope="module")
-def settings():
-    return load_settings()
-
-
-@pytest.fixture(scope="module")
-def backends(settings):
-    backends = connect(settings)
-    backends.postgres.apply_schema()
-    return backends
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from adnomaly.adapters.feature_store import OnlineFeatures
 from adnomaly.adapters.window_store import WindowStore
-from adnomaly.settings import load_settings
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
-from adnomaly.wiring import connect
 
 pytestmark = pytest.mark.integration
 
@@ -82,18 +80,6 @@ def hang_up(s: socket.socket) -> None:
     except OSError:
         pass
     s.close()
-
-
-@pytest.fixture(scope="module")
-def settings():
-    return load_settings()
-
-
-@pytest.fixture(scope="module")
-def backends(settings):
-    backends = connect(settings)
-    backends.postgres.apply_schema()
-    return backends
 
 
 @pytest.fixture

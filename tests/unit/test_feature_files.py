@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adnomaly.adapters import feast as feast_adapter
-from adnomaly.adapters.window_tables import TTL, as_windows, day_bytes, in_schema, window_schema, window_table
+from adnomaly.adapters.window_tables import TTL, as_windows, day_bytes, in_schema, same_windows, window_schema, window_table
 from adnomaly.features import FEATURES, Feature
 from adnomaly.windows import SIZE, TrafficWindow
 
@@ -40,6 +40,22 @@ def test_a_day_has_the_same_bytes_in_any_order():
 
 def test_a_changed_value_changes_the_bytes():
     assert day_bytes(DAY, window_table([window(1)])) != day_bytes(DAY, window_table([window(1, event_count=11)]))
+
+
+def test_the_order_of_a_sum_is_no_change_and_anything_else_is():
+    def of(**features: float) -> bytes:
+        return day_bytes(DAY, window_table([window(1), window(2, **features)]))
+
+    assert of(ctr_avg=0.1 + 0.2) != of(ctr_avg=0.3)
+    assert same_windows(of(ctr_avg=0.1 + 0.2), of(ctr_avg=0.3))
+    assert not same_windows(of(ctr_avg=0.3), of(ctr_avg=0.3 + 1e-11))
+    assert not same_windows(of(event_count=10), of(event_count=11))
+    assert not same_windows(of(), day_bytes(DAY, window_table([window(1), window(3)])))
+    assert not same_windows(of(), day_bytes(DAY, window_table([window(1)])))
+    with_null = (*FEATURES, EXTRA)
+    some, none = (day_bytes(DAY, window_table([window(1, **more)], with_null), with_null) for more in ({"cpc_avg": 1e-13}, {}))
+    assert not same_windows(some, none)
+    assert same_windows(none, none)
 
 
 def test_a_file_has_microseconds_and_the_end_of_its_day(tmp_path):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adnomaly.adapters.s3 import ObjectStore
-from adnomaly.adapters.window_tables import TIME, TTL, as_windows, day_bytes, in_schema, window_schema
+from adnomaly.adapters.window_tables import TIME, TTL, as_windows, day_bytes, in_schema, same_windows, window_schema
 from adnomaly.features import ENTITY, FEATURES, Feature
 from adnomaly.windows import TrafficWindow, day_of
 
@@ -34,13 +34,18 @@ class OfflineFeatures:
     def write_day(self, day: date, windows: pa.Table) -> str:
         """Replace one day, in S3 and then in the mirror; returns the sha256 of the file.
 
-        The same windows give the same bytes, in whatever order they come.
+        The same windows give the same bytes, in whatever order they come. A day computed again, whose averages differ from
+        the stored ones by the order of their sums alone, stays as it is.
 
         Raises:
             ValueError: a window is of another day, or comes twice.
         """
         data = day_bytes(day, windows, self._features)
-        self._objects.put(self._key(day), data)
+        stored = self._stored(day)
+        if stored is not None and same_windows(stored, data):
+            data = stored
+        else:
+            self._objects.put(self._key(day), data)
         self._replace(day, data)
         return hashlib.sha256(data).hexdigest()
 
@@ -114,6 +119,12 @@ class OfflineFeatures:
         """Delete what a batch run left below this S3 prefix."""
         for key in self._objects.tags(prefix):
             self._objects.delete(key)
+
+    def _stored(self, day: date) -> bytes | None:
+        try:
+            return self._objects.get(self._key(day))
+        except KeyError:
+            return None
 
     def _replace(self, day: date, data: bytes) -> None:
         """Replace a file in one step, so that a reader sees the old or the new day, never half of one."""

@@ -70,13 +70,6 @@ class WindowStore:
             first, last = connection.execute(self._sql("SELECT min(window_end), max(window_end) FROM {table}")).fetchone()
         return None if first is None else (first, last)
 
-    def history_hours(self, start: datetime, end: datetime) -> set[datetime]:
-        """The hours of [start, end) in which the lake's manifest has generated history."""
-        query = "SELECT DISTINCT substring(object_key FROM 'dt=([0-9-]{10}/hr=[0-9]{2})/') FROM lake_objects WHERE source = 'history'"
-        with self._postgres.connection() as connection:
-            hours = {datetime.strptime(f"{text}+0000", "%Y-%m-%d/hr=%H%z") for (text,) in connection.execute(query) if text}
-        return {hour for hour in hours if start <= hour < end}
-
     def _window(self, row: Sequence[object]) -> tuple[TrafficWindow, datetime]:
         start, end, geo, platform, *values, computed_at = row
         features = {f.name: v for f, v in zip(self._features, values, strict=True) if v is not None}
