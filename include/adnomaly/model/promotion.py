@@ -69,9 +69,7 @@ class Decision(msgspec.Struct, frozen=True):
         ]
 
 
-def decide(
-    candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champion: Path | None = None, least_days: float = 0
-) -> Decision:
+def decide(candidate: Path, trial: Trial, rivals: Mapping[str, Score], *, champion: Path | None = None, least_days: float = 0) -> Decision:
     """Judge a sealed bundle on a trial, beside the champion on the same trial.
 
     Args:

@@ -26,7 +26,6 @@ CLEAR: Final = 1e-3
 def choose_sentinels(
     windows: Columns,
     attacked: np.ndarray,
-    scores: np.ndarray,
     forest: IsolationForest,
     baseline: Baseline,
     thresholds: Thresholds,
