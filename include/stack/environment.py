@@ -27,6 +27,8 @@ RAY_FAST = {
     # No request lasts longer than 5 s, so a replica that is to stop need not wait for half a minute.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_STOP_FAILED_ROLLING_UPDATES": "1",
+    # Ray's workers, HAProxy among them, would run at niceness 15 and starve beside a busy neighbour.
+    "RAY_worker_niceness": "0",
 }
 
 
