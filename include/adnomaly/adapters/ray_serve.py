@@ -83,6 +83,13 @@ class Serving:
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"{self._url}/v1/model does not answer: {error}") from None
 
+    def ready(self) -> bool:
+        """Whether /readyz answers 200: a model is loaded, and its sentinel rows get their known answers."""
+        try:
+            return httpx.get(f"{self._url}/readyz", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
     def _wait_until_served(self, version: str, deadline: float) -> None:
         same, state = 0, ""
         while same < SAME_ANSWERS:
