@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adnomaly.adapters.sink_lag import SinkLag
     from adnomaly.adapters.supervisor import Supervisor
     from adnomaly.adapters.window_store import WindowStore
+    from adnomaly.synthetic.traffic import Traffic
 
 
 class Backends:
@@ -99,6 +100,13 @@ class Backends:
 
         s = self.settings
         return Serving(s.ray_dashboard_url, s.serving_url, token=s.ray_auth_token.get_secret_value())
+
+    @cached_property
+    def traffic(self) -> "Traffic":
+        """The synthetic traffic that the settings describe."""
+        from adnomaly.synthetic.traffic import Traffic
+
+        return Traffic.from_settings(self.settings)
 
     @cached_property
     def supervisor(self) -> "Supervisor":

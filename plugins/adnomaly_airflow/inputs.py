@@ -1,7 +1,9 @@
 """What a run was asked for: its form and its interval, as plain values for a pipeline."""
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from airflow.sdk import Param
@@ -25,6 +27,11 @@ def day_of_run(dag_run: Any) -> date:
 def day(params: Mapping[str, Any], name: str, dag_run: Any) -> date:
     """The day in the form's field, else the day of the run."""
     return date.fromisoformat(params[name]) if params[name] else day_of_run(dag_run)
+
+
+def work_folder(home: Path, dag_run: Any) -> Path:
+    """A folder of this run alone, the same for each of its tasks and tries."""
+    return home / "training" / re.sub(r"[^A-Za-z0-9._-]+", "_", dag_run.run_id)
 
 
 def instant(params: Mapping[str, Any], name: str) -> datetime | None:

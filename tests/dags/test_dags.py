@@ -37,6 +37,15 @@ GRAPH = {
         "stop_streams": [],
         "status": [],
     },
+    "train_detector": {
+        "take_sample": ["fit"],
+        "fit": ["calibrate"],
+        "calibrate": ["evaluate"],
+        "evaluate": ["seal"],
+        "seal": ["register"],
+        "register": ["promote_if_better"],
+        "promote_if_better": [],
+    },
     "watch_streams": {"restart_fallen": ["check"], "check": []},
 }
 
