@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 
 from confluent_kafka import KafkaException, Message
 
@@ -45,7 +46,7 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
             messages = reader.read(BATCH, WAIT_SECONDS)
             if messages:
                 failpoints.reach("before_commit")
-                count = reader.insist(lambda: store.write(_ours(reader, messages)))
+                count = reader.insist(partial(_write, store, reader, messages))
                 failpoints.reach("after_commit")
                 if count is not None:
                     stored, new = stored + len(messages), new + count
@@ -56,6 +57,10 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
     finally:
         store.close()
         reader.close()
+
+
+def _write(store: ClickStore, reader: SinkReader, messages: list[Message]) -> int:
+    return store.write(_ours(reader, messages))
 
 
 def _ours(reader: SinkReader, messages: list[Message]) -> dict[Claim, list[Message]]:
