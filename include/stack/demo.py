@@ -115,9 +115,18 @@ class Demo:
             self._progress.say("== detector: trained and deployed already")
             return
         with self._progress.step("detector: train on 14 days, calibrate on 7, check before promotion"):
-            self._run("train_detector", {})
+            run_id = self._run("train_detector", {})
+        self._show_evaluation(run_id)
         with self._progress.step("detector: deploy on Ray Serve"):
             self._run("deploy_detector", {})
+
+    def _show_evaluation(self, run_id: str) -> None:
+        """What the training found, beside chance and simple rules: the table from the task's own log."""
+        for task in self._airflow.tasks("train_detector", run_id):
+            if task.task_id == "evaluate":
+                print("\n".join(self._airflow.log_tail("train_detector", run_id, task, lines=1)), flush=True)
+        if not self._airflow.returned("train_detector", run_id, "promote_if_better"):
+            raise JobFailed("the promotion check refused the detector; its reasons are in the log of promote_if_better and in MLflow")
 
     def _streams(self, end: datetime) -> Attack:
         """Start the streams with one attack in what is still to be sent."""
@@ -128,8 +137,8 @@ class Demo:
             self._run("run_streams", conf)
         return attack
 
-    def _run(self, dag_id: str, conf: Mapping[str, Any], *, logical_date: datetime | None = None) -> None:
-        follow.run_dag(self._airflow, self._progress, dag_id, conf, logical_date=logical_date)
+    def _run(self, dag_id: str, conf: Mapping[str, Any], *, logical_date: datetime | None = None) -> str:
+        return follow.run_dag(self._airflow, self._progress, dag_id, conf, logical_date=logical_date)
 
 
 def next_attack(files: GeneratorFiles, history_end: datetime, now: datetime) -> Attack:

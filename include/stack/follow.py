@@ -79,7 +79,9 @@ def _wait_line(airflow: Airflow, dag_id: str, run_id: str, state: str, tasks: li
         said = airflow.log_tail(dag_id, run_id, current[0], lines=1)
     except (Unavailable, JobFailed):
         said = []
-    return f"   {dag_id}.{current[0].task_id}: {current[0].state}, {seconds:.0f} s so far" + (f": {said[0][:150]}" if said else "")
+    return f"   {dag_id}.{current[0].task_id}: {current[0].state}, {seconds:.0f} s so far" + (
+        f": {said[0].splitlines()[0][:150]}" if said and said[0] else ""
+    )
 
 
 def _failures(airflow: Airflow, dag_id: str, run_id: str, tasks: list[TaskState]) -> str:

@@ -93,11 +93,11 @@ class Airflow:
         return self._request("GET", f"{_run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value").json()["value"]
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, *, lines: int = 15) -> list[str]:
-        """The last lines of what a task logged in its newest try."""
+        """The last lines of what a task itself logged in its newest try, and its errors."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{max(task.try_number, 1)}"
         found = self._request("GET", path, tolerate=_NOT_FOUND, headers={"accept": "application/json"})
         content = found.json().get("content", []) if found.is_success else []
-        return [line for line in map(_line, content) if not line.startswith("::")][-lines:]
+        return [_line(entry) for entry in content if _speaks_of_work(entry)][-lines:]
 
     def _request(self, method: str, path: str, *, tolerate: int = 0, **arguments: Any) -> httpx.Response:
         """One call with the token; logs in first, and once more when the token is refused."""
@@ -133,9 +133,15 @@ def _run(dag_id: str, run_id: str) -> str:
     return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
 
-def _line(entry: Any) -> str:
-    """One log entry as text, an exception as its type and message; Airflow sends structured entries or plain lines."""
+def _speaks_of_work(entry: Any) -> bool:
+    """Whether an entry is the task's own or an error: Airflow and Python's warnings say much that tells nothing."""
     if not isinstance(entry, dict):
-        return str(entry)
+        return False
+    logger = entry.get("logger", "")
+    return entry.get("level") in ("error", "critical") or not (logger in ("", "task", "py.warnings") or logger.startswith("airflow."))
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """One log entry as text, an exception as its type and message."""
     causes = [f"{cause['exc_type']}: {cause['exc_value']}" for cause in entry.get("error_detail") or ()]
     return "\n  ".join([entry.get("event", ""), *causes])
