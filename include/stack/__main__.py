@@ -9,13 +9,14 @@ import typer
 
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import ROOT, load_settings
-from stack import environment, features, lifecycle, prepare, secrets_file
+from stack import env_example, environment, features, lifecycle, model, prepare, secrets_file
 from stack.launch import run as run_program
 from stack.paths import Paths
 from stack.progress import Progress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(features.app, name="features")
+app.add_typer(model.app, name="model")
 
 
 @app.command()
@@ -71,6 +72,12 @@ def airflow(context: typer.Context) -> None:
     settings = load_settings()
     environ = os.environ | environment.common(settings) | environment.live_airflow(settings)
     sys.exit(subprocess.run(["airflow", *context.args], env=environ, cwd=ROOT, check=False).returncode)
+
+
+@app.command("env-example")
+def example() -> None:
+    """The text of .env.example."""
+    print(env_example.text(), end="")
 
 
 @app.command(hidden=True)

@@ -1,0 +1,62 @@
+"""`python -m stack model ...`: the steps of training from the command line; each goes on from the files of the one before."""
+
+import logging
+
+import typer
+from adnomaly.pipelines import deploy_detector, train_detector
+from adnomaly.wiring import Backends, connect
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+FOLDER = "work/command-line"
+
+
+@app.command("build-ds")
+def build_ds(train_days: float = train_detector.TRAIN_DAYS, calibrate_days: float = train_detector.CALIBRATE_DAYS) -> None:
+    """Copy the windows to learn from: days to train on, and the days that follow to calibrate on."""
+    b = _backends()
+    b.offline_features.sync()
+    folder = train_detector.take_sample(
+        b.offline_features, b.home / FOLDER, seed=b.settings.seed, train_days=train_days, calibrate_days=calibrate_days
+    )
+    print(f"training set in {folder}. Next: make train-model")
+
+
+@app.command("train-model")
+def train_model() -> None:
+    """Fit the detector and calibrate its threshold."""
+    b = _backends()
+    folder = train_detector.fit(str(b.home / FOLDER))
+    train_detector.calibrate(folder, budget_per_day=b.settings.alerts_per_day)
+    print(f"detector in {folder}. Next: make eval-model")
+
+
+@app.command("eval-model")
+def eval_model() -> None:
+    """Judge it on planted attacks, beside chance, always-on and simple rules."""
+    b = _backends()
+    folder = train_detector.evaluate(str(b.home / FOLDER), b.traffic)
+    print(f"evaluation and plots in {folder}. Next: make export-onnx")
+
+
+@app.command("export-onnx")
+def export_onnx() -> None:
+    """Seal the bundle behind the parity gate, register it, and let the promotion check decide."""
+    b = _backends()
+    folder = train_detector.seal(str(b.home / FOLDER))
+    train_detector.register(folder, b.registry)
+    promoted = train_detector.promote_if_better(folder, b.registry)
+    print("champion. Next: trigger deploy_detector in Airflow" if promoted else "not promoted: decision.json in the work folder says why")
+
+
+@app.command()
+def rollback() -> None:
+    """Serve the champion before this one again."""
+    b = _backends()
+    print(f"now serving {deploy_detector.rollback(b.registry, b.serving, b.home)}")
+
+
+def _backends() -> Backends:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return connect()
