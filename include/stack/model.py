@@ -3,6 +3,7 @@
 import logging
 
 import typer
+
 from adnomaly.pipelines import deploy_detector, train_detector
 from adnomaly.wiring import Backends, connect
 

@@ -1,5 +1,6 @@
 """The ports of one stack, and who holds one that is taken."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -75,8 +76,17 @@ def _listening() -> dict[int, set[str]]:
 
 
 def _sockets(process: Path) -> set[str]:
+    """Inodes of the sockets a process has open; none of a process that is gone or not ours to look into."""
+    found = set()
     try:
-        targets = [descriptor.readlink().name for descriptor in (process / "fd").iterdir()]
+        descriptors = list((process / "fd").iterdir())
     except OSError:
-        return set()
-    return {target[len("socket:[") : -1] for target in targets if target.startswith("socket:[")}
+        return found
+    for descriptor in descriptors:
+        try:
+            target = os.readlink(descriptor)
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            found.add(target[len("socket:[") : -1])
+    return found
