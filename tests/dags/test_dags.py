@@ -27,6 +27,7 @@ print(json.dumps(seconds))
 GRAPH = {
     "backfill_features": {"compute_windows": ["write_days"], "write_days": ["load_online"], "load_online": []},
     "compare_windows": {"compare": []},
+    "deploy_detector": {"fetch": ["roll_out"], "roll_out": ["verify"], "verify": []},
     "generate_history": {"write_clicks": []},
     "run_streams": {
         "choose": ["prepare", "status", "stop_streams"],
