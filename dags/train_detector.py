@@ -6,7 +6,7 @@ for a budget of false incidents. Judges it on planted attacks beside chance and 
 and makes it the champion if the promotion check finds it good and not worse than the champion there is.
 
 - **Runs** when the offline features are updated, that is daily after the backfill, and when triggered.
-- **Reads** offline features, and the champion to compare with. **Writes** a work folder `training/<run>/`, a run and a version in MLflow.
+- **Reads** offline features, and the champion to compare with. **Writes** a work folder `work/<run>/`, a run and a version in MLflow.
 - **Normal** two to three minutes for 14 days to train and 7 to calibrate.
 - **Again** each step replaces its own files; equal data and seed give an equal bundle. Updates the asset *detector*, which wakes
   `deploy_detector`; that changes nothing while the champion is the same.

@@ -31,7 +31,7 @@ def day(params: Mapping[str, Any], name: str, dag_run: Any) -> date:
 
 def work_folder(home: Path, dag_run: Any) -> Path:
     """A folder of this run alone, the same for each of its tasks and tries."""
-    return home / "training" / re.sub(r"[^A-Za-z0-9._-]+", "_", dag_run.run_id)
+    return home / "work" / re.sub(r"[^A-Za-z0-9._-]+", "_", dag_run.run_id)
 
 
 def instant(params: Mapping[str, Any], name: str) -> datetime | None:
