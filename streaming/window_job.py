@@ -1,103 +1,161 @@
 """Keeps one Flink job running that turns valid clicks into windows: submits it when none runs, from the newest checkpoint.
 
-A restarted JobManager has forgotten its jobs; the checkpoints are still there, and no window is emitted twice. When the SQL
-has changed since, the old checkpoint cannot be used: the job starts anew ten minutes before it, and emits again only whole
-windows (readers keep one of each). Ending this program cancels the job; its last checkpoint stays for the next start.
+A restarted JobManager has forgotten its jobs; the checkpoints are still there, and no window is emitted twice. A checkpoint
+fits only the SQL and the topic it was taken with. When the SQL has changed (a feature was added), the job starts anew where
+the windows of the topic end: none is missing, none comes twice. When the topic of clicks was made anew, it starts at its
+beginning. Ending this program cancels the job; its last checkpoint stays for the next start.
 
     python streaming/window_job.py
 """
 
 import argparse
 import fcntl
-import hashlib
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
+from confluent_kafka import KafkaException
 
-from adnomaly.adapters.flink import ALIVE, WINDOW_JOB, Flink
+from adnomaly.adapters.flink import WINDOW_JOB, Flink
+from adnomaly.adapters.flink_sql import Script, Topics, stream_script
 from adnomaly.adapters.kafka import topic_id
+from adnomaly.adapters.kafka_tail import last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
-from adnomaly.settings import Settings, load_settings
+from adnomaly.settings import load_settings
 from adnomaly.topics import FEATURES, LATE, VALID
-from adnomaly.windows import window_sql
+from adnomaly.windows import SIZE, SLIDE, decode_window
 from adnomaly.wiring import connect
 
 CHECK_SECONDS = 2.0
 RETRY_SECONDS = 5.0
-OVERLAP = timedelta(minutes=10)
-"""More than a window and its lateness: what a start without the old state computes again."""
+REPORT_SECONDS = 30.0
+REMEMBERED = 10
+"""Jobs whose checkpoints are kept."""
+TRIES = 3
+"""Submissions from one checkpoint that fail before an older one is tried."""
+LAST_OFFSETS = 1000
+"""Where the newest window of a partition is found, behind the markers of transactions."""
 
 log = logging.getLogger("window_job")
 
 
 class Memory(msgspec.Struct):
-    """What was submitted, kept in a file: the jobs whose checkpoints fit, the text they ran, and the topic they read."""
+    """What was submitted, kept in a file: the job that runs, and the earlier ones whose checkpoints it could go on from."""
 
-    sql: str = ""
+    fingerprint: str = ""
     topic_id: str = ""
+    since: datetime | None = None
     jobs: list[str] = []
+    resumed_from: str = ""
+    failures: int = 0
+    refused: list[str] = []
 
 
 class Keeper:
     """One job of a name, however often it is asked for."""
 
-    def __init__(self, flink: Flink, settings: Settings, args: argparse.Namespace, file: Path) -> None:
-        self._flink, self._bootstrap, self._args, self._file = flink, settings.kafka_bootstrap, args, file
-        self._sql = hashlib.sha256(window_sql("clicks").encode()).hexdigest()
+    def __init__(self, flink: Flink, topics: Topics, name: str, file: Path) -> None:
+        self._flink, self._topics, self._name, self._file = flink, topics, name, file
+        self._reported = 0.0
+        self._late = 0
 
     def run(self, stop: threading.Event) -> None:
         """Submit, watch, submit again, until asked to stop; then cancel the job."""
         said = ""
         while not stop.is_set():
             try:
-                state = self._ensure()
+                state = self.ensure()
                 if state != said:
-                    log.info("job %s is %s", self._args.name, state)
+                    log.info("job %s is %s", self._name, state)
                     said = state
+                self._report()
                 stop.wait(CHECK_SECONDS)
-            except (Unavailable, JobFailed) as error:
+            except (Unavailable, JobFailed, KafkaException) as error:
                 log.warning("%s; again in %.0f s", error, RETRY_SECONDS)
                 said = ""
                 stop.wait(RETRY_SECONDS)
         self.cancel()
 
     def cancel(self) -> None:
-        for job in self._flink.jobs(self._args.name):
-            if job.state in ALIVE:
+        """End every job of the name."""
+        for job in self._flink.jobs(self._name):
+            if job.alive:
                 self._flink.cancel(job.id)
                 log.info("cancelled job %s; its checkpoint stays", job.id)
 
-    def _ensure(self) -> str:
-        """State of the job that is alive; submits one when there is none."""
-        alive = [job for job in self._flink.jobs(self._args.name) if job.state in ALIVE]
-        if alive:
+    def ensure(self) -> str:
+        """State of the job that is alive; submits one when there is none, or when it runs another SQL than ours."""
+        memory = self._read()
+        alive = [job for job in self._flink.jobs(self._name) if job.alive]
+        fits = self._script(memory.since).fingerprint == memory.fingerprint
+        if len(alive) == 1 and fits and alive[0].id in memory.jobs:
             return alive[0].state
-        memory, topic = self._read(), topic_id(self._bootstrap, self._args.source)
-        checkpoint = self._flink.newest_checkpoint(memory.jobs)
-        since: list[str] = []
-        if memory.topic_id != topic or checkpoint is None:
-            checkpoint = None
-            log.info("no checkpoint of this topic: reading it from its start")
-        elif memory.sql != self._sql:
-            before = datetime.fromtimestamp((checkpoint / "_metadata").stat().st_mtime, UTC) - OVERLAP
-            since, checkpoint = ["--since", before.replace(second=0, microsecond=0).isoformat()], None
-            log.warning("the window SQL has changed: starting anew from %s, without the old state", since[1])
-        else:
-            log.info("going on from %s", checkpoint)
-        job = self._flink.submit_stream([*self._arguments(), *since], checkpoint=checkpoint)
-        jobs = [*memory.jobs, job] if checkpoint else [job]
-        self._write(Memory(self._sql, topic, jobs[-20:]))
+        if alive:
+            log.warning("%d job(s) of another text or start run under the name %s", len(alive), self._name)
+            self.cancel()
+        self._submit(self._judge_last(memory), fits)
         return "SUBMITTED"
 
-    def _arguments(self) -> Sequence[str]:
-        a = self._args
-        return ["--name", a.name, "--bootstrap", self._bootstrap, "--source", a.source, "--sink", a.sink, "--late", a.late]
+    def _submit(self, memory: Memory, fits: bool) -> None:
+        topic = topic_id(self._topics.bootstrap, self._topics.clicks)
+        checkpoint = self._flink.newest_checkpoint(memory.jobs, refused=memory.refused)
+        if memory.topic_id not in ("", topic):
+            log.warning("%s was made anew: reading it from its start", self._topics.clicks)
+            memory = Memory()
+            checkpoint = None
+        elif checkpoint is None or not fits:
+            since = self._end_of_windows()
+            log.info("no checkpoint fits: %s", f"windows from {since:%Y-%m-%d %H:%MZ} on" if since else "reading the topic from its start")
+            memory = Memory(since=since)
+            checkpoint = None
+        else:
+            log.info("going on from %s", checkpoint)
+        script, job_id = self._script(memory.since), uuid4().hex
+        # Noted before it is submitted: a job is never found running that this file does not know.
+        memory.fingerprint, memory.topic_id, memory.resumed_from = script.fingerprint, topic, str(checkpoint or "")
+        self._flink.discard_checkpoints(memory.jobs[:-REMEMBERED])
+        memory.jobs = [*memory.jobs[-REMEMBERED:], job_id]
+        self._write(memory)
+        self._flink.submit(script, job_id, checkpoint=checkpoint)
+
+    def _judge_last(self, memory: Memory) -> Memory:
+        """Give a checkpoint up from which no job has come to one of its own."""
+        last = memory.jobs[-1:]
+        failed = any(job.id in last and job.state == "FAILED" for job in self._flink.jobs(self._name))
+        if not failed or not memory.resumed_from or self._flink.newest_checkpoint(last):
+            memory.failures = 0
+            return memory
+        log.warning("job %s failed: %s", last[0], self._flink.root_cause(last[0]))
+        memory.failures += 1
+        if memory.failures >= TRIES:
+            log.error("giving up the checkpoint %s", memory.resumed_from)
+            memory.refused.append(memory.resumed_from)
+            memory.failures = 0
+        return memory
+
+    def _end_of_windows(self) -> datetime | None:
+        """Start of the first window that was not emitted yet; None when none was emitted at all."""
+        ends = [decode_window(value).window_end for value in last_values(self._topics.bootstrap, self._topics.windows, LAST_OFFSETS)]
+        return max(ends) + SLIDE - SIZE if ends else None
+
+    def _script(self, since: datetime | None) -> Script:
+        return stream_script(self._name, self._topics, since=since, features=self._flink.features)
+
+    def _report(self) -> None:
+        """Say how many clicks were late, whenever there are more."""
+        if time.monotonic() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = time.monotonic()
+        late = self._flink.late_clicks(self._name)
+        if late and late != self._late:
+            log.info("%d clicks were late since the job started; all of them are in %s", late, self._topics.late)
+        self._late = late or 0
 
     def _read(self) -> Memory:
         return msgspec.json.decode(self._file.read_bytes(), type=Memory) if self._file.exists() else Memory()
@@ -124,10 +182,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     folder = settings.adnomaly_home / "flink"
+    topics = Topics(settings.kafka_bootstrap, args.source, args.sink, args.late)
     try:
         with (folder / f"{args.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            Keeper(connect(settings).flink, settings, args, folder / f"{args.name}.json").run(stop)
+            Keeper(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(stop)
     except BlockingIOError:
         log.error("another process keeps the job %s already", args.name)
         return 1

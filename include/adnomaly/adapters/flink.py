@@ -1,28 +1,37 @@
 """Flink: the window SQL submitted as a stream or run in batch, and the few words of its REST API that we need."""
 
 import os
-import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
+import msgspec
 
+from adnomaly.adapters.flink_sql import Script, batch_script
 from adnomaly.errors import JobFailed, Unavailable
+from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT
 
 if TYPE_CHECKING:
     from adnomaly.adapters.lake import Lake
 
-PROGRAM: Final = ROOT / "streaming" / "window_statements.py"
+PROGRAM: Final = ROOT / "streaming" / "window_program.py"
 WINDOW_JOB: Final = "adnomaly-windows"
-ALIVE: Final = frozenset({"INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING", "RECONCILING"})
+BATCH_JOB: Final = "adnomaly-window-batch"
+RUNNING: Final = "RUNNING"
+ENDED: Final = frozenset({"FAILED", "CANCELED", "FINISHED"})
 CALL_SECONDS: Final = 10.0
+SUBMIT_SECONDS: Final = 180.0
 BATCH_SECONDS: Final = 1800.0
+BATCH_PARTS: Final = 2
+"""Parts of a batch span that are computed beside each other, one slot each."""
 
 
 class Job(NamedTuple):
@@ -33,12 +42,26 @@ class Job(NamedTuple):
     state: str
     started: int
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs or may run again; a job that is being cancelled still is."""
+        return self.state not in ENDED
+
 
 class Flink:
     """One session cluster. Every method raises `Unavailable` while the JobManager does not answer."""
 
-    def __init__(self, url: str, *, flink_home: Path, checkpoints: Path, lake: "Lake | None" = None, lake_url: str = "") -> None:
-        self._url, self._home, self.checkpoints = url, flink_home, checkpoints
+    def __init__(
+        self,
+        url: str,
+        *,
+        flink_home: Path,
+        checkpoints: Path,
+        lake: "Lake | None" = None,
+        lake_url: str = "",
+        features: Sequence[Feature] = FEATURES,
+    ) -> None:
+        self._url, self._home, self.checkpoints, self.features = url, flink_home, checkpoints, features
         self._lake, self._lake_url = lake, lake_url
 
     def jobs(self, name: str = WINDOW_JOB) -> list[Job]:
@@ -48,39 +71,73 @@ class Flink:
         return sorted(jobs, key=lambda job: -job.started)
 
     def window_job_state(self, name: str = WINDOW_JOB) -> str | None:
-        """State of the job that is alive, else of the newest one; None when the JobManager knows none."""
-        jobs = self.jobs(name)
-        alive = [job.state for job in jobs if job.state in ALIVE]
-        return alive[0] if alive else jobs[0].state if jobs else None
+        """State of the job that is alive, else of the newest one; None when the JobManager knows none.
 
-    def submit_stream(self, arguments: Sequence[str], *, checkpoint: Path | None) -> str:
-        """Submit the windows as a stream, going on from a checkpoint where there is one; returns the job's id.
+        RUNNING means that every task of it runs: a job whose TaskManager is gone says RESTARTING or CREATED.
+        """
+        jobs = self.jobs(name)
+        shown = next((job for job in jobs if job.alive), jobs[0] if jobs else None)
+        if shown is None or shown.state != RUNNING:
+            return shown.state if shown else None
+        tasks = {vertex["status"] for vertex in self._get(f"/jobs/{shown.id}")["vertices"]}
+        return RUNNING if tasks == {RUNNING} else "CREATED"
+
+    def submit(self, script: Script, job_id: str, *, checkpoint: Path | None) -> None:
+        """Start a stream under an id of our choice, going on from a checkpoint where there is one.
 
         Raises:
             JobFailed: Flink's client refused; the message ends with its own words.
         """
         resume = ["-s", f"file://{checkpoint}"] if checkpoint else []
-        text = self._client(["run", "-d", *resume, "-py", str(PROGRAM), "stream", *arguments], seconds=120)
-        found = re.search(r"JobID ([0-9a-f]{32})", text)
-        if not found:
-            raise JobFailed(f"Flink's client named no job: {text[-500:]}")
-        return found[1]
+        self._run(["-d", *resume], script, job_id, seconds=SUBMIT_SECONDS)
 
-    def cancel(self, job_id: str) -> None:
-        """Cancel a job; its last checkpoint stays."""
+    def cancel(self, job_id: str, *, patience_s: float = 60.0) -> None:
+        """Cancel a job and wait for its end; its last checkpoint stays.
+
+        Raises:
+            JobFailed: it has not ended in time.
+        """
         self._call("PATCH", f"/jobs/{job_id}", params={"mode": "cancel"})
+        deadline = time.monotonic() + patience_s
+        while self._get(f"/jobs/{job_id}")["state"] not in ENDED:
+            if time.monotonic() > deadline:
+                raise JobFailed(f"job {job_id} does not end: cancelled {patience_s:.0f} s ago; restart the TaskManager")
+            time.sleep(0.3)
 
     def root_cause(self, job_id: str) -> str:
         """First line of what a job failed of; empty when it did not."""
         entries = self._get(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {}).get("entries", [])
         return entries[0]["stacktrace"].splitlines()[0] if entries else ""
 
-    def newest_checkpoint(self, job_ids: Sequence[str]) -> Path | None:
-        """The newest complete checkpoint among those that these jobs left behind."""
-        found = [file.parent for job_id in job_ids for file in (self.checkpoints / job_id).glob("chk-*/_metadata")]
-        return max(found, key=lambda folder: (folder / "_metadata").stat().st_mtime, default=None)
+    def late_clicks(self, name: str = WINDOW_JOB) -> int | None:
+        """Clicks that missed a window, counted by the running job since it (or its TaskManager) last started.
 
-    def run_window_batch(self, start: datetime, end: datetime, *, output: str, name: str = "adnomaly-window-batch") -> None:
+        None when no job runs. The topic of late clicks has all of them, each with the number of windows it missed.
+        """
+        job = next((job for job in self.jobs(name) if job.state == RUNNING), None)
+        if job is None:
+            return None
+        for vertex in self._get(f"/jobs/{job.id}")["vertices"]:
+            metrics = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
+            names = [metric["id"] for metric in self._get(metrics)]
+            # The operator before the writer of late clicks: what it lets through is late.
+            for metric in names:
+                if "late" in metric and metric.endswith("Writer.numRecordsIn"):
+                    return int(self._get(f"{metrics}?get={metric}&agg=sum")[0]["sum"])
+        return 0
+
+    def newest_checkpoint(self, job_ids: Sequence[str], *, refused: Collection[str] = ()) -> Path | None:
+        """The newest complete checkpoint among those that these jobs left behind, apart from refused ones."""
+        found = [file.parent for job_id in job_ids for file in (self.checkpoints / job_id).glob("chk-*/_metadata")]
+        usable = [folder for folder in found if str(folder) not in refused]
+        return max(usable, key=lambda folder: (folder / "_metadata").stat().st_mtime, default=None)
+
+    def discard_checkpoints(self, job_ids: Sequence[str]) -> None:
+        """Delete what jobs left behind that nothing will go on from."""
+        for job_id in job_ids:
+            shutil.rmtree(self.checkpoints / job_id, ignore_errors=True)
+
+    def run_window_batch(self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB) -> None:
         """Leave the windows with start < window_end <= end as Parquet below the URL `output`; returns when they are complete.
 
         Reads the hours of the lake that the manifest names. Objects that no manifest row names are removed first: their
@@ -90,54 +147,50 @@ class Flink:
             JobFailed: with the first line of the cause.
         """
         self._lake.remove_orphans(start, end)
-        span = ["--from", start.isoformat(), "--to", end.isoformat()]
+        outputs = [f"{output.rstrip('/')}/{part}" for part in range(BATCH_PARTS)]
+        script = batch_script(name, start, end, lake=self._lake_url, outputs=outputs, features=self.features)
         before = {job.id for job in self.jobs(name)}
         try:
-            self._client(
-                ["run", "-py", str(PROGRAM), "batch", "--name", name, "--input", self._lake_url, "--output", output, *span],
-                seconds=BATCH_SECONDS,
-            )
+            self._run([], script, seconds=BATCH_SECONDS)
         except JobFailed as error:
             failed = [job for job in self.jobs(name) if job.id not in before]
             cause = self.root_cause(failed[0].id) if failed else ""
             raise JobFailed(f"windows of {start} to {end}: {cause or error}") from error
 
-    def wait_until_up(self, seconds: float) -> None:
-        """Wait for the JobManager.
+    def _run(self, options: Sequence[str], script: Script, *arguments: str, seconds: float) -> None:
+        """Run a script through Flink's client."""
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            file.write(msgspec.json.encode(script))
+            file.flush()
+            python = ["-pyexec", sys.executable, "-pyclientexec", sys.executable]
+            self._client(["run", *python, *options, "-py", str(PROGRAM), file.name, *arguments], seconds=seconds)
 
-        Raises:
-            Unavailable: it does not answer in time.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self._get("/overview")
-                return
-            except Unavailable:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
-
-    def _client(self, arguments: Sequence[str], *, seconds: float) -> str:
-        """Run Flink's command line client; returns what it printed."""
-        conf = self._home.parent / "conf"
-        own = {"FLINK_HOME": str(self._home), "FLINK_CONF_DIR": str(conf), "FLINK_LOG_DIR": str(self._home.parent / "log")}
+    def _client(self, arguments: Sequence[str], *, seconds: float) -> None:
+        """Run Flink's command line client."""
+        home, folder = self._home, self._home.parent
+        own = {"FLINK_HOME": str(home), "FLINK_CONF_DIR": str(folder / "conf"), "FLINK_LOG_DIR": str(folder / "log")}
         environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
-        python = ["-pyexec", sys.executable, "-pyclientexec", sys.executable]
-        command = [str(self._home / "bin" / "flink"), arguments[0], *python, *arguments[1:]]
+        command = [str(home / "bin" / "flink"), *arguments]
         try:
+            # In a session of its own: whoever stops this program lets a submission that has begun come to its end.
             done = subprocess.run(
-                command, env=environ, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
+                command,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         except subprocess.TimeoutExpired:
             raise JobFailed(f"Flink's client did not end within {seconds:.0f} s") from None
-        text = done.stdout + done.stderr
         if done.returncode:
+            text = done.stdout + done.stderr
             causes = [line.strip() for line in text.splitlines() if "Caused by" in line or "Exception" in line]
             raise JobFailed(causes[-1] if causes else text[-500:])
-        return text
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def _get(self, path: str) -> Any:
         return self._call("GET", path).json()
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:

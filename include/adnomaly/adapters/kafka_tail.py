@@ -34,6 +34,29 @@ def values_since(bootstrap: str, topic: str, partition: int, since: datetime) ->
         consumer.close()
 
 
+def last_values(bootstrap: str, topic: str, most: int) -> Iterator[bytes]:
+    """The committed messages among the last `most` offsets of each partition.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    consumer = _consumer(bootstrap)
+    try:
+        for number in consumer.list_topics(topic, timeout=CALL_SECONDS).topics[topic].partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=CALL_SECONDS)
+            consumer.assign([TopicPartition(topic, number, max(low, high - most))])
+            while (message := consumer.poll(CALL_SECONDS)) is not None:
+                error = message.error()
+                if error is None:
+                    yield message.value()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    break
+                else:
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
 def follow(bootstrap: str, topic: str, wait_seconds: float = 0.5) -> Iterator[Message | None]:
     """Every committed message from now on; None whenever none came for a while."""
     consumer = _consumer(bootstrap)

@@ -89,3 +89,8 @@ def differences(said: Mapping[Key, Window], true: Mapping[Key, Window], *, toler
         elif one.event_count != other.event_count or any(abs(a - b) > tolerance for a, b in zip(one, other, strict=True)):
             lines.append(f"{moment(key[0])} {key[1:]}: {one} against {other}")
     return lines
+
+
+def missed(at: datetime, watermark: datetime) -> int:
+    """How many windows of a click are closed when it comes: those whose last millisecond the watermark has reached."""
+    return sum(moment(end) - timedelta(milliseconds=1) <= watermark for end in ends(at))

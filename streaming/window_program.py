@@ -1,0 +1,41 @@
+"""Runs a script of SQL statements as one Flink job: what `adnomaly.adapters.flink` hands to Flink's client.
+
+    flink run -py streaming/window_program.py <script.json> [<id of the job>]
+
+No Python runs per click: the statements become JVM operators.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+from pyflink.table import EnvironmentSettings, TableEnvironment
+
+from adnomaly.adapters.flink_sql import Script
+
+
+def main() -> None:
+    script = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Script)
+    mode = EnvironmentSettings.in_streaming_mode() if script.streaming else EnvironmentSettings.in_batch_mode()
+    environment = TableEnvironment.create(mode)
+    config = environment.get_config()
+    config.set("pipeline.name", script.name)
+    # One subtask: CURRENT_WATERMARK is that of all partitions, and a batch adds up in one order.
+    config.set("parallelism.default", "1")
+    config.set("pipeline.auto-watermark-interval", "1 s")
+    # Names of operators that do not depend on how the plan is put together.
+    config.set("table.exec.uid.generation", "ALWAYS")
+    if len(sys.argv) > 2:
+        config.set("$internal.pipeline.job-id", sys.argv[2])
+    for statement in script.tables:
+        environment.execute_sql(statement)
+    statements = environment.create_statement_set()
+    for statement in script.inserts:
+        statements.add_insert_sql(statement)
+    result = statements.execute()
+    if not script.streaming:
+        result.wait()
+
+
+if __name__ == "__main__":
+    main()

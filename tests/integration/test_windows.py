@@ -1,0 +1,339 @@
+"""Stream = batch = oracle, on the real Kafka and Flink: one story told to the window job, then read back.
+
+Traffic out of order on two partitions of three, clicks dated far ahead, a killed TaskManager, late clicks, a restart, and
+another feature. The clicks are of a day long past and in topics of their own, so that a live stack beside is not disturbed.
+"""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import window_oracle as oracle
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from window_job import Keeper
+from window_oracle import Sent, Window
+
+from adnomaly.adapters.flink import Flink
+from adnomaly.adapters.flink_sql import Topics
+from adnomaly.adapters.kafka import create_topics
+from adnomaly.adapters.lake import SCHEMA
+from adnomaly.features import FEATURES, Feature
+from adnomaly.settings import ROOT, load_settings
+from adnomaly.topics import Topic
+from adnomaly.wiring import connect
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+ENTITIES = [(geo, platform) for geo in ("DE", "IN", "US") for platform in ("android", "web")]
+MINUTE = timedelta(minutes=1)
+OUT_OF_ORDER_S = 29.0
+PATIENCE_S = 240.0
+COST = Feature("cpc_avg", "float64", "money", 0, None, "AVG(cpc)")
+
+
+@dataclass
+class Stage:
+    """Topics and a job of our own, and what was sent to them."""
+
+    settings: object
+    backends: object
+    name: str
+    start: datetime
+    rng: random.Random
+    sent: list[Sent] = field(default_factory=list)
+    newest: dict[int, datetime] = field(default_factory=dict)
+    process: subprocess.Popen | None = None
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.settings.kafka_bootstrap, *(f"{self.name}.{end}" for end in ("valid", "features", "late")))
+
+    @property
+    def watermark(self) -> datetime:
+        """Where it must be when all that was sent is read and the silent partition is given up; Flink counts milliseconds."""
+        slowest = min(self.newest.values())
+        return slowest.replace(microsecond=slowest.microsecond // 1000 * 1000) - timedelta(seconds=30)
+
+    def clicks(self, first: int, minutes: int, per_minute: int = 240) -> list[Sent]:
+        """Clicks of some minutes after the start of the story, in the order of their event times."""
+        span_us = minutes * 60_000_000
+        moments = sorted(self.rng.randrange(span_us) for _ in range(minutes * per_minute))
+        return [self.click(self.start + first * MINUTE + timedelta(microseconds=us)) for us in moments]
+
+    def click(self, at: datetime) -> Sent:
+        geo, platform = self.rng.choice(ENTITIES)
+        return Sent(str(UUID(int=self.rng.getrandbits(128))), at, geo, platform, self.rng.random() / 10, self.rng.random(), self.rng.random())
+
+    def send(self, clicks: Sequence[Sent], *, seconds: float = 0, ahead: bool = False) -> None:
+        """Send in the order given, evenly over some seconds; two of the three partitions, by geo."""
+        producer, began = Producer({"bootstrap.servers": self.topics.bootstrap, "linger.ms": 5}), time.monotonic()
+        for position, click in enumerate(clicks):
+            partition = 0 if click.geo < "US" else 1
+            producer.produce(self.topics.clicks, message(click), f"{click.geo}|{click.platform}".encode(), partition)
+            if not ahead:
+                self.newest[partition] = max(click.at, self.newest.get(partition, click.at))
+            pause = began + seconds * position / len(clicks) - time.monotonic()
+            if pause > 0.05:
+                producer.flush()
+                time.sleep(pause)
+        assert producer.flush(30) == 0
+        if not ahead:
+            self.sent += clicks
+
+    def out_of_order(self, clicks: Sequence[Sent]) -> list[Sent]:
+        return sorted(clicks, key=lambda click: click.at + timedelta(seconds=self.rng.uniform(0, OUT_OF_ORDER_S)))
+
+    def start_job(self) -> None:
+        options = ["--name", self.name, "--source", self.topics.clicks, "--sink", self.topics.windows, "--late", self.topics.late]
+        self.process = subprocess.Popen([sys.executable, str(ROOT / "streaming" / "window_job.py"), *options])
+        self.await_job()
+
+    def await_job(self) -> None:
+        wait_until(lambda: self.backends.flink.window_job_state(self.name) == "RUNNING", "the job runs")
+
+    def stop_job(self) -> None:
+        """As supervisord does it."""
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(90) == 0
+            self.process = None
+            assert self.backends.flink.window_job_state(self.name) == "CANCELED"
+
+    def read(self, topic: str) -> list[dict]:
+        """Every committed message."""
+        return [msgspec.json.decode(value) for value in messages(self.topics.bootstrap, topic)]
+
+    def await_windows(self, last_end: int) -> None:
+        """Wait for a window that ends at this minute."""
+        end = f"{oracle.moment(last_end):%Y-%m-%dT%H:%M:%SZ}"
+        wait_until(lambda: any(row["window_end"] == end for row in self.read(self.topics.windows)), f"windows until {end}")
+
+
+@dataclass
+class Told:
+    """The story as it was read back."""
+
+    sent: list[Sent]
+    late: dict[str, int]
+    windows: list[dict]
+    late_rows: list[dict]
+    last_end: int
+    late_metric: int | None
+    switched_at: int
+
+
+def message(click: Sent) -> bytes:
+    """A click in the form the gate gives it."""
+    return msgspec.json.encode(
+        {
+            "timestamp": f"{click.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "user_id_hash": "0123456789abcdef",
+            "ad_id": "ad_1",
+            "campaign_id": "camp_1",
+            "geo": click.geo,
+            "platform": click.platform,
+            "user_agent": "test",
+            "CPC": click.cpc,
+            "CTR": click.ctr,
+            "conversion": 0,
+            "bounce_rate": click.bounce_rate,
+            "event_id": click.event_id,
+        }
+    )
+
+
+def messages(bootstrap: str, topic: str) -> Iterator[bytes]:
+    options = {"isolation.level": "read_committed", "enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test_windows", **options})
+    try:
+        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            while (found := consumer.poll(10)) is not None and (found.error() or 0) != KafkaError._PARTITION_EOF:
+                if found.error() is None:
+                    yield found.value()
+                elif found.error().code() == KafkaError._PARTITION_EOF:
+                    break
+    finally:
+        consumer.close()
+
+
+def wait_until(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain until: {what}"
+        time.sleep(1)
+
+
+def as_oracle(rows: Sequence[dict], **more: float) -> dict[oracle.Key, Window]:
+    """Windows as the oracle has them; values of features that were not computed are taken from `more`."""
+    found = {}
+    for row in rows:
+        end = row["window_end"] if isinstance(row["window_end"], datetime) else datetime.fromisoformat(row["window_end"])
+        values = {name: row.get(name, more.get(name)) for name in Window._fields}
+        found[oracle.minute(end.replace(tzinfo=UTC)), row["geo"], row["platform"]] = Window(**values)
+    return found
+
+
+def forget(windows: dict[oracle.Key, Window]) -> dict[oracle.Key, Window]:
+    """Without the feature that not all of them have."""
+    return {key: window._replace(cpc_avg=0) for key, window in windows.items()}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory) -> Iterator[Stage]:
+    settings, name = load_settings(), f"test-windows-{uuid4().hex[:8]}"
+    rng = random.Random(name)
+    day = datetime(2004, 1, 1, tzinfo=UTC) + timedelta(days=rng.randrange(1000))
+    stage = Stage(settings, connect(settings), name, day + timedelta(hours=22, minutes=50), rng)
+    stage.backends.postgres.apply_schema()
+    topics = stage.topics
+    create_topics(topics.bootstrap, [Topic(topics.clicks, 3), Topic(topics.windows, 3), Topic(topics.late, 1)])
+    try:
+        yield stage
+    finally:
+        if stage.process:
+            stage.process.kill()
+        flink = stage.backends.flink
+        for job in flink.jobs(name):
+            if job.alive:
+                flink.cancel(job.id)
+            flink.discard_checkpoints([job.id])
+        admin = AdminClient({"bootstrap.servers": topics.bootstrap})
+        for future in admin.delete_topics([topics.clicks, topics.windows, topics.late]).values():
+            future.result()
+        for file in (settings.adnomaly_home / "flink").glob(f"{name}.*"):
+            file.unlink()
+
+
+def kill_taskmanager(stage: Stage) -> None:
+    """SIGKILL, on a stack of our own alone; elsewhere others work on it."""
+    if stage.settings.port_offset:
+        os.kill(stage.backends.supervisor.programs()["taskmanager"].pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def told(stage, tmp_path_factory) -> Told:
+    """The whole story. 22:50 to 00:20, so that it crosses midnight."""
+    stage.start_job()
+    # Under load: a kill in the middle, and clicks dated ahead of the clock on both sides of it.
+    first = stage.out_of_order(stage.clicks(0, 40))
+    stage.send(first[:5000], seconds=15)
+    stage.send([stage.click(datetime.now(UTC) + timedelta(days=days)) for days in (1, 3650)], ahead=True)
+    kill_taskmanager(stage)
+    stage.send(first[5000:], seconds=15)
+    stage.await_windows(oracle.minute(stage.watermark))
+    # Late: five windows missed, or some of them.
+    old = [stage.click(stage.start + timedelta(seconds=stage.rng.uniform(0, 1500))) for _ in range(50)]
+    partly = [stage.click(stage.watermark - timedelta(seconds=stage.rng.uniform(-20, 300))) for _ in range(100)]
+    late = {click.event_id: oracle.missed(click.at, stage.watermark) for click in old + partly}
+    stage.send(old + partly)
+    stage.send(stage.out_of_order(stage.clicks(40, 20)))
+    stage.await_windows(oracle.minute(stage.watermark))
+    late_metric = stage.backends.flink.late_clicks(stage.name)
+    # Restarted: goes on from its checkpoint.
+    stage.stop_job()
+    stage.send(stage.out_of_order(stage.clicks(60, 10)))
+    stage.start_job()
+    stage.await_windows(oracle.minute(stage.watermark))
+    stage.stop_job()
+    late_rows = stage.read(stage.topics.late)
+    # Another feature: the old checkpoint does not fit. (Late clicks that are read again are counted again.)
+    switched_at = oracle.minute(stage.watermark)
+    flink = stage.backends.flink
+    more = Flink(stage.settings.flink_url, flink_home=flink._home, checkpoints=flink.checkpoints, features=(*FEATURES, COST))
+    Keeper(more, stage.topics, stage.name, stage.settings.adnomaly_home / "flink" / f"{stage.name}.json").ensure()
+    stage.await_job()
+    stage.send(stage.out_of_order(stage.clicks(70, 20)))
+    last_end = oracle.minute(stage.watermark)
+    stage.await_windows(last_end)
+    windows = stage.read(stage.topics.windows)
+    return Told(stage.sent, {i: n for i, n in late.items() if n}, windows, late_rows, last_end, late_metric, switched_at)
+
+
+@pytest.fixture(scope="module")
+def batch(stage, told) -> list[dict]:
+    """The windows of the same clicks, from the lake; with the other feature."""
+    source, hours = stage.name, {}
+    for click in told.sent:
+        hours.setdefault(click.at.replace(minute=0, second=0, microsecond=0), []).append(lake_row(click))
+    written = [stage.backends.lake.write_history(h, pa.Table.from_pylist(rows, schema=SCHEMA), source) for h, rows in hours.items()]
+    flink, prefix, objects = stage.backends.flink, f"test_batch/{source}/", stage.backends.objects
+    more = Flink(
+        stage.settings.flink_url,
+        flink_home=flink._home,
+        checkpoints=flink.checkpoints,
+        lake=stage.backends.lake,
+        lake_url=f"s3://{objects.bucket}/clicks",
+        features=(*FEATURES, COST),
+    )
+    try:
+        more.run_window_batch(stage.start, oracle.moment(told.last_end), output=f"s3://{objects.bucket}/{prefix}", name=f"{source}-batch")
+        return [row for key in objects.tags(prefix) for row in pq.read_table(io.BytesIO(objects.get(key))).to_pylist()]
+    finally:
+        with stage.backends.postgres.connection() as connection:
+            connection.execute("DELETE FROM lake_objects WHERE topic_id = %s", (source,))
+        for key in [*(item.object_key for item in written), *objects.tags(prefix)]:
+            objects.delete(key)
+
+
+def lake_row(click: Sent) -> dict:
+    fixed = {"user_id_hash": "0123456789abcdef", "ad_id": "ad_1", "campaign_id": "camp_1", "user_agent": "test", "conversion": 0}
+    named = {"event_id": click.event_id, "timestamp": click.at, "geo": click.geo, "platform": click.platform}
+    return fixed | named | {"cpc": click.cpc, "ctr": click.ctr, "bounce_rate": click.bounce_rate}
+
+
+def test_stream_is_the_oracle_but_for_late_clicks(told):
+    expected = oracle.closed_before(oracle.without(told.sent, told.late), told.last_end)
+    assert len(expected) > 500
+    assert oracle.differences(forget(as_oracle(told.windows, cpc_avg=0)), forget(expected)) == []
+
+
+def test_no_window_comes_twice(told):
+    times = Counter((row["window_end"], row["geo"], row["platform"]) for row in told.windows)
+    assert {key: n for key, n in times.items() if n > 1} == {}
+
+
+def test_every_late_click_is_counted_with_the_windows_it_missed(told):
+    assert set(told.late.values()) == {1, 2, 3, 4, 5}
+    assert {row["event_id"]: row["missed_windows"] for row in told.late_rows} == told.late
+    assert len(told.late_rows) == len(told.late)
+    assert told.late_metric == len(told.late)
+
+
+def test_batch_is_the_oracle(told, batch):
+    expected = oracle.closed_before(oracle.windows(told.sent), told.last_end)
+    assert oracle.differences(as_oracle(batch), expected) == []
+    assert len(batch) == len(expected)
+
+
+def test_stream_and_batch_differ_by_the_late_clicks(told, batch):
+    missing = sum(row["event_count"] for row in batch) - sum(row["event_count"] for row in told.windows)
+    assert missing == sum(row["missed_windows"] for row in told.late_rows) > 0
+
+
+def test_a_new_feature_comes_with_the_next_window(told):
+    new = [row for row in told.windows if "cpc_avg" in row]
+    assert {oracle.minute(datetime.fromisoformat(row["window_end"])) for row in new} == set(range(told.switched_at + 1, told.last_end + 1))
+    expected = oracle.closed_before(oracle.without(told.sent, told.late), told.last_end)
+    expected = {key: window for key, window in expected.items() if key[0] > told.switched_at}
+    assert oracle.differences(as_oracle(new), expected) == []
+
+
+def test_no_program_of_the_job_is_left(stage, told):
+    assert stage.process is None
+    assert Path(stage.settings.adnomaly_home / "flink" / f"{stage.name}.json").exists()
