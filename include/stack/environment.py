@@ -17,7 +17,7 @@ RAY_FAST = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # A killed replica is invisible: HAProxy tries the other one. Every route is idempotent.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     # A client that falls silent is cut after 30 s, not after an hour.
