@@ -1,6 +1,6 @@
 """From raw window features to residuals: how far a window is from what its entity usually does at that hour.
 
-Per entity the expected value follows 48 slots (24 hours, on weekdays and at weekends), interpolated between the middles of
+Per entity the expected value follows 48 slots (24 hours, on weekdays and at weekends), a smooth curve through the middles of
 the hours; a residual is counted in robust standard deviations of that entity around that hour. A window of an unknown
 entity is compared with all entities together.
 """
@@ -14,18 +14,13 @@ import numpy as np
 from adnomaly.errors import NotEnoughHistory
 from adnomaly.features import CONTRACT
 from adnomaly.model.columns import Columns
-from adnomaly.model.slots import hour_of, slot_of, slots_of
+from adnomaly.model.daycurve import KNOWN_HOURS, LEAST_SCALE, MAD, SLOT_ROWS, curve, fill, line, medians, scales
+from adnomaly.model.slots import STEPS, hour_of, slot_of, slots_of
 
-SLOT_ROWS: Final = 24
-"""Windows that a slot needs before its median is believed."""
-KNOWN_HOURS: Final = 22
-"""Hours of the day with believed medians that make an entity known; the missing ones are interpolated."""
+REFINEMENTS: Final = 2
 CLIP: Final = 30.0
 """Residuals beyond this many deviations say nothing more."""
 
-_MAD: Final = 1.4826
-_LEAST_SHARE: Final = 0.3
-_LEAST_SCALE: Final = 1e-4
 _LEAST_CTR: Final = 1e-6
 
 
@@ -48,7 +43,8 @@ class Baseline:
 
     Attributes:
         entities: known `geo|platform`; their position is the first index of the arrays.
-        center: median per entity, weekday (0) or weekend (1), hour and feature, (E, 2, 24, F); NaN where it is not known.
+        center: at the middle of each hour, per entity, weekday (0) or weekend (1), hour and feature, (E, 2, 24, F); NaN where
+            it is not known.
         scale: per entity, hour and feature, (E, 24, F), above 0.
         pooled_center, pooled_scale: of all entities together, (F,).
     """
@@ -60,8 +56,9 @@ class Baseline:
         self.center, self.scale, self.pooled_center, self.pooled_scale = center, scale, pooled_center, pooled_scale
         self.known = ~np.isnan(center).any(axis=(2, 3))
         self._number = {name: i for i, name in enumerate(self.entities)}
+        self._center, self._scale = curve(center), line(scale)
         # One row at a time is faster in plain lists than in numpy.
-        self._centers, self._scales, self._knowns = center.tolist(), scale.tolist(), self.known.tolist()
+        self._centers, self._scales, self._knowns = self._center.tolist(), self._scale.tolist(), self.known.tolist()
         self._pooled = (pooled_center.tolist(), pooled_scale.tolist())
 
     @classmethod
@@ -74,25 +71,30 @@ class Baseline:
         values = transformed(windows.raw)
         weekend, hour = slots_of(windows.end_s).weekend, hour_of(windows.end_s)
         group = (windows.entity * 2 + (weekend >= 0.5)) * 24 + hour
-        center = _medians(values, group, len(windows.entities) * 48).reshape(-1, 2, 24, values.shape[1])
-        center = _fill(center)
+        center = medians(values, group, len(windows.entities) * 48).reshape(-1, 2, 24, values.shape[1])
+        center = fill(center)
         if np.isnan(center).any(axis=(2, 3)).all():
             raise NotEnoughHistory(
                 f"a baseline needs {SLOT_ROWS} windows in {KNOWN_HOURS} hours of the day, got {len(windows)} windows over "
                 f"{windows.days:.1f} days: generate or wait for more history"
             )
+        unit, level = np.ones_like(center[:, 0]), np.ones(values.shape[1])
+        # The median over an hour is not the value at its middle where the day's curve bends: what is left is added.
+        for _ in range(REFINEMENTS):
+            left = values - cls(windows.entities, center, unit, level, level).expected(windows)
+            center = center + np.nan_to_num(medians(left, group, len(windows.entities) * 48)).reshape(center.shape)
         pooled_center = np.median(values, axis=0)
-        pooled_scale = np.maximum(_MAD * np.median(np.abs(values - pooled_center), axis=0), _LEAST_SCALE)
-        draft = cls(windows.entities, center, np.ones_like(center[:, 0]), pooled_center, pooled_scale)
-        scale = _scales(np.abs(values - draft.expected(windows)), windows.entity * 24 + hour, len(windows.entities))
+        pooled_scale = np.maximum(MAD * np.median(np.abs(values - pooled_center), axis=0), LEAST_SCALE)
+        left = values - cls(windows.entities, center, unit, level, level).expected(windows)
+        scale = scales(np.abs(left), windows.entity * 24 + hour, len(windows.entities))
         # Rounded as it will be stored, so that what is trained and what is served agree to the last bit.
         return cls.from_json(cls(windows.entities, center, scale, pooled_center, pooled_scale).to_json())
 
     def expected(self, windows: Columns) -> np.ndarray:
         """Transformed value expected by each window's own entity, NaN where it is not known, (n, F)."""
         entity = self._numbers(windows)
-        hour, weekend, share = slots_of(windows.end_s)
-        low, high = self.center[entity, :, hour], self.center[entity, :, (hour + 1) % 24]
+        step, weekend, share = slots_of(windows.end_s)
+        low, high = self._center[entity, :, step], self._center[entity, :, (step + 1) % (24 * STEPS)]
         both = low + (high - low) * share[:, None, None]
         out = np.where((weekend == 0)[:, None], both[:, 0], both[:, 1])
         mixed = (weekend > 0) & (weekend < 1)
@@ -110,10 +112,10 @@ class Baseline:
         z = (values - self.pooled_center) / self.pooled_scale
         known = np.zeros(len(values), bool)
         if not pooled:
-            entity, (hour, _, share) = self._numbers(windows), slots_of(windows.end_s)
+            entity, (step, _, share) = self._numbers(windows), slots_of(windows.end_s)
             expected = self.expected(windows)
             known = ~np.isnan(expected).any(axis=1)
-            low, high = self.scale[entity, hour], self.scale[entity, (hour + 1) % 24]
+            low, high = self._scale[entity, step], self._scale[entity, (step + 1) % (24 * STEPS)]
             own = (values - expected) / (low + (high - low) * share[:, None])
             z[known] = own[known]
         return np.clip(z, -CLIP, CLIP).astype(np.float32), known
@@ -130,11 +132,11 @@ class Baseline:
         number = self._number.get(f"{geo}|{platform}") if timestamp else None
         if number is None or timestamp is None:
             return None
-        hour, weekend, share = slot_of(timestamp)
+        step, weekend, share = slot_of(timestamp)
         centers, scales, knowns = self._centers[number], self._scales[number], self._knowns[number]
-        after = (hour + 1) % 24
+        after = (step + 1) % (24 * STEPS)
         sides = [
-            [a + (b - a) * share for a, b in zip(side[hour], side[after], strict=True)] if known else None
+            [a + (b - a) * share for a, b in zip(side[step], side[after], strict=True)] if known else None
             for side, known in zip(centers, knowns, strict=True)
         ]
         weekday_side, weekend_side = sides
@@ -142,7 +144,7 @@ class Baseline:
             center = weekend_side if weekend else weekday_side
         else:
             center = weekday_side and weekend_side and [a + (b - a) * weekend for a, b in zip(weekday_side, weekend_side, strict=True)]
-        return center and (center, [a + (b - a) * share for a, b in zip(scales[hour], scales[after], strict=True)])
+        return center and (center, [a + (b - a) * share for a, b in zip(scales[step], scales[after], strict=True)])
 
     def _numbers(self, windows: Columns) -> np.ndarray:
         """Our number of each window's entity, -1 when we do not have it."""
@@ -183,45 +185,6 @@ def transformed(raw: np.ndarray) -> np.ndarray:
     """ln(ctr), bounce rate, ln(1 + count), (n, F) float64."""
     ctr, bounce, count = raw.T
     return np.column_stack([np.log(np.maximum(ctr, _LEAST_CTR)), bounce, np.log1p(count)])
-
-
-def _medians(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    """Median of each group, (groups, F); NaN for groups of fewer than SLOT_ROWS rows."""
-    order = np.argsort(group, kind="stable")
-    edges = np.searchsorted(group[order], np.arange(groups + 1))
-    out = np.full((groups, values.shape[1]), np.nan)
-    ordered = values[order]
-    for i in np.flatnonzero(np.diff(edges) >= SLOT_ROWS):
-        out[i] = np.median(ordered[edges[i] : edges[i + 1]], axis=0)
-    return out
-
-
-def _fill(center: np.ndarray) -> np.ndarray:
-    """Interpolate the few missing hours of a day round the clock; a day with too many of them is not known at all."""
-    filled = np.full_like(center, np.nan)
-    for e, side in np.ndindex(center.shape[:2]):
-        hours = np.flatnonzero(~np.isnan(center[e, side, :, 0]))
-        if len(hours) >= KNOWN_HOURS:
-            for f in range(center.shape[3]):
-                filled[e, side, :, f] = np.interp(np.arange(24), hours, center[e, side, hours, f], period=24)
-    return filled
-
-
-def _scales(distance: np.ndarray, group: np.ndarray, entities: int) -> np.ndarray:
-    """1.4826 MAD per entity and hour with its neighbours, (E, 24, F), at least 0.3 of the entity's median scale."""
-    order = np.argsort(group, kind="stable")
-    edges = np.searchsorted(group[order], np.arange(entities * 24 + 1))
-    ordered = distance[order]
-    scale = np.full((entities, 24, distance.shape[1]), np.nan)
-    for e, hour in np.ndindex(entities, 24):
-        near = [e * 24 + (hour + step) % 24 for step in (-1, 0, 1)]
-        rows = np.concatenate([ordered[edges[i] : edges[i + 1]] for i in near])
-        rows = rows[~np.isnan(rows).any(axis=1)]
-        if len(rows) >= SLOT_ROWS:
-            scale[e, hour] = _MAD * np.median(rows, axis=0)
-    usual = np.array([np.nanmedian(own, axis=0) if (~np.isnan(own)).any() else np.ones(own.shape[1]) for own in scale])
-    least = np.maximum(_LEAST_SHARE * usual, _LEAST_SCALE)[:, None]
-    return np.maximum(np.where(np.isnan(scale), usual[:, None], scale), least)
 
 
 def _plain(array: np.ndarray) -> Any:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TRAIN_DAYS: Final = 14
 CALIBRATE_DAYS: Final = 7
+TRIAL_DAYS: Final = 14
 
 LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
@@ -126,8 +127,11 @@ def calibrate(folder: str, *, budget_per_day: float) -> str:
     return folder
 
 
-def evaluate(folder: str, traffic: "Traffic") -> str:
-    """Judge it on planted attacks beside chance and simple rules; figures and pictures go to `evaluation/`."""
+def evaluate(folder: str, traffic: "Traffic", *, days: float = TRIAL_DAYS) -> str:
+    """Judge it on attacks planted into `days` of simulated windows, beside chance and simple rules.
+
+    Figures and pictures go to `evaluation/`. The traffic is that of the settings; its rate is taken from the training data.
+    """
     from adnomaly.model import evaluate as judge
     from adnomaly.model.bundle import to_json
     from adnomaly.model.plots import draw
@@ -136,7 +140,7 @@ def evaluate(folder: str, traffic: "Traffic") -> str:
     from adnomaly.pipelines.workfolder import TRAIN, WorkFolder
 
     work = WorkFolder(folder)
-    build_trial(work.path, traffic, work.windows(TRAIN), work.sample.end, seed=work.sample.seed)
+    build_trial(work.path, traffic, work.windows(TRAIN), work.sample.end, seed=work.sample.seed, days=days)
     trial, baseline = work.trial, work.baseline
     (residuals, _), (pooled, _) = (baseline.residuals(trial.windows, pooled=kind) for kind in (False, True))
     found = judge.evaluate(trial, residuals, pooled, work.score, work.rivals, work.thresholds)

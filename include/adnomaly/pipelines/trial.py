@@ -1,4 +1,4 @@
-"""The trial of a detector: two weeks of windows like those it learned from, with attacks and promotions planted by chance."""
+"""The trial of a detector: windows like those it learned from, with attacks and promotions planted by chance."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -20,24 +20,23 @@ from adnomaly.windows import SIZE, SLIDE
 if TYPE_CHECKING:
     from datetime import datetime
 
-DAYS: Final = 14
-ATTACKS: Final = 216
-PROMOTIONS: Final = 30
+ATTACKS_PER_DAY: Final = 15.5
+PROMOTIONS_PER_DAY: Final = 2.2
 STRENGTHS: Final = (0.7, 1.5)
 
 _WINDOWS: Final = "trial.parquet"
 _EVENTS: Final = "trial.json"
 
 
-def build_trial(folder: Path, traffic: Traffic, training: Columns, start: "datetime", *, seed: int, days: float = DAYS) -> None:
+def build_trial(folder: Path, traffic: Traffic, training: Columns, start: "datetime", *, seed: int, days: float) -> None:
     """Plan events, simulate the windows from `start` on, and keep both in the folder. Equal arguments give an equal trial.
 
     The traffic is that of the settings, at the rate that the training windows show.
     """
     like = replace(traffic, base_eps=traffic.base_eps * _rate(traffic, training))
-    end, share = start + timedelta(days=days), days / DAYS
-    promotions = plan_attacks(like, start=start, end=end, count=round(PROMOTIONS * share), seed=seed + 1, kinds=["promotion"])
-    attacks = plan_attacks(like, start=start, end=end, count=round(ATTACKS * share), seed=seed, strengths=STRENGTHS)
+    end = start + timedelta(days=days)
+    promotions = plan_attacks(like, start=start, end=end, count=round(PROMOTIONS_PER_DAY * days), seed=seed + 1, kinds=["promotion"])
+    attacks = plan_attacks(like, start=start, end=end, count=round(ATTACKS_PER_DAY * days), seed=seed, strengths=STRENGTHS)
     # A window of both counts as attacked: the later in the list wins.
     planned: list[Attack] = promotions + attacks
     windows = simulate_windows(like, start, days, seed, planned)

@@ -1,0 +1,67 @@
+"""A small trained detector that many tests share: made by the pipeline's own steps, from simulated windows."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+TRAIN_DAYS, CALIBRATE_DAYS, TRIAL_DAYS = 8, 4, 5
+
+
+class TableOfWindows:
+    """Offline features in memory."""
+
+    def __init__(self, windows) -> None:
+        self._windows = windows
+
+    def days(self) -> list[date]:
+        return sorted({moment.date() for moment in self._windows["window_end"].unique().to_pylist()})
+
+    def between(self, start: datetime, end: datetime):
+        import pyarrow.compute as pc
+
+        ends = self._windows["window_end"]
+        return self._windows.filter(pc.and_(pc.greater(ends, start), pc.less_equal(ends, end)))
+
+
+@pytest.fixture(scope="session")
+def small_traffic():
+    """Six entities, 12 clicks per second."""
+    from adnomaly.settings import SECRETS, Settings
+    from adnomaly.synthetic.traffic import Traffic
+
+    settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
+    geos, platforms = {"US": 0.5, "DE": 0.3, "BR": 0.2}, {"web": 0.6, "android": 0.4}
+    return Traffic.from_settings(settings, base_eps=12.0, geos=geos, platforms=platforms)
+
+
+@pytest.fixture(scope="session")
+def offline(small_traffic) -> TableOfWindows:
+    """Twelve days of windows without attacks, up to NOON."""
+    from adnomaly.synthetic.windows import simulate_windows
+
+    days = TRAIN_DAYS + CALIBRATE_DAYS
+    return TableOfWindows(simulate_windows(small_traffic, NOON - timedelta(days=days), days, 1))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, small_traffic, offline) -> Path:
+    """The work folder of a finished training run, up to the sealed bundle."""
+    from adnomaly.pipelines import train_detector as pipeline
+
+    work = tmp_path_factory.mktemp("trained") / "run"
+    folder = pipeline.take_sample(offline, work, seed=7, train_days=TRAIN_DAYS, calibrate_days=CALIBRATE_DAYS)
+    pipeline.fit(folder)
+    pipeline.calibrate(folder, budget_per_day=1.0)
+    pipeline.evaluate(folder, small_traffic, days=TRIAL_DAYS)
+    pipeline.seal(folder)
+    return work
+
+
+@pytest.fixture(scope="session")
+def bundle(trained) -> Path:
+    """A sealed bundle; do not change its files, copy them."""
+    from adnomaly.pipelines.workfolder import WorkFolder
+
+    return WorkFolder(trained).bundle
