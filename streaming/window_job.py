@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -55,6 +56,27 @@ class Memory(msgspec.Struct):
     resumed_from: str = ""
     failures: int = 0
     refused: list[str] = []
+
+
+def next_start(
+    memory: Memory, topic: str, checkpoint: Path | None, end_of_windows: Callable[[], datetime | None]
+) -> tuple[Memory, Path | None]:
+    """From where the next job starts: a checkpoint that fits, else where the windows end, else the start of the topic.
+
+    Args:
+        topic: id of the topic of clicks now.
+        checkpoint: the newest one that was taken with our SQL, if any.
+        end_of_windows: start of the first window that was not emitted yet; None when none was emitted at all.
+    """
+    if memory.topic_id not in ("", topic):
+        log.warning("the topic of clicks was made anew: reading it from its start")
+        return Memory(), None
+    if checkpoint:
+        log.info("going on from %s", checkpoint)
+        return memory, checkpoint
+    since = end_of_windows()
+    log.info("no checkpoint fits: %s", f"windows from {since:%Y-%m-%d %H:%MZ} on" if since else "reading the topic from its start")
+    return Memory(since=since), None
 
 
 class Keeper:
@@ -104,18 +126,8 @@ class Keeper:
 
     def _submit(self, memory: Memory, fits: bool) -> None:
         topic = topic_id(self._topics.bootstrap, self._topics.clicks)
-        checkpoint = self._flink.newest_checkpoint(memory.jobs, refused=memory.refused)
-        if memory.topic_id not in ("", topic):
-            log.warning("%s was made anew: reading it from its start", self._topics.clicks)
-            memory = Memory()
-            checkpoint = None
-        elif checkpoint is None or not fits:
-            since = self._end_of_windows()
-            log.info("no checkpoint fits: %s", f"windows from {since:%Y-%m-%d %H:%MZ} on" if since else "reading the topic from its start")
-            memory = Memory(since=since)
-            checkpoint = None
-        else:
-            log.info("going on from %s", checkpoint)
+        checkpoint = self._flink.newest_checkpoint(memory.jobs, refused=memory.refused) if fits else None
+        memory, checkpoint = next_start(memory, topic, checkpoint, self._end_of_windows)
         script, job_id = self._script(memory.since), uuid4().hex
         # Noted before it is submitted: a job is never found running that this file does not know.
         memory.fingerprint, memory.topic_id, memory.resumed_from = script.fingerprint, topic, str(checkpoint or "")

@@ -1,5 +1,6 @@
 """The SQL around the window SELECT. That it computes the right windows is shown on the real Flink: integration/test_windows.py."""
 
+import itertools
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -69,7 +70,7 @@ def test_the_parts_of_a_batch_cover_every_window_once(start, end, parts):
     spans = [tuple(datetime.fromisoformat(text).replace(tzinfo=UTC) for text in pair) for pair in moments]
     assert spans[0][0] == start
     assert spans[-1][1] == end
-    assert all(one[1] == other[0] for one, other in zip(spans, spans[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
 
 
 def test_a_part_reads_the_clicks_of_its_windows_and_the_folders_of_their_hours():

@@ -120,9 +120,9 @@ class Flink:
         for vertex in self._get(f"/jobs/{job.id}")["vertices"]:
             metrics = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             names = [metric["id"] for metric in self._get(metrics)]
-            # The operator before the writer of late clicks: what it lets through is late.
+            # What comes to the writer of late clicks is late.
             for metric in names:
-                if "late" in metric and metric.endswith("Writer.numRecordsIn"):
+                if metric.startswith("late") and metric.endswith("Writer.numRecordsIn"):
                     return int(self._get(f"{metrics}?get={metric}&agg=sum")[0]["sum"])
         return 0
 
