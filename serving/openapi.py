@@ -7,9 +7,9 @@ import msgspec
 from serving.rows import CONTEXT, MAX_ROWS, Answer, Batch, BatchAnswer, Problem, Row
 
 EXAMPLE = {
-    "ctr_avg": 0.0223,
-    "bounce_rate_avg": 0.361,
-    "event_count": 240,
+    "ctr_avg": 0.0349,
+    "bounce_rate_avg": 0.271,
+    "event_count": 1102,
     "geo": "US",
     "platform": "web",
     "timestamp": "2026-11-22T20:05:00Z",

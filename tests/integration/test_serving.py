@@ -1,7 +1,6 @@
 """The scoring application on real Ray: deployed, asked, offered a broken bundle, and its replicas killed under load."""
 
 import http.client
-import json
 import os
 import shutil
 import signal
@@ -32,8 +31,7 @@ def served(settings: Settings, bundle: Path) -> Iterator[tuple[Serving, Path]]:
     """The application with the test's bundle; afterwards what was served before."""
     serving, bundles = connect(settings).serving, settings.adnomaly_home / "bundles"
     before = current_bundle(bundles)
-    version = json.loads((bundle / "card.json").read_text()).get("version", bundle.name)
-    folder = bundles / version
+    folder = bundles / bundle.name
     shutil.copytree(bundle, folder, dirs_exist_ok=True)
     serving.deploy(folder)
     yield serving, folder
