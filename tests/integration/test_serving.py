@@ -50,6 +50,7 @@ def http_client(settings: Settings, served: tuple[Serving, Path]) -> Iterator[ht
 def test_it_is_ready_and_scores(http_client: httpx.Client, served: tuple[Serving, Path]):
     _, folder = served
     assert http_client.get("/readyz").json() == {"status": "ready", "model_version": folder.name}
+    assert served[0].ready()
     answer = http_client.post("/v1/score?explain=1", json=EXAMPLE)
     assert answer.status_code == 200
     result = answer.json()
