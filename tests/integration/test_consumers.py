@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+
 from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
@@ -104,7 +105,9 @@ def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(w
     objects = lake.objects_between(*span)
     archived = Counter(event_id for item in objects for event_id in lake.read(item)["event_id"].to_pylist())
     assert archived == EXPECTED
-    assert {item.hour for item in objects} == {time.replace(minute=0, second=0, microsecond=0) for item in objects for time in lake.read(item)["timestamp"].to_pylist()}
+    assert {item.hour for item in objects} == {
+        time.replace(minute=0, second=0, microsecond=0) for item in objects for time in lake.read(item)["timestamp"].to_pylist()
+    }
     # What the killed writers uploaded and never recorded is there, invisible, and can be removed without touching the rest.
     assert len(lake.remove_orphans(*span)) >= 1
     assert len(world.backends.objects.tags("clicks/")) == len(objects)

@@ -22,12 +22,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import window_oracle as oracle
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from window_job import Keeper
-from window_oracle import Sent, Window
 
+import window_oracle as oracle
 from adnomaly.adapters.flink import Flink
 from adnomaly.adapters.flink_sql import Topics
 from adnomaly.adapters.kafka import create_topics
@@ -36,6 +35,7 @@ from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT, load_settings
 from adnomaly.topics import Topic
 from adnomaly.wiring import connect
+from window_oracle import Sent, Window
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -77,7 +77,9 @@ class Stage:
 
     def click(self, at: datetime) -> Sent:
         geo, platform = self.rng.choice(ENTITIES)
-        return Sent(str(UUID(int=self.rng.getrandbits(128))), at, geo, platform, self.rng.random() / 10, self.rng.random(), self.rng.random())
+        return Sent(
+            str(UUID(int=self.rng.getrandbits(128))), at, geo, platform, self.rng.random() / 10, self.rng.random(), self.rng.random()
+        )
 
     def send(self, clicks: Sequence[Sent], *, seconds: float = 0, ahead: bool = False) -> None:
         """Send in the order given, evenly over some seconds; two of the three partitions, by geo."""

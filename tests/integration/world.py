@@ -12,13 +12,14 @@ from uuid import uuid4
 
 import boto3
 import psycopg
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
 from adnomaly.adapters.kafka import create_topics
 from adnomaly.adapters.kafka_tail import _consumer
 from adnomaly.settings import ROOT, Settings
 from adnomaly.topics import Topic
 from adnomaly.wiring import Backends, connect
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 PARTITIONS = 3
 
@@ -125,4 +126,3 @@ def a_world(settings: Settings, logs: Path) -> Iterator[World]:
         yield world
     finally:
         world.close()
-

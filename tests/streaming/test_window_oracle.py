@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import window_oracle as oracle
-from window_oracle import Sent
 
+import window_oracle as oracle
 from adnomaly.windows import windows_of
+from window_oracle import Sent
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
