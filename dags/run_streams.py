@@ -68,11 +68,12 @@ def run_streams():
 
     chosen, ready, shown = choose(), prepare(), status()
     consumers = StartPrograms(task_id="start_consumers", programs=list(pipeline.CONSUMERS))
-    job = AwaitWindowJob(task_id="await_window_job")
     writers = StartPrograms(task_id="start_scoring_and_generator", programs=ready)
+    # Last: the window job begins with the first click.
+    job = AwaitWindowJob(task_id="await_window_job")
 
     chosen >> [ready, stop_streams(), shown]
-    ready >> consumers >> job >> writers >> shown
+    ready >> consumers >> writers >> job >> shown
 
 
 run_streams()

@@ -2,8 +2,8 @@
 
 A restarted JobManager has forgotten its jobs; the checkpoints are still there, and no window is emitted twice. A checkpoint
 fits only the SQL and the topic it was taken with. When the SQL has changed (a feature was added), the job starts anew where
-the windows of the topic end: none is missing, none comes twice. When the topic of clicks was made anew, it starts at its
-beginning. Ending this program cancels the job; its last checkpoint stays for the next start.
+the windows of the topic end: none is missing, none comes twice. A new topic of clicks is read from its beginning; its windows
+begin with the first one that it has whole. Ending this program cancels the job; its last checkpoint stays for the next start.
 
     python streaming/window_job.py
 """
@@ -26,7 +26,7 @@ from confluent_kafka import KafkaException
 from adnomaly.adapters.flink import WINDOW_JOB, Flink
 from adnomaly.adapters.flink_sql import Script, Topics, stream_script
 from adnomaly.adapters.kafka import topic_id
-from adnomaly.adapters.kafka_tail import last_values
+from adnomaly.adapters.kafka_tail import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
 from adnomaly.settings import load_settings
 from adnomaly.topics import FEATURES, LATE, VALID
@@ -36,6 +36,8 @@ from adnomaly.wiring import connect
 CHECK_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 REPORT_SECONDS = 30.0
+FIRST_OFFSETS = 1000
+"""Where the oldest click of a partition is found, though a few came before it."""
 REMEMBERED = 10
 """Jobs whose checkpoints are kept."""
 TRIES = 3
@@ -44,6 +46,12 @@ LAST_OFFSETS = 1000
 """Where the newest window of a partition is found, behind the markers of transactions."""
 
 log = logging.getLogger("window_job")
+
+
+class Dated(msgspec.Struct):
+    """A valid click, as far as its moment goes."""
+
+    timestamp: str
 
 
 class Memory(msgspec.Struct):
@@ -59,24 +67,34 @@ class Memory(msgspec.Struct):
 
 
 def next_start(
-    memory: Memory, topic: str, checkpoint: Path | None, end_of_windows: Callable[[], datetime | None]
+    memory: Memory,
+    topic: str,
+    checkpoint: Path | None,
+    end_of_windows: Callable[[], datetime | None],
+    first_whole_window: Callable[[], datetime],
 ) -> tuple[Memory, Path | None]:
-    """From where the next job starts: a checkpoint that fits, else where the windows end, else the start of the topic.
+    """From where the next job starts: a checkpoint that fits, else where the windows end, else the first window of the topic.
 
     Args:
         topic: id of the topic of clicks now.
         checkpoint: the newest one that was taken with our SQL, if any.
         end_of_windows: start of the first window that was not emitted yet; None when none was emitted at all.
+        first_whole_window: start of the first window all of whose clicks are in the topic.
     """
-    if memory.topic_id not in ("", topic):
+    if memory.topic_id in ("", topic):
+        if checkpoint:
+            log.info("going on from %s", checkpoint)
+            return memory, checkpoint
+        since = end_of_windows() or first_whole_window()
+    else:
         log.warning("the topic of clicks was made anew: reading it from its start")
-        return Memory(), None
-    if checkpoint:
-        log.info("going on from %s", checkpoint)
-        return memory, checkpoint
-    since = end_of_windows()
-    log.info("no checkpoint fits: %s", f"windows from {since:%Y-%m-%d %H:%MZ} on" if since else "reading the topic from its start")
+        since = first_whole_window()
+    log.info("windows from %s on", f"{since:%Y-%m-%d %H:%MZ}")
     return Memory(since=since), None
+
+
+class NoClicks(AdnomalyError):
+    """The topic of clicks is empty yet."""
 
 
 class Keeper:
@@ -121,13 +139,16 @@ class Keeper:
         if alive:
             log.warning("%d job(s) of another text or start run under the name %s", len(alive), self._name)
             self.cancel()
-        self._submit(self._judge_last(memory), fits)
+        try:
+            self._submit(self._judge_last(memory), fits)
+        except NoClicks:
+            return f"waiting for the first click of {self._topics.clicks}"
         return "SUBMITTED"
 
     def _submit(self, memory: Memory, fits: bool) -> None:
         topic = topic_id(self._topics.bootstrap, self._topics.clicks)
         checkpoint = self._flink.newest_checkpoint(memory.jobs, refused=memory.refused) if fits else None
-        memory, checkpoint = next_start(memory, topic, checkpoint, self._end_of_windows)
+        memory, checkpoint = next_start(memory, topic, checkpoint, self._end_of_windows, self._first_whole_window)
         script, job_id = self._script(memory.since), uuid4().hex
         # Noted before it is submitted: a job is never found running that this file does not know.
         memory.fingerprint, memory.topic_id, memory.resumed_from = script.fingerprint, topic, str(checkpoint or "")
@@ -155,6 +176,18 @@ class Keeper:
         """Start of the first window that was not emitted yet; None when none was emitted at all."""
         ends = [decode_window(value).window_end for value in last_values(self._topics.bootstrap, self._topics.windows, LAST_OFFSETS)]
         return max(ends) + SLIDE - SIZE if ends else None
+
+    def _first_whole_window(self) -> datetime:
+        """The first full minute of the clicks, of which the first ones of each partition may be out of order.
+
+        Raises:
+            NoClicks: there is none yet.
+        """
+        values = first_values(self._topics.bootstrap, self._topics.clicks, FIRST_OFFSETS)
+        first = min((datetime.fromisoformat(msgspec.json.decode(value, type=Dated).timestamp) for value in values), default=None)
+        if first is None:
+            raise NoClicks
+        return first + (datetime.min.replace(tzinfo=first.tzinfo) - first) % SLIDE
 
     def _script(self, since: datetime | None) -> Script:
         return stream_script(self._name, self._topics, since=since, features=self._flink.features)

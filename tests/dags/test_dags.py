@@ -32,9 +32,9 @@ GRAPH = {
     "run_streams": {
         "choose": ["prepare", "status", "stop_streams"],
         "prepare": ["start_consumers", "start_scoring_and_generator"],
-        "start_consumers": ["await_window_job"],
-        "await_window_job": ["start_scoring_and_generator"],
-        "start_scoring_and_generator": ["status"],
+        "start_consumers": ["start_scoring_and_generator"],
+        "start_scoring_and_generator": ["await_window_job"],
+        "await_window_job": ["status"],
         "stop_streams": [],
         "status": [],
     },

@@ -10,27 +10,28 @@ from adnomaly.adapters.flink import Flink, Job
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CHECKPOINT = Path("/checkpoints/a/chk-7")
+MORNING = datetime(2026, 11, 22, 6, tzinfo=UTC)
 
 
 def test_a_fitting_checkpoint_is_gone_on_from():
     memory = Memory("text", "topic", NOON, ["a"])
-    assert next_start(memory, "topic", CHECKPOINT, lambda: None) == (memory, CHECKPOINT)
+    assert next_start(memory, "topic", CHECKPOINT, lambda: None, lambda: MORNING) == (memory, CHECKPOINT)
 
 
 def test_without_one_no_window_is_left_out_or_repeated():
-    started, checkpoint = next_start(Memory("text", "topic", None, ["a"]), "topic", None, lambda: NOON)
+    started, checkpoint = next_start(Memory("text", "topic", None, ["a"]), "topic", None, lambda: NOON, lambda: MORNING)
     assert checkpoint is None
     assert (started.since, started.jobs) == (NOON, [])
 
 
-def test_the_first_start_reads_all():
-    started, checkpoint = next_start(Memory(), "topic", None, lambda: None)
-    assert (started.since, checkpoint) == (None, None)
+def test_the_first_start_emits_whole_windows_only():
+    started, checkpoint = next_start(Memory(), "topic", None, lambda: None, lambda: MORNING)
+    assert (started.since, checkpoint) == (MORNING, None)
 
 
 def test_offsets_of_another_topic_mean_nothing():
-    started, checkpoint = next_start(Memory("text", "old topic", NOON, ["a"]), "new topic", CHECKPOINT, lambda: NOON)
-    assert (started, checkpoint) == (Memory(), None)
+    started, checkpoint = next_start(Memory("text", "old topic", NOON, ["a"]), "new topic", CHECKPOINT, lambda: NOON, lambda: MORNING)
+    assert (started, checkpoint) == (Memory(since=MORNING), None)
 
 
 def test_the_newest_complete_checkpoint_counts(tmp_path):

@@ -1,6 +1,6 @@
-"""Reading the newest part of a partition, or what comes next, without being a member of any group."""
+"""Reading one end of a topic, or what comes next, without being a member of any group."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -34,25 +34,37 @@ def values_since(bootstrap: str, topic: str, partition: int, since: datetime) ->
         consumer.close()
 
 
+def first_values(bootstrap: str, topic: str, most: int) -> Iterator[bytes]:
+    """The committed messages among the first `most` offsets of each partition.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    return _values(bootstrap, topic, lambda low, high: (low, min(high, low + most)))
+
+
 def last_values(bootstrap: str, topic: str, most: int) -> Iterator[bytes]:
     """The committed messages among the last `most` offsets of each partition.
 
     Raises:
         KafkaException: the broker does not answer.
     """
+    return _values(bootstrap, topic, lambda low, high: (max(low, high - most), high))
+
+
+def _values(bootstrap: str, topic: str, part: Callable[[int, int], tuple[int, int]]) -> Iterator[bytes]:
     consumer = _consumer(bootstrap)
     try:
         for number in consumer.list_topics(topic, timeout=CALL_SECONDS).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=CALL_SECONDS)
-            consumer.assign([TopicPartition(topic, number, max(low, high - most))])
+            start, end = part(*consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=CALL_SECONDS))
+            consumer.assign([TopicPartition(topic, number, start)])
             while (message := consumer.poll(CALL_SECONDS)) is not None:
                 error = message.error()
-                if error is None:
-                    yield message.value()
-                elif error.code() == KafkaError._PARTITION_EOF:
+                if (error and error.code() == KafkaError._PARTITION_EOF) or message.offset() >= end:
                     break
-                else:
+                if error:
                     raise KafkaException(error)
+                yield message.value()
     finally:
         consumer.close()
 
