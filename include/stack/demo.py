@@ -132,7 +132,7 @@ class Demo:
         """Start the streams with one attack in what is still to be sent."""
         attack = next_attack(self._files, end, datetime.now(UTC))
         print(f"planted attack: {attack}", flush=True)
-        with self._progress.step(f"streams: from {max(end, attack.start - CATCH_UP):%H:%M}Z to now, then live"):
+        with self._progress.step(f"streams: from {self._files.read_progress().next or end:%H:%M}Z to now, then live"):
             conf = {"action": "start", "begin": end.isoformat(), "attacks": [spelled(attack)], "base_eps": BASE_EPS}
             self._run("run_streams", conf)
         return attack

@@ -11,7 +11,7 @@ from adnomaly.settings import ROOT, Settings
 from stack import environment
 from stack.paths import Paths
 from stack.ports import BASE, is_open, port
-from stack.programs import PROGRAMS, Program
+from stack.programs import PROGRAMS, STREAMS, Program
 from stack.ready import wait_for
 
 MARK = "ADNOMALY_PROGRAM"
@@ -27,6 +27,10 @@ def run(settings: Settings, name: str) -> None:
         KeyError: there is no such program.
     """
     program = PROGRAMS[name]
+    if program in STREAMS:
+        wanted = Paths.of(settings).wanted_streams
+        wanted.mkdir(exist_ok=True)
+        (wanted / name).touch()
     clear(Paths.of(settings).home, name)
     _wait_for_ports(settings, program)
     for need in program.needs:

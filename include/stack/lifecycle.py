@@ -47,22 +47,18 @@ def up(settings: Settings, progress: Progress) -> None:
         _check_ports(settings)
     supervisord.ensure_running(settings)
     _bring_up(settings, progress)
-    wanted = paths.wanted_streams.read_text().split() if paths.wanted_streams.exists() else []
-    if wanted:
-        supervisord.start(settings, [name for name in PROGRAMS if name in wanted])
+    if wanted := [s.name for s in STREAMS if (paths.wanted_streams / s.name).exists()]:
+        supervisord.start(settings, wanted)
         progress.say(f"streams as they were: {' '.join(wanted)}")
-    paths.wanted_streams.unlink(missing_ok=True)
     progress.say("the stack is up")
 
 
 def down(settings: Settings, progress: Progress) -> None:
-    """Stop streams, then servers, then supervisord; the data stays, and so does the list of streams that ran."""
+    """Stop streams, then servers, then supervisord; the data stays, and `up` brings the streams back."""
     if not supervisord.is_running(settings):
         clear(Paths.of(settings).home)
         progress.say("the stack is down")
         return
-    running = [s.name for s in STREAMS if supervisord.states(settings)[s.name]["statename"] in ("RUNNING", "STARTING", "BACKOFF")]
-    Paths.of(settings).wanted_streams.write_text(" ".join(running))
     # Sources before what reads them, and everything before the stores it writes to.
     for group in (
         ["generate_clicks"],

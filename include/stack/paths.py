@@ -49,8 +49,8 @@ class Paths:
 
     @property
     def wanted_streams(self) -> Path:
-        """Names of the streams that ran at the last `down`."""
-        return self.run / "streams"
+        """A file for each stream that was started and not stopped since: those `up` brings back, after a crash too."""
+        return self.run / "wanted"
 
     @property
     def flink(self) -> Path:

@@ -22,7 +22,8 @@ class Progress:
     def say(self, text: str) -> None:
         """One line now."""
         self._said = self._clock()
-        print(f"{self.seconds:5.0f} s  {text}", flush=True)
+        # One write: threads report side by side.
+        print(f"{self.seconds:5.0f} s  {text}\n", end="", flush=True)
 
     def waiting(self, text: Callable[[], str]) -> None:
         """A line about a wait, when nothing was said for QUIET_SECONDS."""

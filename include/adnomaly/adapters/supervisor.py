@@ -50,7 +50,12 @@ class Supervisor:
         return [name for name in names if self._accepted("startProcess", name, unless=Faults.ALREADY_STARTED)]
 
     def stop(self, names: Sequence[str]) -> list[str]:
-        """Ask these to stop, in this order, each after the one before has ended; returns those that were running."""
+        """Ask these to stop, in this order, each after the one before has ended; returns those that were running.
+
+        `make up` does not bring them back.
+        """
+        for name in names:
+            (self._home / "run" / "wanted" / name).unlink(missing_ok=True)
         return [name for name in names if self._accepted("stopProcess", name, unless=Faults.NOT_RUNNING, wait=True)]
 
     def _accepted(self, method: str, name: str, *, unless: int, wait: bool = False) -> bool:
