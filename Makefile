@@ -5,7 +5,7 @@ PY := .venv/bin/python
 TEST_STACK := ADNOMALY_HOME=$(CURDIR)/.adnomaly-test PORT_OFFSET=500
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup up down status logs reset env airflow demo test lint lock env-example create-topic gen tail tail-features \
+.PHONY: help setup up down status logs reset env airflow demo test lint lock reference create-topic gen tail tail-features \
   db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model export-onnx \
   serve db-query flink-submit rollback
 
@@ -102,5 +102,5 @@ db-query: setup ## SQL on the stack's PostgreSQL: make db-query Q="select count(
 lock: setup ## compile requirements.in into the hashed lock
 	@uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header -q requirements.in -o requirements.txt
 
-env-example: setup ## write .env.example anew from the settings
-	@$(PY) -m stack env-example > .env.example
+reference: setup ## write .env.example, docs/dags.md, docs/schemas.md and the README's tables anew from the code
+	@$(PY) -m stack reference

@@ -20,13 +20,13 @@ SECRETS = ("HASH_SALT", "DB_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "
 """Secrets that `make setup` generates; none of them has a default."""
 
 
-def _at(port: int, scheme: str = ""):
+def _at(port: int, description: str, scheme: str = ""):
     """Default `localhost:<port + PORT_OFFSET>`; the offset lets a second stack (the tests') run beside the first."""
-    return Field(default_factory=lambda data: f"{scheme}localhost:{port + data['port_offset']}")
+    return Field(default_factory=lambda data: f"{scheme}localhost:{port + data['port_offset']}", description=description)
 
 
-def _port(port: int):
-    return Field(default_factory=lambda data: port + data["port_offset"])
+def _port(port: int, description: str):
+    return Field(default_factory=lambda data: port + data["port_offset"], description=description)
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -63,41 +63,41 @@ class Settings(BaseSettings):
     noise_std_cpc: float = Field(0.05, ge=0, description="Standard deviation of one click's CPC")
 
     # Kafka
-    kafka_bootstrap: str = _at(29092)
+    kafka_bootstrap: str = _at(29092, "Kafka broker")
     max_event_age_hours: float = Field(168, gt=0, description="Older clicks go to the dead letters")
 
     # PostgreSQL
-    db_host: str = "localhost"
-    db_port: int = _port(5433)
-    db_name: str = "adnomaly"
-    db_user: str = "adnomaly_user"
-    db_password: SecretStr
+    db_host: str = Field("localhost", description="PostgreSQL")
+    db_port: int = _port(5433, "PostgreSQL")
+    db_name: str = Field("adnomaly", description="Database of clicks, windows and alerts")
+    db_user: str = Field("adnomaly_user", description="Its user")
+    db_password: SecretStr = Field(description="Its password")
 
     # S3
-    minio_endpoint: str = _at(9000)
-    minio_access_key: SecretStr
-    minio_secret_key: SecretStr
-    minio_bucket: str = "adnomaly-data"
+    minio_endpoint: str = _at(9000, "S3 API")
+    minio_access_key: SecretStr = Field(description="S3 key id")
+    minio_secret_key: SecretStr = Field(description="S3 secret key, and password of the S3 console")
+    minio_bucket: str = Field("adnomaly-data", description="Bucket of the lake")
 
     # Redis, Flink, MLflow, Ray, Airflow
-    redis_url: str = _at(6390, "redis://")
-    flink_url: str = _at(8081, "http://")
-    mlflow_tracking_uri: str = _at(5000, "http://")
-    ray_dashboard_url: str = _at(8265, "http://")
-    ray_auth_token: SecretStr
-    airflow_url: str = _at(8088, "http://")
-    airflow_admin_password: SecretStr
+    redis_url: str = _at(6390, "Online features", "redis://")
+    flink_url: str = _at(8081, "Flink REST and UI", "http://")
+    mlflow_tracking_uri: str = _at(5000, "Model registry", "http://")
+    ray_dashboard_url: str = _at(8265, "Ray dashboard and jobs", "http://")
+    ray_auth_token: SecretStr = Field(description="Token of Ray's APIs")
+    airflow_url: str = _at(8088, "Airflow UI and API", "http://")
+    airflow_admin_password: SecretStr = Field(description="Password of Airflow's user admin")
 
     # Scoring
-    serving_url: str = _at(8080, "http://")
-    scorer_metrics_port: int = _port(9108)
+    serving_url: str = _at(8080, "Scoring API", "http://")
+    scorer_metrics_port: int = _port(9108, "Prometheus metrics of score_windows")
     model_path: Path | None = Field(None, description="Serve this model.onnx instead of the champion's (with the next two)")
-    preprocess_path: Path | None = None
-    threshold_path: Path | None = None
+    preprocess_path: Path | None = Field(None, description="Its preprocess.json")
+    threshold_path: Path | None = Field(None, description="Its threshold.json")
     alerts_per_day: float = Field(1.0, gt=0, description="Budget of false incidents a day for the whole platform")
 
     failpoint: str = Field("", description="For tests: a line at which a stream kills itself, such as after_put:3")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
 
     @field_validator("adnomaly_home")
     @classmethod

@@ -9,7 +9,7 @@ import typer
 
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import ROOT, load_settings
-from stack import env_example, environment, features, lifecycle, model, prepare, secrets_file
+from stack import environment, features, lifecycle, model, prepare, reference, secrets_file
 from stack.launch import run as run_program
 from stack.paths import Paths
 from stack.progress import Progress
@@ -74,10 +74,10 @@ def airflow(context: typer.Context) -> None:
     sys.exit(subprocess.run(["airflow", *context.args], env=environ, cwd=ROOT, check=False).returncode)
 
 
-@app.command("env-example")
-def example() -> None:
-    """The text of .env.example."""
-    print(env_example.text(), end="")
+@app.command("reference")
+def write_reference() -> None:
+    """Write the pages and tables that are derived from code."""
+    reference.write()
 
 
 @app.command(hidden=True)

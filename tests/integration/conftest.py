@@ -1,9 +1,12 @@
 """The stack that ADNOMALY_HOME and PORT_OFFSET name: tests/run.sh brings up one of its own and points here to it."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from adnomaly.adapters.ray_serve import Serving, current_bundle
 from adnomaly.settings import Settings, load_settings
 from adnomaly.wiring import Backends, connect
 from stack.ready import CHECKS
@@ -26,3 +29,18 @@ def stack(settings: Settings) -> Iterator[Settings]:
 @pytest.fixture(scope="session")
 def backends(settings: Settings) -> Backends:
     return connect(settings)
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, bundle: Path) -> Iterator[tuple[Serving, Path]]:
+    """The application with the test's bundle; afterwards what was served before."""
+    serving, bundles = connect(settings).serving, settings.adnomaly_home / "bundles"
+    before = current_bundle(bundles)
+    folder = bundles / bundle.name
+    shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    serving.deploy(folder)
+    yield serving, folder
+    if before:
+        serving.deploy(before)
+    else:
+        serving.delete()

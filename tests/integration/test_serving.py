@@ -14,31 +14,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from adnomaly.adapters.ray_serve import Serving, current_bundle
+from adnomaly.adapters.ray_serve import Serving
 from adnomaly.errors import BundleRejected
 from adnomaly.settings import Settings
-from adnomaly.wiring import connect
 from serving.openapi import EXAMPLE
 
 pytestmark = pytest.mark.integration
 
 FEATURES_ONLY = {name: EXAMPLE[name] for name in ("ctr_avg", "bounce_rate_avg", "event_count")}
 NASTY_HEADERS = ("x-request-id", "serve_multiplexed_model_id", "x-session-id", "x-request-timeout-seconds", "traceparent", "anything")
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, bundle: Path) -> Iterator[tuple[Serving, Path]]:
-    """The application with the test's bundle; afterwards what was served before."""
-    serving, bundles = connect(settings).serving, settings.adnomaly_home / "bundles"
-    before = current_bundle(bundles)
-    folder = bundles / bundle.name
-    shutil.copytree(bundle, folder, dirs_exist_ok=True)
-    serving.deploy(folder)
-    yield serving, folder
-    if before:
-        serving.deploy(before)
-    else:
-        serving.delete()
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from adnomaly.settings import ROOT, SECRETS
-from stack import configs, env_example, launch, secrets_file
-from stack.env_example import Defaults
+from stack import configs, launch, reference, secrets_file
 from stack.paths import LONGEST_SOCKET, Paths
 from stack.ports import BASE, holder, is_open
 from stack.programs import PROGRAMS
+from stack.reference import Defaults
 
 
 @pytest.fixture
@@ -21,8 +21,9 @@ def settings(tmp_path):
     return Defaults(**{name.lower(): "s" * 32 for name in SECRETS}, adnomaly_home=tmp_path / "home")
 
 
-def test_env_example_is_current():
-    assert (ROOT / ".env.example").read_text() == env_example.text(), "run `make env-example`"
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_what_is_derived_from_code_is_current(page):
+    assert (ROOT / page).read_text() == reference.PAGES[page](), "run `make reference`"
 
 
 def test_secrets_are_generated_once_and_only_for_their_owner(tmp_path):
