@@ -19,7 +19,7 @@ import pyarrow as pa
 from confluent_kafka import KafkaException, Message
 
 from adnomaly.adapters.click_store import Row, row
-from adnomaly.adapters.kafka import topic_id
+from adnomaly.adapters.kafka import await_topic_id
 from adnomaly.adapters.kafka_sink import SinkReader
 from adnomaly.adapters.lake import SCHEMA, Lake, hour_of
 from adnomaly.adapters.sink_offsets import Claim, SinkOffsets
@@ -133,7 +133,7 @@ def _table(rows: list[Row]) -> pa.Table:
 def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
     """Read, collect, close, until asked to stop; what is open then is read again by the next run."""
     backends = connect(settings)
-    offsets = SinkOffsets(backends.postgres, args.sink, args.topic, topic_id(settings.kafka_bootstrap, args.topic))
+    offsets = SinkOffsets(backends.postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop))
     reader = SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop)
     reader.insist(backends.objects.check_conditional_writes)
     archiver = Archiver(backends.lake, offsets, reader, settings, args)

@@ -14,7 +14,7 @@ from functools import partial
 from confluent_kafka import KafkaException, Message
 
 from adnomaly.adapters.click_store import TABLE, ClickStore
-from adnomaly.adapters.kafka import topic_id
+from adnomaly.adapters.kafka import await_topic_id
 from adnomaly.adapters.kafka_sink import SinkReader
 from adnomaly.adapters.sink_offsets import Claim, SinkOffsets
 from adnomaly.errors import AdnomalyError
@@ -33,7 +33,7 @@ log = logging.getLogger("store_clicks")
 def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
     """Read, store, and go on, until asked to stop."""
     postgres, failpoints = connect(settings).postgres, Failpoints(settings.failpoint)
-    offsets = SinkOffsets(postgres, args.sink, args.topic, topic_id(settings.kafka_bootstrap, args.topic))
+    offsets = SinkOffsets(postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop))
     reader, store = (
         SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop),
         ClickStore(postgres, offsets, table=args.table),

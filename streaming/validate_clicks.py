@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from adnomaly.adapters.kafka import topic_id
+from adnomaly.adapters.kafka import await_topic_id
 from adnomaly.adapters.kafka_relay import Out, Relay
 from adnomaly.adapters.kafka_tail import values_since
 from adnomaly.errors import AdnomalyError
@@ -51,7 +51,7 @@ class Validator:
     def __init__(self, settings: Settings, args: argparse.Namespace) -> None:
         self._bootstrap, self._max_age_hours = settings.kafka_bootstrap, settings.max_event_age_hours
         self._source, self._valid, self._dead = args.source, args.valid, args.dead
-        self._topic_id = topic_id(self._bootstrap, self._source)
+        self._topic_id = ""
         self._relay = Relay(self._bootstrap, self._source, args.group, member=args.member)
         self._failpoints = Failpoints(settings.failpoint)
         self._memories: dict[int, DuplicateMemory] = {}
@@ -61,6 +61,7 @@ class Validator:
         self._reported = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
+        self._topic_id = await_topic_id(self._bootstrap, self._source, stop)
         self._relay.open()
         try:
             while not stop.is_set():

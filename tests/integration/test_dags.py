@@ -12,12 +12,17 @@ import pytest
 
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
+from adnomaly.synthetic.attacks import Attack
 from stack import environment, prepare
+from stack.demo import spelled
+from stack.progress import Progress
+from stack.verdict import await_alert
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("dags")]
 
 DAYS = 22
 EPS = 1.0
+ATTACK_AFTER = timedelta(minutes=40)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,13 @@ def dags_test(settings):
         return log
 
     return run
+
+
+@pytest.fixture(scope="module")
+def attack(history_end):
+    """In what the streams catch up on."""
+    start = history_end + ATTACK_AFTER
+    return Attack(kind="click_flood", geo="US", platform="web", start=start, end=start + timedelta(minutes=20), strength=5)
 
 
 def test_generate_history(dags_test, backends, history_end):
@@ -64,8 +76,8 @@ def test_deploy_detector(dags_test, backends):
     assert served["model_version"] == (backends.home / "bundles" / "CURRENT").read_text().strip()
 
 
-def test_run_streams_starts_and_shows_what_runs(dags_test, backends, history_end):
-    dags_test("run_streams", action="start", begin=history_end.isoformat(), base_eps=EPS)
+def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
+    dags_test("run_streams", action="start", begin=(attack.start - ATTACK_AFTER).isoformat(), attacks=[spelled(attack)], base_eps=EPS)
     programs = backends.supervisor.programs()
     assert {name: programs[name].state for name in run_streams.STREAMS} == dict.fromkeys(run_streams.STREAMS, "RUNNING")
     assert backends.flink.window_job_state() == "RUNNING"
@@ -73,6 +85,12 @@ def test_run_streams_starts_and_shows_what_runs(dags_test, backends, history_end
     dags_test("run_streams", action="start")
     assert {name: backends.supervisor.programs()[name].pid for name in run_streams.STREAMS} == pids
     dags_test("run_streams", action="status")
+
+
+def test_the_planted_attack_comes_out_as_an_alert(backends, attack):
+    alert = await_alert(backends, attack, Progress())
+    assert (alert.geo, alert.platform) == ("US", "web")
+    assert "event_count" in alert.explanation["summary"]
 
 
 def test_watch_streams(dags_test):

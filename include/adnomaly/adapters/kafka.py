@@ -1,5 +1,7 @@
 """Kafka administration: topics that exist, and who they are."""
 
+import logging
+import threading
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -9,6 +11,9 @@ from adnomaly.errors import Unavailable
 from adnomaly.topics import ALL, Topic
 
 CALL_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+log = logging.getLogger("kafka")
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
@@ -42,6 +47,21 @@ def topic_id(bootstrap: str, topic: str) -> str:
     except KafkaException as error:
         raise Unavailable(f"topic {topic}: {error.args[0].str()}; `make create-topic` creates what is missing") from error
     return str(description.topic_id)
+
+
+def await_topic_id(bootstrap: str, topic: str, stop: threading.Event) -> str:
+    """The same, waiting while the broker is away or the topic is not there yet.
+
+    Raises:
+        Unavailable: we must stop before it is.
+    """
+    while True:
+        try:
+            return topic_id(bootstrap, topic)
+        except Unavailable as error:
+            if stop.wait(RETRY_SECONDS):
+                raise
+            log.warning("waiting: %s", error)
 
 
 def _admin(bootstrap: str) -> AdminClient:

@@ -1,4 +1,4 @@
-"""From the champion of the registry to the model that answers: fetch, verify, name, roll out, look; and back again.
+"""From the champion of the registry to the model that answers: fetch, verify, roll out, name, look; and back again.
 
 `ADNOMALY_HOME/bundles/` holds the last bundles by version, and `CURRENT` names the one to serve. Whoever starts serving
 needs nothing but that folder.
@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from adnomaly.errors import BundleRejected, JobFailed, NotEnoughHistory
+from adnomaly.errors import JobFailed, NotEnoughHistory
 
 CURRENT: Final = "CURRENT"
 KEPT: Final = 5
@@ -50,21 +50,16 @@ def fetch(registry: Champions, home: Path) -> str:
 
 
 def roll_out(serving: Replicas, home: Path, version: str) -> str:
-    """Name this bundle in `CURRENT` and have every replica serve it; returns the version.
+    """Have every replica serve this bundle, then name it in `CURRENT`, the last good one; returns the version.
 
     Raises:
-        BundleRejected: the replicas refused it; `CURRENT` names the one before again, which they serve on.
+        BundleRejected: the replicas refused it, and serve on what `CURRENT` names.
         JobFailed: the application does not start.
     """
     bundles = home / "bundles"
     before = current(bundles)
+    serving.deploy(bundles / version)
     point(bundles, version)
-    try:
-        serving.deploy(bundles / version)
-    except BundleRejected:
-        if before and before != version:
-            point(bundles, before)
-        raise
     log.info("serving %s%s", version, f", before {before}" if before and before != version else "")
     return version
 
