@@ -6,7 +6,7 @@ this program leaves a running application alone.
 
 import logging
 import shutil
-import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,8 @@ from typing import Final
 from adnomaly.adapters.ray_serve import ABSENT, Serving, current_bundle
 from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.model.override import own_bundle
-from adnomaly.settings import load_settings
+from adnomaly.process import run_process
+from adnomaly.settings import Settings
 from adnomaly.wiring import connect
 
 LOOK_SECONDS: Final = 2.0
@@ -61,13 +62,8 @@ class Starter:
             self._said = line
 
 
-def main() -> None:
-    settings = load_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+def run(settings: Settings, stopping: threading.Event) -> None:
+    """Look every two seconds, until asked to stop; the application goes on."""
     backends = connect(settings)
     own = own_bundle(
         backends.home / "bundles", model=settings.model_path, preprocess=settings.preprocess_path, threshold=settings.threshold_path
@@ -85,5 +81,9 @@ def main() -> None:
         stopping.wait(pause)
 
 
+def main() -> int:
+    return run_process(run)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

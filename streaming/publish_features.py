@@ -7,7 +7,7 @@ window, which only a foreign producer can have sent, is logged and left to `scor
 """
 
 import logging
-import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -20,7 +20,8 @@ from adnomaly.adapters.feature_store import OnlineFeatures
 from adnomaly.adapters.window_store import WindowStore
 from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES
-from adnomaly.settings import load_settings
+from adnomaly.process import run_process
+from adnomaly.settings import Settings
 from adnomaly.topics import FEATURES as FEATURES_TOPIC
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, decode_window
 from adnomaly.wiring import connect
@@ -142,12 +143,8 @@ def open_consumer(bootstrap: str, *, topic: str = FEATURES_TOPIC.name, group: st
     return consumer
 
 
-def main() -> None:
-    settings = load_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+def start(settings: Settings, stopping: threading.Event) -> None:
+    """Bring both stores up to date, then publish."""
     backends = connect(settings)
     online, store = backends.online_features, backends.window_store
     patiently(online.apply, stopping)
@@ -160,5 +157,9 @@ def main() -> None:
         consumer.close()
 
 
+def main() -> int:
+    return run_process(start)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

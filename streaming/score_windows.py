@@ -9,7 +9,7 @@ contract refuses, goes to `features.dlq` with its reason. Metrics on SCORER_METR
 import argparse
 import logging
 import random
-import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ from adnomaly.adapters.result_store import ResultStore
 from adnomaly.adapters.scoring_api import Busy, ScoringApi, WindowRefused
 from adnomaly.alerts import ScoredWindow
 from adnomaly.errors import Unavailable
-from adnomaly.settings import load_settings
+from adnomaly.process import run_process
+from adnomaly.settings import Settings
 from adnomaly.topics import ALERTS, FEATURES, FEATURES_DEAD
 from adnomaly.windows import TrafficWindow, decode_window
 from adnomaly.wiring import connect
@@ -163,19 +164,18 @@ def _window(value: bytes | None) -> TrafficWindow:
     return decode_window(value)
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Scores windows; several members share the topic's partitions.")
     parser.add_argument("--member", type=int, default=0, help="number of this process among those of the group")
     parser.add_argument("--group", default=GROUP)
     parser.add_argument("--source", default=FEATURES.name)
     parser.add_argument("--alerts", default=ALERTS.name)
     parser.add_argument("--dead", default=FEATURES_DEAD.name)
-    args, settings = parser.parse_args(), load_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    return parser.parse_args()
+
+
+def start(settings: Settings, args: argparse.Namespace, stopping: threading.Event) -> None:
+    """Join the group, and score until asked to stop."""
     metrics = Metrics()
     start_http_server(settings.scorer_metrics_port + args.member, addr="127.0.0.1", registry=metrics.registry)
     relay = Relay(settings.kafka_bootstrap, args.source, args.group, member=args.member)
@@ -190,5 +190,10 @@ def main() -> None:
         api.close()
 
 
+def main() -> int:
+    args = _arguments()
+    return run_process(lambda settings, stop: start(settings, args, stop))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,7 +5,6 @@ python streaming/store_clicks.py            start more of them to share the part
 
 import argparse
 import logging
-import signal
 import sys
 import threading
 import time
@@ -17,9 +16,9 @@ from adnomaly.adapters.click_store import TABLE, ClickStore
 from adnomaly.adapters.kafka import await_topic_id
 from adnomaly.adapters.kafka_sink import SinkReader
 from adnomaly.adapters.sink_offsets import Claim, SinkOffsets
-from adnomaly.errors import AdnomalyError
 from adnomaly.failpoints import Failpoints
-from adnomaly.settings import Settings, load_settings
+from adnomaly.process import run_process
+from adnomaly.settings import Settings
 from adnomaly.topics import VALID
 from adnomaly.wiring import connect
 
@@ -83,16 +82,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    args, settings, stop = _arguments(), load_settings(), threading.Event()
-    logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        run(settings, args, stop)
-    except (AdnomalyError, KafkaException) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    args = _arguments()
+    return run_process(lambda settings, stop: run(settings, args, stop), ends_on=KafkaException)
 
 
 if __name__ == "__main__":

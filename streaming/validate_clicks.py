@@ -9,7 +9,6 @@ Dead letters keep key and value to the byte; their headers say field, rule, valu
 
 import argparse
 import logging
-import signal
 import sys
 import threading
 import time
@@ -25,10 +24,10 @@ from confluent_kafka import KafkaException, Message
 from adnomaly.adapters.kafka import await_topic_id
 from adnomaly.adapters.kafka_relay import Out, Relay
 from adnomaly.adapters.kafka_tail import values_since
-from adnomaly.errors import AdnomalyError
 from adnomaly.failpoints import Failpoints
 from adnomaly.gate import MEMORY, Arrival, Duplicate, DuplicateMemory, Rejected, Valid, Verdict, judge_batch
-from adnomaly.settings import Settings, load_settings
+from adnomaly.process import run_process
+from adnomaly.settings import Settings
 from adnomaly.topics import CLICKS, DEAD, VALID
 
 BATCH = 5000
@@ -146,16 +145,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    args, settings, stop = _arguments(), load_settings(), threading.Event()
-    logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        Validator(settings, args).run(stop)
-    except (AdnomalyError, KafkaException) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    args = _arguments()
+    return run_process(lambda settings, stop: Validator(settings, args).run(stop), ends_on=KafkaException)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ begin with the first one that it has whole. Ending this program cancels the job;
 import argparse
 import fcntl
 import logging
-import signal
 import sys
 import threading
 import time
@@ -28,7 +27,8 @@ from adnomaly.adapters.flink_sql import Script, Topics, stream_script
 from adnomaly.adapters.kafka import topic_id
 from adnomaly.adapters.kafka_tail import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
-from adnomaly.settings import load_settings
+from adnomaly.process import run_process
+from adnomaly.settings import Settings
 from adnomaly.topics import FEATURES, LATE, VALID
 from adnomaly.windows import SIZE, SLIDE, decode_window
 from adnomaly.wiring import connect
@@ -220,12 +220,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    args, settings, stop = _arguments(), load_settings(), threading.Event()
-    logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
+    """Keep the job, alone among the processes of this home.
+
+    Raises:
+        JobFailed: another process keeps it already.
+    """
     folder = settings.adnomaly_home / "flink"
     topics = Topics(settings.kafka_bootstrap, args.source, args.sink, args.late)
     try:
@@ -233,12 +233,12 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             Keeper(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(stop)
     except BlockingIOError:
-        log.error("another process keeps the job %s already", args.name)
-        return 1
-    except AdnomalyError as error:
-        log.error("%s", error)
-        return 1
-    return 0
+        raise JobFailed(f"another process keeps the job {args.name} already") from None
+
+
+def main() -> int:
+    args = _arguments()
+    return run_process(lambda settings, stop: run(settings, args, stop))
 
 
 if __name__ == "__main__":
