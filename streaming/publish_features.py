@@ -6,6 +6,7 @@ computed anew (the same entity and window_end, other values, later) replaces the
 window, which only a foreign producer can have sent, is logged and left to `score_windows`, which keeps it in `features.dlq`.
 """
 
+import argparse
 import logging
 import sys
 import threading
@@ -19,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from adnomaly.adapters.feature_store import OnlineFeatures
 from adnomaly.adapters.window_store import WindowStore
 from adnomaly.errors import Unavailable
+from adnomaly.failpoints import Failpoints
 from adnomaly.features import FEATURES
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
@@ -32,12 +34,14 @@ BATCH: Final = 500
 WAIT_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
 
+NONE: Final = Failpoints("")
+
 T = TypeVar("T")
 
 log = logging.getLogger(GROUP)
 
 
-def publish(messages: Sequence[Message], online: OnlineFeatures, store: WindowStore) -> int:
+def publish(messages: Sequence[Message], online: OnlineFeatures, store: WindowStore, failpoints: Failpoints = NONE) -> int:
     """Write the windows of these messages, in their order; returns how many corrected a stored one. Idempotent.
 
     Online first: what `feature_aggregates` has is known to be online too, so a repeat after a crash still sees a correction
@@ -49,6 +53,7 @@ def publish(messages: Sequence[Message], online: OnlineFeatures, store: WindowSt
     corrected = store.corrected(windows, computed_at)
     online.write(windows)
     online.correct(corrected)
+    failpoints.reach("between_stores")
     store.save(windows, computed_at)
     return len(corrected)
 
@@ -66,15 +71,16 @@ def patiently(what: Callable[[], T], stopping: threading.Event) -> T | None:
     return None
 
 
-def run(consumer: Consumer, online: OnlineFeatures, store: WindowStore, stopping: threading.Event) -> None:
+def run(consumer: Consumer, online: OnlineFeatures, store: WindowStore, stopping: threading.Event, failpoints: Failpoints = NONE) -> None:
     """Publish until asked to stop. One write per poll, which holds whole window closes."""
     while not stopping.is_set():
         messages = [m for m in consumer.consume(BATCH, WAIT_SECONDS) if _is_message(m)]
         if not messages:
             continue
-        corrected = patiently(lambda batch=messages: publish(batch, online, store), stopping)
+        corrected = patiently(lambda batch=messages: publish(batch, online, store, failpoints), stopping)
         if corrected is None:
             return
+        failpoints.reach("before_commit")
         _commit(consumer)
         log.info("%d windows published, %d of them corrections", len(messages), corrected)
 
@@ -137,28 +143,37 @@ def open_consumer(bootstrap: str, *, topic: str = FEATURES_TOPIC.name, group: st
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": 15_000,
         }
     )
     consumer.subscribe([topic])
     return consumer
 
 
-def start(settings: Settings, stopping: threading.Event) -> None:
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Windows into Feast and PostgreSQL.")
+    parser.add_argument("--source", default=FEATURES_TOPIC.name)
+    parser.add_argument("--group", default=GROUP)
+    return parser.parse_args()
+
+
+def start(settings: Settings, args: argparse.Namespace, stopping: threading.Event) -> None:
     """Bring both stores up to date, then publish."""
     backends = connect(settings)
     online, store = backends.online_features, backends.window_store
     patiently(online.apply, stopping)
     patiently(backends.postgres.apply_schema, stopping)
-    consumer = open_consumer(settings.kafka_bootstrap)
-    log.info("publishing the topic %s", FEATURES_TOPIC.name)
+    consumer = open_consumer(settings.kafka_bootstrap, topic=args.source, group=args.group)
+    log.info("publishing the topic %s", args.source)
     try:
-        run(consumer, online, store, stopping)
+        run(consumer, online, store, stopping, Failpoints(settings.failpoint))
     finally:
         consumer.close()
 
 
 def main() -> int:
-    return run_process(start)
+    args = _arguments()
+    return run_process(lambda settings, stopping: start(settings, args, stopping))
 
 
 if __name__ == "__main__":

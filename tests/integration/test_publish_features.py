@@ -3,7 +3,11 @@
 import importlib.util
 import json
 import logging
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -21,6 +25,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from adnomaly.adapters.feature_store import OnlineFeatures
 from adnomaly.adapters.window_store import WindowStore
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
+from adnomaly.wiring import connect
+from integration.world import a_world
 
 pytestmark = pytest.mark.integration
 
@@ -289,3 +295,26 @@ def test_a_crash_between_online_and_table_keeps_the_correction(settings, topic, 
     with publishing(settings, topic, online, store):
         wait_for(stored(store), correction)
     assert online.read(ENTITIES) == correction
+
+
+def test_a_killed_publisher_skips_no_window_and_doubles_none(settings, topic, send, tmp_path):
+    """SIGKILL of the real program between its two stores, and before it commits; then it is left to finish."""
+    windows = [w for minute in range(4) for w in a_close(minute)]
+    send(windows)
+    with a_world(settings, tmp_path) as world, redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client:
+        client.flushdb()
+        own = world.settings.model_copy(update={"redis_url": f"{settings.redis_url}/{REDIS_DB}"})
+        environ = os.environ | {"DB_NAME": own.db_name, "REDIS_URL": own.redis_url}
+        command = [sys.executable, str(ROOT / "streaming" / "publish_features.py"), "--source", topic, "--group", topic]
+        for failpoint in ("between_stores", "before_commit"):
+            killed = subprocess.run(command, env=environ | {"FAILPOINT": failpoint}, timeout=90, check=False)
+            assert killed.returncode == -signal.SIGKILL
+        backends = connect(own)
+        rest = subprocess.Popen(command, env=environ)
+        try:
+            wait_for(stored(backends.window_store), windows, 60)
+            assert backends.online_features.read(ENTITIES) == a_close(3)
+        finally:
+            rest.terminate()
+            assert rest.wait(30) == 0
+            client.flushdb()
