@@ -78,7 +78,8 @@ def reset(settings: Settings, progress: Progress) -> None:
     down(settings, progress)
     paths = Paths.of(settings)
     data = paths.postgres_data
-    shutil.rmtree(data, ignore_errors=True)
+    for outside in (data, paths.temporary):
+        shutil.rmtree(outside, ignore_errors=True)
     for child in paths.home.iterdir() if paths.home.exists() else ():
         if child != paths.jars and child.name != "setup":
             shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()

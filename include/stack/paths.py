@@ -3,7 +3,6 @@
 import hashlib
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,10 +73,28 @@ class Paths:
     def log(self, program: str) -> Path:
         return self.logs / f"{program}.log"
 
-    def short(self, name: str) -> Path:
-        """A path in `run/`, or in a short temporary folder of this home when a unix socket could not be named so."""
+    def short(self, name: str, *, below: int = 0) -> Path:
+        """A path for a unix socket, or for a folder with sockets up to `below` characters further down.
+
+        In `run/` when it fits there, else in `temporary`.
+        """
         path = self.run / name
-        return path if len(str(path)) <= LONGEST_SOCKET else Path(tempfile.gettempdir()) / f"adnomaly-{self._digest}" / name
+        return path if len(str(path)) + below <= LONGEST_SOCKET else self.temporary / name
+
+    @property
+    def temporary(self) -> Path:
+        """A folder of this home alone with a short name; Ray's HAProxy appends 70 characters and can take 97."""
+        return Path("/tmp") / f"adnomaly-{self._digest[:8]}"  # noqa: S108
+
+    @property
+    def ray(self) -> Path:
+        """Ray's sessions: sockets, logs, spilled objects."""
+        return self.short("ray", below=64)
+
+    @property
+    def haproxy(self) -> Path:
+        """What Ray's HAProxy keeps for each node."""
+        return self.short("h", below=80)
 
     @property
     def _digest(self) -> str:

@@ -150,6 +150,15 @@ def _flink_command(script: str) -> Callable[[Settings], list[str]]:
     return lambda settings: ["bash", str(Paths.of(settings).flink / "home" / "bin" / script), "start-foreground"]
 
 
+def _prepare_ray(settings: Settings) -> None:
+    """Its folders, without what sessions of long ago left there."""
+    paths = Paths.of(settings)
+    for folder in (paths.ray, paths.haproxy):
+        folder.mkdir(parents=True, exist_ok=True)
+    for session in sorted(paths.ray.glob("session_2*"))[:-2]:
+        shutil.rmtree(session, ignore_errors=True)
+
+
 def _ray_command(settings: Settings) -> list[str]:
     low = 10002 + (4000 if settings.port_offset else 0)
     return [
@@ -165,13 +174,13 @@ def _ray_command(settings: Settings) -> list[str]:
         ),
         *("--runtime-env-agent-port", str(port(settings, "ray-runtime-env"))),
         *("--min-worker-port", str(low), "--max-worker-port", str(low + 999), "--ray-client-server-port", str(low + 1000)),
-        *("--temp-dir", str(Paths.of(settings).short("ray").parent / "ray")),
+        *("--temp-dir", str(Paths.of(settings).ray)),
     ]
 
 
 def _ray_env(settings: Settings) -> dict[str, str]:
     low = 30000 + settings.port_offset
-    run = Paths.of(settings).short("haproxy.sock").parent
+    run = Paths.of(settings).haproxy
     own = {
         "AUTOSCALER_METRIC_PORT": str(port(settings, "ray-autoscaler-metrics")),
         "DASHBOARD_METRIC_PORT": str(port(settings, "ray-dashboard-metrics")),
@@ -183,8 +192,8 @@ def _ray_env(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(9500 + settings.port_offset),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "include" / "stack" / "haproxy-wrapper.sh"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / "haproxy.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run / "haproxy-metrics.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / "api.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run / "haproxy-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(9201 + settings.port_offset),
@@ -237,7 +246,7 @@ SERVERS = (
     Program(
         "taskmanager", _flink_command("taskmanager.sh"), environment.flink, prepare_flink, needs=("jobmanager",), ports=("taskmanager-rpc",)
     ),
-    Program("ray", _ray_command, _ray_env, ports=("ray", "ray-gcs")),
+    Program("ray", _ray_command, _ray_env, _prepare_ray, ports=("ray", "ray-gcs")),
     Program("mlflow", _mlflow_command, _mlflow_env, needs=("postgres", "s3"), ports=("mlflow",)),
     _airflow("api-server"),
     _airflow("scheduler", "--skip-serve-logs"),

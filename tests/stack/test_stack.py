@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,8 +65,17 @@ def test_servers_listen_on_loopback(settings):
 
 
 def test_a_long_home_gets_a_short_socket(tmp_path, settings):
-    assert Paths(tmp_path / ("x" * 90)).supervisor_socket != tmp_path / ("x" * 90) / "run" / "supervisor.sock"
-    assert len(str(Paths(tmp_path / ("x" * 90)).supervisor_socket)) <= LONGEST_SOCKET
+    paths = Paths(tmp_path / ("x" * 90))
+    assert paths.supervisor_socket != tmp_path / ("x" * 90) / "run" / "supervisor.sock"
+    assert len(str(paths.supervisor_socket)) <= LONGEST_SOCKET
+
+
+@pytest.mark.parametrize("home", ["/a", "/work/somewhere/main/.adnomaly-test", "/" + "x" * 90])
+def test_sockets_far_below_a_folder_can_be_named_from_any_home(home):
+    paths = Paths(Path(home))
+    session = paths.ray / "session_2026-11-23_18-30-54_045075_1631400" / "sockets" / "plasma_store"
+    assert len(str(session)) <= 107
+    assert len(str(paths.haproxy / ("f" * 56) / "metrics.sock")) <= 97
 
 
 def test_what_a_killed_program_left_behind_is_cleared_and_nothing_else(tmp_path):
