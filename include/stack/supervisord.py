@@ -40,6 +40,10 @@ _STOP_SIGNALS = {"postgres": "INT", "api-server": "INT", "scheduler": "INT", "da
 """PostgreSQL's fast shutdown; Airflow's components stop their children on Ctrl-C alone."""
 
 
+_STOP_SECONDS = {"ray": 8}
+"""Ray waits for its processes far longer than they need; nothing of ours is lost when they are killed."""
+
+
 def write_config(settings: Settings) -> None:
     """supervisord.conf of this stack; every program is started by name, so that `up` decides the order."""
     paths = Paths.of(settings)
@@ -63,7 +67,7 @@ def write_config(settings: Settings) -> None:
             log=paths.log(name),
             signal=_STOP_SIGNALS.get(name, "TERM"),
             group="false" if name in _STOP_SIGNALS else "true",
-            stop_s=30 if name in servers else 60,
+            stop_s=_STOP_SECONDS.get(name, 30 if name in servers else 60),
         )
         for name in PROGRAMS
     ]
