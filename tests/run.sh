@@ -1,13 +1,16 @@
 #!/bin/bash
 # Every test there is: first those that need no server, then those on the real servers of a stack of their own,
-# with its own ports and data, so that it can run beside a demo. ONLY=tests/integration/test_x.py runs just that.
+# with its own ports and data, so that it can run beside a demo. ONLY="tests/integration/test_x.py ..." runs just those.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH=$PWD/.venv/bin:$PATH
 began=$SECONDS
 step() { printf '\n=== %4d s  %s\n' "$((SECONDS - began))" "$1"; }
 
 step "lint"
-ruff check . && ruff format --check . && lint-imports
+ruff check .
+ruff format --check .
+lint-imports
 
 step "tests without servers"
 pytest -q -m "not integration" -n 2 --dist loadscope
