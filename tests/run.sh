@@ -22,7 +22,13 @@ trap 'step "stopping the test stack"; python -m stack down' EXIT
 python -m stack secrets
 python -m stack up
 
-step "integration tests on the real servers (${ONLY:-all})"
-pytest -v -m integration --timeout 900 ${ONLY:-tests}
+# ONLY may name files without tests of a kind; all of them together must have some.
+integration() { pytest -v --timeout 900 "$@" ${ONLY:-tests} || { [ $? = 5 ] && [ -n "${ONLY:-}" ]; }; }
+
+step "integration tests on the real servers, two groups side by side (${ONLY:-all})"
+integration -m "integration and not kills" -n 2 --dist loadgroup
+
+step "tests that kill servers, one after the other (${ONLY:-all})"
+integration -m "integration and kills"
 
 step "all tests passed. Next: make demo, then open docs/architecture.md"

@@ -122,7 +122,8 @@ def shell(settings: Settings) -> dict[str, str]:
     }
     mlflow = {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
     feast = {"FEAST_FS_YAML_FILE_PATH": str(ROOT / "include" / "feature_repo" / "feature_store.yaml")}
-    return common(settings) | flink(settings) | ray(settings) | postgres | mlflow | feast | test_airflow(settings)
+    ours = common(settings) | flink(settings) | ray(settings) | postgres | mlflow | feast | test_airflow(settings)
+    return ours | {"PATH": f"{ours['PATH']}:{ours['FLINK_HOME']}/bin"}
 
 
 def write_passwords(settings: Settings, home: Path) -> None:

@@ -14,7 +14,7 @@ from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
 
 COUNT = 6000
 
@@ -130,6 +130,7 @@ def test_a_paused_writer_that_wakes_up_is_fenced(world):
     assert world.rows("SELECT sum(next_offset) FROM sink_offsets") == [(COUNT,)]
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("server", ["postgres", "kafka", "s3"])
 def test_a_server_killed_under_load_only_delays(world, settings, server):
     for program in ("validate_clicks", "store_clicks", "archive_clicks"):

@@ -18,7 +18,7 @@ from stack.demo import spelled
 from stack.progress import Progress
 from stack.verdict import await_alert
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("dags")]
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("flink and ray")]
 
 DAYS = 22
 EPS = 1.0

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
 
@@ -22,13 +23,15 @@ from adnomaly.adapters.window_tables import as_windows, window_table
 from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES, Feature
 from adnomaly.pipelines import backfill_features, check_features
+from adnomaly.pipelines.train_detector import take_sample
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
 
 REPO = Path(__file__).parents[2] / "include" / "feature_repo"
 # The online store forgets what is older than its key_ttl, so these tests live in the present; computed once, cut to the minute.
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+HOUR = timedelta(hours=1)
 REDIS_DB = 13
 
 
@@ -230,7 +233,7 @@ def answers(table: pa.Table) -> list[tuple]:
     return sorted(frame[names].itertuples(index=False, name=None), key=lambda row: row[:3])
 
 
-def test_a_new_feature_reaches_the_registry_online_and_offline(registry_url, redis_url, backends, tmp_path):
+def test_a_new_feature_reaches_the_registry_both_stores_and_the_training_set(registry_url, redis_url, backends, tmp_path):
     features = (*FEATURES, Feature("cpc_avg", "float64", "currency", 0, None, "AVG(cpc)"))
     offline = OfflineFeatures(backends.objects, tmp_path / "features", prefix=f"test_features/{uuid4().hex}/", features=features)
     online = OnlineFeatures(REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror, features=features)
@@ -238,10 +241,13 @@ def test_a_new_feature_reaches_the_registry_online_and_offline(registry_url, red
     windows = [window(NOW, "DE", cpc_avg=0.7), window(NOW, "US")]
     online.write(windows)
     assert online.read([("DE", "web"), ("US", "web")]) == windows
-    day = backfill_features.day_of(NOW)
-    offline.write_day(day, window_table(windows, features))
+    before = [window(NOW - HOUR, "DE", cpc_avg=0.6)]
+    for day in {backfill_features.day_of(w.window_end) for w in before + windows}:
+        offline.write_day(day, window_table([w for w in before + windows if backfill_features.day_of(w.window_end) == day], features))
     rows = pa.table({"geo": ["DE"], "platform": ["web"], "event_timestamp": pa.array([NOW], pa.timestamp("us", tz="UTC"))})
     assert online.historical(rows)["cpc_avg"].to_pylist() == offline.as_of(rows)["cpc_avg"].to_pylist() == [0.7]
+    sample = take_sample(offline, tmp_path / "work", seed=1, until=NOW, train_days=1 / 24, calibrate_days=1 / 24)
+    assert pq.read_table(f"{sample}/train.parquet")["cpc_avg"].to_pylist() == [0.6]
     offline.discard(offline._prefix)
 
 

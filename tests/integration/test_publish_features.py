@@ -28,7 +28,7 @@ from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
 from adnomaly.wiring import connect
 from integration.world import a_world
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -309,11 +309,12 @@ def test_a_killed_publisher_skips_no_window_and_doubles_none(settings, topic, se
         for failpoint in ("between_stores", "before_commit"):
             killed = subprocess.run(command, env=environ | {"FAILPOINT": failpoint}, timeout=90, check=False)
             assert killed.returncode == -signal.SIGKILL
+        send(a_close(4))
         backends = connect(own)
         rest = subprocess.Popen(command, env=environ)
         try:
-            wait_for(stored(backends.window_store), windows, 60)
-            assert backends.online_features.read(ENTITIES) == a_close(3)
+            wait_for(stored(backends.window_store), windows + a_close(4), 60)
+            assert backends.online_features.read(ENTITIES) == a_close(4)
         finally:
             rest.terminate()
             assert rest.wait(30) == 0

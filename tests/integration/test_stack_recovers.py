@@ -10,7 +10,7 @@ import pytest
 from stack import supervisord
 from stack.ready import CHECKS, wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.kills]
 
 PATIENCE = {"jobmanager": 120}
 SERVERS = list(CHECKS)

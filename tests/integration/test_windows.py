@@ -38,7 +38,7 @@ from adnomaly.windows import SIZE
 from adnomaly.wiring import connect
 from window_oracle import Sent, Window
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.kills, pytest.mark.timeout(900)]
 
 ENTITIES = [(geo, platform) for geo in ("DE", "IN", "US") for platform in ("android", "web")]
 MINUTE = timedelta(minutes=1)
