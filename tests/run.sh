@@ -25,8 +25,8 @@ python -m stack up
 # ONLY may name files without tests of a kind; all of them together must have some.
 integration() { pytest -v --timeout 900 "$@" ${ONLY:-tests} || { [ $? = 5 ] && [ -n "${ONLY:-}" ]; }; }
 
-step "integration tests on the real servers, two groups side by side (${ONLY:-all})"
-integration -m "integration and not kills" -n 2 --dist loadgroup
+step "integration tests on the real servers, two files at a time (${ONLY:-all})"
+integration -m "integration and not kills" -n 2 --dist loadfile
 
 step "tests that kill servers, one after the other (${ONLY:-all})"
 integration -m "integration and kills"

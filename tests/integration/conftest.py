@@ -1,5 +1,6 @@
 """The stack that ADNOMALY_HOME and PORT_OFFSET name: tests/run.sh brings up one of its own and points here to it."""
 
+import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,15 @@ def backends(settings: Settings) -> Backends:
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings, bundle: Path) -> Iterator[tuple[Serving, Path]]:
+def only_deployer(settings: Settings) -> Iterator[None]:
+    """Files of tests that deploy a detector take turns: there is one scoring application, and files run side by side."""
+    with (settings.adnomaly_home / "run" / "deployer.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, bundle: Path, only_deployer: None) -> Iterator[tuple[Serving, Path]]:
     """The application with the test's bundle; afterwards what was served before."""
     serving, bundles = connect(settings).serving, settings.adnomaly_home / "bundles"
     before = current_bundle(bundles)

@@ -21,7 +21,7 @@ from adnomaly.adapters.offline_features import OfflineFeatures
 from adnomaly.pipelines import backfill_features as pipeline
 from adnomaly.windows import SIZE, TrafficWindow, windows_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("flink and ray")]
+pytestmark = pytest.mark.integration
 
 REPO = Path(__file__).parents[2] / "include" / "feature_repo"
 DAY = date(2003, 3, 3)

@@ -14,7 +14,7 @@ from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
+pytestmark = pytest.mark.integration
 
 COUNT = 6000
 

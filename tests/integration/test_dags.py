@@ -18,7 +18,7 @@ from stack.demo import spelled
 from stack.progress import Progress
 from stack.verdict import await_alert
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("flink and ray")]
+pytestmark = pytest.mark.integration
 
 DAYS = 22
 EPS = 1.0
@@ -31,7 +31,7 @@ def history_end():
 
 
 @pytest.fixture(scope="module")
-def dags_test(settings):
+def dags_test(settings, only_deployer):
     """Runs a DAG with a form; fails with the end of its log unless it exits 0."""
     prepare.airflow_test(settings)
     environ = os.environ | environment.shell(settings)

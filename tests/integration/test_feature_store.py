@@ -26,7 +26,7 @@ from adnomaly.pipelines import backfill_features, check_features
 from adnomaly.pipelines.train_detector import take_sample
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
+pytestmark = pytest.mark.integration
 
 REPO = Path(__file__).parents[2] / "include" / "feature_repo"
 # The online store forgets what is older than its key_ttl, so these tests live in the present; computed once, cut to the minute.

@@ -28,7 +28,7 @@ from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
 from adnomaly.wiring import connect
 from integration.world import a_world
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)

@@ -10,7 +10,7 @@ import pytest
 from adnomaly.settings import ROOT
 from stack.ports import BASE
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("flink and ray")]
+pytestmark = pytest.mark.integration
 
 BLOCKS = re.findall(r"<!-- run in CI -->\n```(sh|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 PROGRAMS = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}

@@ -33,7 +33,7 @@ from serving.api import create_api
 from serving.metrics import Metrics
 from serving.slot import ModelSlot
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("streams")]
+pytestmark = pytest.mark.integration
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ENTITIES = [(geo, platform) for geo in ("BR", "DE", "US") for platform in ("android", "ios", "web")]

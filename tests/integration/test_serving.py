@@ -19,7 +19,7 @@ from adnomaly.errors import BundleRejected
 from adnomaly.settings import Settings
 from serving.openapi import EXAMPLE
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("flink and ray")]
+pytestmark = pytest.mark.integration
 
 FEATURES_ONLY = {name: EXAMPLE[name] for name in ("ctr_avg", "bounce_rate_avg", "event_count")}
 NASTY_HEADERS = ("x-request-id", "serve_multiplexed_model_id", "x-session-id", "x-request-timeout-seconds", "traceparent", "anything")
