@@ -248,7 +248,7 @@ def told(stage, tmp_path_factory) -> Told:
     stage.send(first[5000:], seconds=15)
     stage.await_windows(oracle.minute(stage.watermark))
     # Late: five windows missed, or some of them.
-    old = [stage.click(stage.start + timedelta(seconds=stage.rng.uniform(0, 1500))) for _ in range(50)]
+    old = [stage.click(stage.start + timedelta(seconds=stage.rng.uniform(300, 1500))) for _ in range(50)]
     partly = [stage.click(stage.watermark - timedelta(seconds=stage.rng.uniform(-20, 300))) for _ in range(100)]
     late = {click.event_id: oracle.missed(click.at, stage.watermark) for click in old + partly}
     stage.send(old + partly)
