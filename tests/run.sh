@@ -17,6 +17,7 @@ pytest -q -m "not integration" -n 2 --dist loadscope
 
 step "the test stack: real servers on ports of their own (+500), data in .adnomaly-test"
 export ADNOMALY_HOME=$PWD/.adnomaly-test PORT_OFFSET=500
+python -m stack secrets
 python -m stack reset --yes
 trap 'step "stopping the test stack"; python -m stack down' EXIT
 python -m stack secrets

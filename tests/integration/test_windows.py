@@ -1,7 +1,8 @@
 """Stream = batch = oracle, on the real Kafka and Flink: one story told to the window job, then read back.
 
-Traffic out of order on two partitions of three, clicks dated far ahead, a killed TaskManager, late clicks, a restart, and
-another feature. The clicks are of a day long past and in topics of their own, so that a live stack beside is not disturbed.
+Traffic out of order on two partitions of three, clicks dated far ahead, a killed TaskManager, late clicks, a killed
+JobManager, a restart, and another feature. The clicks are of a day long past and in topics of their own, so that a live
+stack beside is not disturbed.
 """
 
 import io
@@ -228,10 +229,10 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
             file.unlink()
 
 
-def kill_taskmanager(stage: Stage) -> None:
+def kill(stage: Stage, server: str) -> None:
     """SIGKILL, on a stack of our own alone; elsewhere others work on it."""
     if stage.settings.port_offset:
-        os.kill(stage.backends.supervisor.programs()["taskmanager"].pid, signal.SIGKILL)
+        os.kill(stage.backends.supervisor.programs()[server].pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +245,7 @@ def told(stage, tmp_path_factory) -> Told:
     first = stage.out_of_order(stage.clicks(0, 40))
     stage.send(first[:5000], seconds=15)
     stage.send([stage.click(datetime.now(UTC) + timedelta(days=days)) for days in (1, 3650)], ahead=True)
-    kill_taskmanager(stage)
+    kill(stage, "taskmanager")
     stage.send(first[5000:], seconds=15)
     stage.await_windows(oracle.minute(stage.watermark))
     # Late: five windows missed, or some of them.
@@ -252,9 +253,15 @@ def told(stage, tmp_path_factory) -> Told:
     partly = [stage.click(stage.watermark - timedelta(seconds=stage.rng.uniform(-20, 300))) for _ in range(100)]
     late = {click.event_id: oracle.missed(click.at, stage.watermark) for click in old + partly}
     stage.send(old + partly)
-    stage.send(stage.out_of_order(stage.clicks(40, 20)))
+    stage.send(stage.out_of_order(stage.clicks(40, 10)))
     stage.await_windows(oracle.minute(stage.watermark))
     late_metric = stage.backends.flink.late_clicks(stage.name)
+    # The JobManager forgets its jobs: the program submits ours again, from its newest checkpoint.
+    second = stage.out_of_order(stage.clicks(50, 10))
+    stage.send(second[:1200], seconds=5)
+    kill(stage, "jobmanager")
+    stage.send(second[1200:], seconds=5)
+    stage.await_windows(oracle.minute(stage.watermark))
     # Restarted: goes on from its checkpoint.
     stage.stop_job()
     stage.send(stage.out_of_order(stage.clicks(60, 10)))
