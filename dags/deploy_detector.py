@@ -1,8 +1,8 @@
 """
 # Deploy the detector
 
-Brings the champion of the registry to the service: fetches and verifies its bundle, names it in `bundles/CURRENT`, rolls it out on Ray Serve
-without a failed request, and asks the service which version answers.
+Brings the champion of the registry to the service: fetches and verifies its bundle, rolls it out on Ray Serve
+without a failed request, names it in `bundles/CURRENT`, and asks the service which version answers.
 
 - **Runs** when a detector was trained, and when triggered. Changes nothing while the champion is served already.
 - **Reads** the champion in MLflow. **Writes** `bundles/<version>/` and `bundles/CURRENT`; keeps the five newest bundles.

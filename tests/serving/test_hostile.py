@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import time
 
 import httpx
 import pytest
@@ -151,10 +150,7 @@ def test_what_is_no_json_is_400(client: httpx.Client, path: str, body: bytes):
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/batch"])
 def test_what_breaks_a_rule_is_422(client: httpx.Client, path: str, body: bytes):
     body = body if path == "/v1/score" else b'{"rows":[' + GOOD + b"," + body + b"]}"
-    began = time.perf_counter()
-    answer = client.post(path, content=body, headers=HEADERS)
-    _is_a_good_refusal(answer, (422,))
-    assert time.perf_counter() - began < 2
+    _is_a_good_refusal(client.post(path, content=body, headers=HEADERS), (422,))
 
 
 @pytest.mark.parametrize(
