@@ -33,6 +33,7 @@ from adnomaly.topics import CLICKS, DEAD, VALID
 BATCH = 5000
 WAIT_SECONDS = 0.2
 REPORT_SECONDS = 10.0
+RETRY_SECONDS = 1.0
 
 log = logging.getLogger("validate_clicks")
 
@@ -47,7 +48,8 @@ _id_decoder = msgspec.json.Decoder(_Id)
 class Validator:
     """Reads, judges and writes batch after batch."""
 
-    def __init__(self, settings: Settings, args: argparse.Namespace) -> None:
+    def __init__(self, settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
+        self._stop = stop
         self._bootstrap, self._max_age_hours = settings.kafka_bootstrap, settings.max_event_age_hours
         self._source, self._valid, self._dead = args.source, args.valid, args.dead
         self._topic_id = ""
@@ -59,7 +61,9 @@ class Validator:
         self._version = version("adnomaly").encode()
         self._reported = time.monotonic()
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self) -> None:
+        """Until the event is set."""
+        stop = self._stop
         self._topic_id = await_topic_id(self._bootstrap, self._source, stop)
         self._relay.open()
         try:
@@ -120,12 +124,26 @@ class Validator:
             self._memories.clear()
             self._generation = self._relay.generation
         if partition not in self._memories:
-            memory = DuplicateMemory()
-            for written, value in values_since(self._bootstrap, self._valid, partition, now - MEMORY):
-                memory.add([UUID(_id_decoder.decode(value).event_id)], written)
-            log.info("partition %d: %d ids of the last 15 minutes remembered", partition, len(memory))
-            self._memories[partition] = memory
+            self._memories[partition] = self._read_back(partition, now)
+            log.info("partition %d: %d ids of the last 15 minutes remembered", partition, len(self._memories[partition]))
         return self._memories[partition]
+
+    def _read_back(self, partition: int, now: datetime) -> DuplicateMemory:
+        """The ids of the valid clicks of the last minutes; waits while the broker is away.
+
+        Raises:
+            KafkaException: we must stop before it is back.
+        """
+        while True:
+            memory = DuplicateMemory()
+            try:
+                for written, value in values_since(self._bootstrap, self._valid, partition, now - MEMORY):
+                    memory.add([UUID(_id_decoder.decode(value).event_id)], written)
+                return memory
+            except KafkaException as error:
+                log.warning("partition %d: its ids cannot be read back yet: %s", partition, error.args[0].str())
+                if self._stop.wait(RETRY_SECONDS):
+                    raise
 
     def _report(self) -> None:
         if time.monotonic() - self._reported >= REPORT_SECONDS:
@@ -146,7 +164,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = _arguments()
-    return run_process(lambda settings, stop: Validator(settings, args).run(stop), ends_on=KafkaException)
+    return run_process(lambda settings, stop: Validator(settings, args, stop).run(), ends_on=KafkaException)
 
 
 if __name__ == "__main__":
