@@ -86,6 +86,7 @@ class Demo:
 
     def _history(self, now: datetime) -> datetime:
         """Weeks of clicks in the lake, to learn from; returns where they end and the stream begins."""
+        self._settle("generate_history")
         end = self._files.read_history_end()
         if end is not None and self._covers(end) and now - (self._files.read_progress().next or end) < STALE:
             self._progress.say(f"== history: in the lake already, up to {end:%Y-%m-%d %H:%M}Z")
@@ -103,6 +104,7 @@ class Demo:
         first, last = (end - HISTORY_DAYS * DAY).date(), end.date()
         wanted = {first + i * DAY for i in range((last - first).days + 1)}
         offline = self._backends.offline_features
+        self._settle("backfill_features")
         if wanted <= set(offline.days()):
             self._progress.say(f"== features: {len(wanted)} days are there already")
             return
@@ -111,6 +113,8 @@ class Demo:
             self._run("backfill_features", conf, logical_date=_scheduled(now))
 
     def _detector(self) -> None:
+        self._settle("train_detector")
+        self._settle("deploy_detector")
         if (self._backends.home / "bundles" / "CURRENT").exists():
             self._progress.say("== detector: trained and deployed already")
             return
@@ -136,6 +140,10 @@ class Demo:
             conf = {"action": "start", "begin": end.isoformat(), "attacks": [spelled(attack)], "base_eps": BASE_EPS}
             self._run("run_streams", conf)
         return attack
+
+    def _settle(self, dag_id: str) -> None:
+        """What an interrupted demo, or an asset, has started counts, once it has ended."""
+        follow.settle(self._airflow, self._progress, dag_id)
 
     def _run(self, dag_id: str, conf: Mapping[str, Any], *, logical_date: datetime | None = None) -> str:
         return follow.run_dag(self._airflow, self._progress, dag_id, conf, logical_date=logical_date)

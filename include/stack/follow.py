@@ -16,7 +16,7 @@ _SHOWN = {"running", "deferred", "success", "failed", "up_for_retry", "upstream_
 
 
 def run_dag(airflow: Airflow, progress: Progress, dag_id: str, conf: Mapping[str, Any], *, logical_date: datetime | None = None) -> str:
-    """Trigger a DAG and follow it to its end; returns the run's id. A run that is under way already is waited for first.
+    """Trigger a DAG and follow it to its end; returns the run's id. Runs that are under way already are waited for first.
 
     Args:
         logical_date: gives the run that date, when no run has it yet. The schedule then leaves the date to this run.
@@ -24,16 +24,20 @@ def run_dag(airflow: Airflow, progress: Progress, dag_id: str, conf: Mapping[str
     Raises:
         JobFailed: the run failed; with the last lines of the log.
     """
-    # Of an earlier attempt that was interrupted, or woken by an asset: let it end before ours begins.
-    while earlier := airflow.active_run(dag_id):
-        airflow.set_paused(dag_id, False)
-        progress.say(f"   {dag_id}: waiting for {earlier}, which is under way already")
-        follow(airflow, progress, dag_id, earlier, must_succeed=False)
+    settle(airflow, progress, dag_id)
     date = None if logical_date is None or airflow.has_run_of(dag_id, logical_date) else logical_date
     run_id = airflow.trigger(dag_id, conf, logical_date=date)
     airflow.set_paused(dag_id, False)
     follow(airflow, progress, dag_id, run_id)
     return run_id
+
+
+def settle(airflow: Airflow, progress: Progress, dag_id: str) -> None:
+    """Wait for the runs of a DAG that are under way: of an earlier attempt that was interrupted, or woken by an asset."""
+    while earlier := airflow.active_run(dag_id):
+        airflow.set_paused(dag_id, False)
+        progress.say(f"   {dag_id}: waiting for {earlier}, which is under way already")
+        follow(airflow, progress, dag_id, earlier, must_succeed=False)
 
 
 def follow(airflow: Airflow, progress: Progress, dag_id: str, run_id: str, *, must_succeed: bool = True) -> None:
