@@ -24,6 +24,7 @@ import numpy as np
 from adnomaly.adapters.kafka_outbox import Outbox
 from adnomaly.errors import AdnomalyError
 from adnomaly.pipelines import generate_history
+from adnomaly.process import the_only_one
 from adnomaly.settings import Settings, load_settings
 from adnomaly.synthetic.attacks import Attack, moment
 from adnomaly.synthetic.clicks import Clicks, ClickSource
@@ -239,7 +240,8 @@ def main() -> int:
                 connect(settings).lake, settings, days=args.days, end=args.end, base_eps=args.base_eps, attacks=args.attack, now=now
             )
         else:
-            send(settings, args, now)
+            with the_only_one(settings.adnomaly_home / "run" / "generator.lock", "sends clicks"):
+                send(settings, args, now)
     except (AdnomalyError, ValueError) as error:
         log.error("%s", error)
         return 1

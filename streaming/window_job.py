@@ -9,7 +9,6 @@ begin with the first one that it has whole. Ending this program cancels the job;
 """
 
 import argparse
-import fcntl
 import logging
 import sys
 import threading
@@ -27,7 +26,7 @@ from adnomaly.adapters.flink_sql import Script, Topics, stream_script
 from adnomaly.adapters.kafka import topic_id
 from adnomaly.adapters.kafka_tail import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
-from adnomaly.process import run_process
+from adnomaly.process import run_process, the_only_one
 from adnomaly.settings import Settings
 from adnomaly.topics import FEATURES, LATE, VALID
 from adnomaly.windows import SIZE, SLIDE, decode_window
@@ -228,12 +227,8 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
     """
     folder = settings.adnomaly_home / "flink"
     topics = Topics(settings.kafka_bootstrap, args.source, args.sink, args.late)
-    try:
-        with (folder / f"{args.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            Keeper(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(stop)
-    except BlockingIOError:
-        raise JobFailed(f"another process keeps the job {args.name} already") from None
+    with the_only_one(folder / f"{args.name}.lock", f"keeps the job {args.name}"):
+        Keeper(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(stop)
 
 
 def main() -> int:

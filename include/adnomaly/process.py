@@ -1,15 +1,34 @@
 """The shell of an always-on process: settings, a log on standard output, and an end when it is asked to (SIGTERM, Ctrl-C)."""
 
+import fcntl
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from adnomaly.errors import AdnomalyError
+from adnomaly.errors import AdnomalyError, JobFailed
 from adnomaly.settings import Settings, load_settings
 
 log = logging.getLogger("process")
+
+
+@contextmanager
+def the_only_one(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock while the body runs; a process that dies, however it does, lets it go.
+
+    Raises:
+        JobFailed: another process holds it; the message says that it does `what`.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JobFailed(f"another process {what} already: stop it first (in Airflow: run_streams, action stop)") from None
+        yield
 
 
 def run_process(run: Callable[[Settings, threading.Event], None], *, ends_on: type[Exception] = AdnomalyError) -> int:
