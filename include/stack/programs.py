@@ -188,16 +188,16 @@ def _ray_env(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(low + 199),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(low + 10_000),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(low + 10_199),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(8500 + settings.port_offset),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(9500 + settings.port_offset),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(port(settings, "serving-fallback")),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(port(settings, "serving-fallback-grpc")),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "include" / "stack" / "haproxy-wrapper.sh"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / "api.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run / "haproxy-state"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(9201 + settings.port_offset),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(8404 + settings.port_offset),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(port(settings, "serving-metrics")),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(port(settings, "serving-stats")),
     }
     token = {name: value for name, value in environment.ray(settings).items() if name != "RAY_ADDRESS"}
     return environment.RAY_FAST | own | token
