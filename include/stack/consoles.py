@@ -3,6 +3,7 @@
 import sys
 
 from adnomaly.settings import Settings
+from stack.ports import port
 
 NEXT = """
 What to click next
@@ -17,7 +18,7 @@ What to click next
 def print_consoles(settings: Settings) -> None:
     """URLs and logins. Passwords are shown on a terminal; in a pipe, which may be a log, only where they are."""
     secrets = settings.adnomaly_home / "secrets.env"
-    host = f"http://localhost:{9001 + settings.port_offset}"
+    s3 = f"http://localhost:{port(settings, 's3-console')}"
 
     def password(name: str) -> str:
         value = getattr(settings, name.lower()).get_secret_value()
@@ -29,7 +30,7 @@ def print_consoles(settings: Settings) -> None:
         ("MLflow", settings.mlflow_tracking_uri, "-"),
         ("Ray dashboard", settings.ray_dashboard_url, f"token {password('RAY_AUTH_TOKEN')}"),
         ("Scoring API", f"{settings.serving_url}/docs", "-"),
-        ("S3 console", host, f"admin / {password('MINIO_SECRET_KEY')}"),
+        ("S3 console", s3, f"admin / {password('MINIO_SECRET_KEY')}"),
     ]
     width = max(len(url) for _, url, _ in rows)
     print("\nconsole        " + "URL".ljust(width) + "  login")
