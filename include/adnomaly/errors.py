@@ -33,6 +33,10 @@ class JobFailed(AdnomalyError):
     """A Flink job or a served application ended in failure; the message carries its cause."""
 
 
+class BadInput(AdnomalyError):
+    """A file that a person gave cannot be used; the message names the column, the row and the fix."""
+
+
 class Unavailable(AdnomalyError):
     """A server cannot be reached now. Retrying is safe."""
 

@@ -16,6 +16,8 @@ class Feature(NamedTuple):
         unit: what one means.
         low, high: closed range; None is open.
         sql: aggregate in Flink SQL over the stored click columns (`ctr`, `bounce_rate`, ...).
+        kind: `count` (how many), `ratio` (a share or rate of some count) or `level` (anything else that has a usual height).
+        weight_by: the count behind a ratio; a ratio of few is less certain.
         required: part of the scoring contract; further features are carried, stored and trained on when present.
     """
 
@@ -25,13 +27,15 @@ class Feature(NamedTuple):
     low: float
     high: float | None
     sql: str
+    kind: Literal["count", "ratio", "level"]
+    weight_by: str | None = None
     required: bool = False
 
 
 FEATURES: Final[tuple[Feature, ...]] = (
-    Feature("ctr_avg", "float64", "ratio", 0, 1, "AVG(ctr)", required=True),
-    Feature("bounce_rate_avg", "float64", "ratio", 0, 1, "AVG(bounce_rate)", required=True),
-    Feature("event_count", "int64", "clicks per window", 1, None, "COUNT(*)", required=True),
+    Feature("ctr_avg", "float64", "ratio", 0, 1, "AVG(ctr)", "ratio", "event_count", required=True),
+    Feature("bounce_rate_avg", "float64", "ratio", 0, 1, "AVG(bounce_rate)", "ratio", "event_count", required=True),
+    Feature("event_count", "int64", "clicks per window", 1, None, "COUNT(*)", "count", required=True),
 )
 
 CONTRACT: Final = tuple(f.name for f in FEATURES if f.required)

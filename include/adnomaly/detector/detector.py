@@ -1,0 +1,203 @@
+"""The whole detector: fitted on history, it judges the windows that follow."""
+
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+
+from adnomaly.detector import incidents
+from adnomaly.detector.axes import COMPANY, Axes
+from adnomaly.detector.calibrate import Limit, calibrate
+from adnomaly.detector.grid import Cadence, Grid
+from adnomaly.detector.links import unlinked
+from adnomaly.detector.memory import Memory
+from adnomaly.detector.persistence import persistent
+from adnomaly.detector.slots import SlotTable, Standing
+from adnomaly.detector.spec import Spec
+from adnomaly.detector.trailing import Trailing
+from adnomaly.detector.views import View, fit_view
+
+THRESHOLD: Final = 0.5
+HELD_OUT: Final = 0.25
+"""Share of history, its end, that limits are calibrated on by a detector fitted on the rest."""
+GATE_SHARE: Final = 0.003
+"""The most conspicuous windows of history, that do not become usual."""
+CONTRACT: Final = "contract"
+ALL: Final = "all"
+
+
+class Judged(NamedTuple):
+    """Every window of a grid, each (T, E) or (T, E, F).
+
+    Attributes:
+        score: from 0 to below 1; NaN while the entity warms up, or where there is no window.
+        flagged: score >= 0.5, unless the whole platform is down.
+        expected: in the features' own units.
+        z: robust standard deviations from what is expected.
+    """
+
+    score: np.ndarray
+    flagged: np.ndarray
+    expected: np.ndarray
+    z: np.ndarray
+    down: np.ndarray
+
+
+class Detector:
+    """Fitted parts: what is usual, the memory (for a slot table), and one view per set of features.
+
+    Attributes:
+        views: `contract` sees the required features, `all` sees all of them, where a window holds them all.
+        gate: radius, per view, from which on a window does not become usual.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        cadence: Cadence,
+        names: tuple[str, ...],
+        usual: SlotTable | Trailing,
+        memory: Memory | None,
+        views: dict[str, View],
+        gate: float,
+    ) -> None:
+        self.spec, self.cadence, self.names, self.usual, self.memory, self.views, self.gate = (
+            spec,
+            cadence,
+            names,
+            usual,
+            memory,
+            views,
+            gate,
+        )
+
+    @classmethod
+    def fit(cls, grid: Grid, spec: Spec, *, budget_per_day: float, seed: int) -> Self:
+        """A detector whose limits come from the last quarter of history, seen by one that was fitted on the rest of it."""
+        split = int(len(grid.end_s) * (1 - HELD_OUT))
+        first = grid.between(0, split)
+        slots = SlotTable.suits(grid)
+        # A quarter is only held out where a slot table can do without it; a trailing baseline sees earlier windows only, anyway.
+        apart = slots and SlotTable.suits(first)
+        draft = cls._fit(first if apart else grid, spec, budget_per_day, seed, slots=slots)
+        begin = split if apart else 0
+        heights = {name: height[begin:] for name, height in draft.heights(grid).items()}
+        whole = cls._fit(grid, spec, budget_per_day, seed, slots=slots) if apart else draft
+        for name, view in whole.views.items():
+            whole.views[name] = view._replace(limit=calibrate(heights[name], grid.cadence, budget_per_day))
+        return whole
+
+    @classmethod
+    def _fit(cls, grid: Grid, spec: Spec, budget_per_day: float, seed: int, *, slots: bool) -> Self:
+        usual = (SlotTable if slots else Trailing).fit(grid, spec)
+        standing = usual.standing(grid)
+        z = standing.z
+        memory = Memory.fit(z, grid.cadence, _far_out(z)) if slots else None
+        left = z
+        if memory is not None:
+            left, forecast = memory.innovations(z, lambda _, rows: _far_out(z[rows]))
+            standing = _shifted(standing, forecast, memory)
+        detector = cls(spec, grid.cadence, grid.names, usual, memory, {}, float("inf"))
+        lift = detector._lift(grid, standing)
+        for name, columns in detector._columns(grid).items():
+            axes = detector._axes(left, lift, columns, grid, budget_per_day)
+            coordinates = axes.apply(left, lift)
+            detector.views[name] = fit_view(axes, coordinates.reshape(-1, len(columns)), seed)
+            radius = np.linalg.norm(coordinates, axis=-1)
+            detector.gate = float(np.nanquantile(radius, 1 - GATE_SHARE)) if np.isfinite(radius).any() else float("inf")
+        return detector
+
+    def _columns(self, grid: Grid) -> dict[str, tuple[int, ...]]:
+        """Features of each view. There is a second one when most windows of history hold the optional features."""
+        required = self.spec.required
+        whole = np.isfinite(grid.values).all(axis=2).sum() > 0.5 * np.isfinite(grid.values[..., required[0]]).sum()
+        views = {CONTRACT: required}
+        if len(required) < len(self.spec.measures) and whole:
+            views[ALL] = tuple(range(len(self.spec.measures)))
+        return views
+
+    def _axes(self, left: np.ndarray, lift: np.ndarray, columns: tuple[int, ...], grid: Grid, budget_per_day: float) -> Axes:
+        """Axes that allow for rises of volume alone, where those alone would use up the budget."""
+        volume = self.spec.volume if self.spec.volume in columns and len(columns) > 1 else None
+        axes = Axes.fit(left.reshape(-1, left.shape[-1]), columns, volume)
+        lone = axes.lone_rise(left, lift)
+        known_days = max(np.isfinite(left).any(axis=(1, 2)).sum() / grid.per_day(), 1 / 24)
+        often = incidents.count(lone, grid.cadence) > budget_per_day * known_days
+        return axes.allowing(lift[lone]) if often else axes
+
+    def _lift(self, grid: Grid, standing: Standing) -> np.ndarray:
+        """ln of volume against what was expected, (T, E); 0 where there is no volume."""
+        volume = self.spec.volume
+        if volume is None:
+            return np.zeros(grid.values.shape[:2])
+        expected = unlinked(standing.expected, self.usual.links)[..., volume]
+        return np.log1p(grid.values[..., volume]) - np.log1p(np.maximum(expected, 0))
+
+    def _look(self, grid: Grid) -> tuple[Standing, np.ndarray]:
+        """Windows against what is usual and remembered, and their innovations."""
+        standing = self.usual.standing(grid)
+        if self.memory is None:
+            return standing, standing.z
+        z = standing.z
+        axes = list(self.views.values())[-1].axes
+        lift = self._lift(grid, standing)
+
+        def conspicuous(left: np.ndarray, rows: slice) -> np.ndarray:
+            return np.linalg.norm(np.nan_to_num(axes.apply(left, lift[rows])), axis=-1) > self.gate
+
+        memory = self.memory.for_entities(len(grid.names))
+        left, forecast = memory.innovations(z, conspicuous)
+        return _shifted(standing, forecast, memory), left
+
+    def heights(self, grid: Grid) -> dict[str, np.ndarray]:
+        """Of each view, with the past of each window, (T, E)."""
+        standing, left = self._look(grid)
+        lift = self._lift(grid, standing)
+        return {name: persistent(view.height(view.axes.apply(left, lift)), grid.cadence) for name, view in self.views.items()}
+
+    def judge(self, grid: Grid) -> Judged:
+        """Every window of a grid whose first entities are the detector's. A window's result depends on rows at or before it only."""
+        standing, left = self._look(grid)
+        lift = self._lift(grid, standing)
+        score = np.full(grid.values.shape[:2], np.nan)
+        for view in self.views.values():  # the second view, of all features, speaks where it can
+            height = persistent(view.height(view.axes.apply(left, lift)), grid.cadence)
+            score = np.where(np.isfinite(height), scored(height, view.limit), score)
+        down = self._down(grid, standing)
+        flagged = (np.nan_to_num(score) >= THRESHOLD) & ~down[:, None]
+        score = np.where(down[:, None] & (score >= THRESHOLD), THRESHOLD * 0.99, score)
+        return Judged(score, flagged, unlinked(standing.expected, self.usual.links), left, down)
+
+    def _down(self, grid: Grid, standing: Standing) -> np.ndarray:
+        volume = self.spec.volume
+        if volume is None:
+            return np.zeros(len(grid.end_s), bool)
+        known = np.isfinite(standing.expected[..., volume])
+        missing = np.isnan(grid.values[..., volume]) & known
+        enough = unlinked(standing.expected, self.usual.links)[..., volume] >= incidents.LEAST_EXPECTED
+        return incidents.platform_down(standing.z[..., volume], missing & enough)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Everything but the forests."""
+        return {
+            "spec": self.spec,
+            "cadence": self.cadence,
+            "names": self.names,
+            "usual": self.usual.to_plain(),
+            "memory": self.memory and self.memory.to_plain(),
+            "gate": self.gate,
+            "views": {name: {"axes": view.axes.to_plain(), "limit": view.limit} for name, view in self.views.items()},
+        }
+
+
+def scored(height: np.ndarray, limit: Limit) -> np.ndarray:
+    """1 - 2 ** -(height / limit): 0.5 at the limit, and comparable between views, entities and models."""
+    return 1 - np.exp2(-np.maximum(height, 0) / limit.height)
+
+
+def _far_out(z: np.ndarray) -> np.ndarray:
+    return (np.abs(np.nan_to_num(z)) > 2 * COMPANY).any(axis=-1)
+
+
+def _shifted(standing: Standing, forecast: np.ndarray, memory: Memory) -> Standing:
+    """What is expected after the memory was asked, with the deviation that this leaves."""
+    return standing._replace(expected=standing.expected + forecast * standing.sd, sd=standing.sd * memory.scale)

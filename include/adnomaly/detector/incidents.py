@@ -1,0 +1,117 @@
+"""What a person is told: flagged windows of one entity that are near each other are one incident.
+
+Besides: the silence of one entity, and the outage of the platform, have names of their own.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from adnomaly.detector.grid import Cadence, Grid
+
+MERGE_S: Final = 30 * 60
+SILENT: Final = "silence"
+OUTAGE: Final = "platform outage"
+ANOMALY: Final = "anomaly"
+
+MANY: Final = 0.5
+"""Share of the entities that are missing, or far too low, in an outage of the platform."""
+FEWEST: Final = 4
+"""Entities that a platform must have to be told from its entities."""
+DEEP: Final = -5.0
+"""Median z of volume over the entities at the edge of an outage."""
+LEAST_EXPECTED: Final = 20.0
+"""Events expected of a window that would not be missing by chance."""
+LEAST_SILENCE_S: Final = 5 * 60
+
+
+class Incident(NamedTuple):
+    """From the start of its first window to the end of its last, Unix seconds; `entity` is empty for the platform."""
+
+    name: str
+    kind: str
+    entity: str
+    start_s: int
+    end_s: int
+    peak: float
+
+
+def merge_steps(cadence: Cadence) -> int:
+    """Rows that may lie between two flagged windows of one incident."""
+    return max(1, MERGE_S // cadence.slide_s)
+
+
+def number(flagged: np.ndarray, cadence: Cadence) -> np.ndarray:
+    """Row at which the incident of each flagged window began, (T, E); -1 where nothing is flagged."""
+    began = np.full(flagged.shape, -1)
+    last, start = np.full(flagged.shape[1], -(10**9)), np.full(flagged.shape[1], -1)
+    near = merge_steps(cadence)
+    for row in np.flatnonzero(flagged.any(axis=1)):
+        hit = flagged[row]
+        start = np.where(hit & (row - last > near), row, start)
+        last = np.where(hit, row, last)
+        began[row, hit] = start[hit]
+    return began
+
+
+def name_of(entity: str, end_s: int) -> str:
+    """Name of the incident that began with the window that ended then; the same whenever it is computed."""
+    return f"{entity}@{np.datetime64(int(end_s), 's')}Z"
+
+
+def count(flagged: np.ndarray, cadence: Cadence) -> int:
+    """Incidents; one that never ends counts again with every hour."""
+    hour, near, found = max(1, 3600 // cadence.slide_s), merge_steps(cadence), 0
+    for column in flagged.T:
+        rows = np.flatnonzero(column)
+        if len(rows):
+            apart = np.flatnonzero(np.diff(rows) > near)
+            length = rows[np.append(apart, len(rows) - 1)] - rows[np.append(0, apart + 1)]
+            found += int(np.sum(length // hour + 1))
+    return found
+
+
+def platform_down(volume_z: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Rows (T,) in which the whole platform is down: half of the entities are missing, or at least half are far too low."""
+    if volume_z.shape[1] < FEWEST:
+        return np.zeros(len(volume_z), bool)
+    low = missing | (np.nan_to_num(volume_z) < DEEP)
+    return low.mean(axis=1) >= MANY
+
+
+def silences(grid: Grid, expected_count: np.ndarray, down: np.ndarray) -> list[Incident]:
+    """Entities without windows while the platform has some, and outages of the platform itself.
+
+    Args:
+        expected_count: events expected of each window, (T, E); NaN where that is not known.
+        down: rows in which the platform is down, (T,).
+    """
+    missing = np.isnan(grid.values).all(axis=2)
+    quiet = missing & (expected_count >= LEAST_EXPECTED) & ~down[:, None]
+    found = []
+    for e, name in enumerate(grid.names):
+        found += [_incident(grid, SILENT, name, a, b) for a, b in _runs(quiet[:, e])]
+    found += [_incident(grid, OUTAGE, "", a, b) for a, b in _runs(down)]
+    return [i for i in found if i.end_s - i.start_s >= LEAST_SILENCE_S]
+
+
+def anomalies(grid: Grid, score: np.ndarray, began: np.ndarray) -> list[Incident]:
+    """The incidents of flagged windows, by entity and time."""
+    found = []
+    for e, entity in enumerate(grid.names):
+        rows = np.flatnonzero(began[:, e] >= 0)
+        for first in np.unique(began[rows, e]):
+            own = rows[began[rows, e] == first]
+            incident = _incident(grid, ANOMALY, entity, own[0], own[-1])
+            found.append(incident._replace(name=name_of(entity, grid.end_s[first]), peak=float(score[own, e].max())))
+    return found
+
+
+def _incident(grid: Grid, kind: str, entity: str, first: int, last: int) -> Incident:
+    start, end = int(grid.end_s[first]) - grid.cadence.size_s, int(grid.end_s[last])
+    return Incident(f"{kind}:{name_of(entity or 'platform', grid.end_s[first])}", kind, entity, start, end, float("nan"))
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]

@@ -1,0 +1,67 @@
+"""One way to look at the windows: some of the features, their axes, and a forest on them."""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from adnomaly.detector.axes import Axes
+from adnomaly.model.export import export_forest
+from adnomaly.model.session import open_session, run
+from adnomaly.model.train import fit_forest
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+    from adnomaly.detector.calibrate import Limit
+
+RADIUS_COLUMNS: Final = 3
+"""The radius stands beside the axes three times, so that trees ask for it about as often as for all axes together."""
+FOREST_CLIP: Final = 30.0
+FOREST_WEIGHT: Final = 3.0
+"""Weight of the forest's score, from 0 to 1, beside the logarithm of the radius."""
+MOST_ROWS: Final = 200_000
+LEAST_ROWS: Final = 4096
+"""A forest of fewer rows learns from plain normal noise as well."""
+CHUNK: Final = 200_000
+
+
+class View(NamedTuple):
+    """Axes, the exported forest, and the height from which on a window is reported."""
+
+    axes: Axes
+    model: bytes
+    limit: "Limit | None" = None
+
+    def height(self, coordinates: np.ndarray, session: "InferenceSession | None" = None) -> np.ndarray:
+        """How unusual windows are, (...), from their coordinates (..., K): ln(1 + radius) and three times the forest's score.
+
+        The forest sees shapes that are not round; the radius goes on where the forest has seen nothing and all looks alike.
+        NaN where a coordinate is.
+        """
+        flat = coordinates.reshape(-1, coordinates.shape[-1])
+        known = np.flatnonzero(np.isfinite(flat).all(axis=1))
+        radius = np.linalg.norm(flat[known], axis=1)
+        inputs = forest_inputs(flat[known], radius)
+        session = session or open_session(self.model)
+        parts = [run(session, inputs[i : i + CHUNK]) for i in range(0, len(inputs), CHUNK)]
+        out = np.full(len(flat), np.nan)
+        out[known] = np.log1p(radius) + FOREST_WEIGHT * (np.concatenate(parts) if parts else np.zeros(0))
+        return out.reshape(coordinates.shape[:-1])
+
+
+def forest_inputs(coordinates: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """(n, K + 3) float32."""
+    columns = [coordinates, np.repeat(radius[:, None], RADIUS_COLUMNS, axis=1)]
+    return np.clip(np.concatenate(columns, axis=1), -FOREST_CLIP, FOREST_CLIP).astype(np.float32)
+
+
+def fit_view(axes: Axes, coordinates: np.ndarray, seed: int) -> View:
+    """The forest on coordinates (n, K) of history."""
+    known = coordinates[np.isfinite(coordinates).all(axis=1)]
+    rng = np.random.default_rng(seed)
+    if len(known) > MOST_ROWS:
+        known = known[np.sort(rng.choice(len(known), MOST_ROWS, replace=False))]
+    if len(known) < LEAST_ROWS:
+        known = np.concatenate([known, rng.standard_normal((LEAST_ROWS - len(known), coordinates.shape[1]))])
+    forest = fit_forest(forest_inputs(known, np.linalg.norm(known, axis=1)), seed=seed)
+    return View(axes, export_forest(forest))
