@@ -3,8 +3,8 @@
 Minutes are integers since the epoch; a window is named by the minute at which it ends. Sums are exact (`fsum`).
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from math import fsum
 from typing import NamedTuple
@@ -26,6 +26,8 @@ class Sent(NamedTuple):
     ctr: float
     bounce_rate: float
     cpc: float = 1.0
+    user: str = "0123456789abcdef"
+    campaign: str = "camp_1"
 
 
 class Window(NamedTuple):
@@ -33,6 +35,8 @@ class Window(NamedTuple):
     bounce_rate_avg: float
     event_count: int
     cpc_avg: float
+    unique_user_ratio: float
+    campaign_top_share: float
 
 
 def minute(moment: datetime) -> int:
@@ -62,16 +66,13 @@ def windows(clicks: Iterable[Sent]) -> dict[Key, Window]:
 def aggregate(inside: list[Sent]) -> Window:
     count = len(inside)
     ctr, bounce, cpc = (fsum(values) / count for values in zip(*((c.ctr, c.bounce_rate, c.cpc) for c in inside), strict=True))
-    return Window(ctr, bounce, count, cpc)
+    users, campaigns = {c.user for c in inside}, Counter(c.campaign for c in inside)
+    return Window(ctr, bounce, count, cpc, len(users) / count, max(campaigns.values()) / count)
 
 
-def without(all_clicks: Iterable[Sent], missed: Mapping[str, int]) -> dict[Key, Window]:
-    """The windows as a stream sees them that has missed some: `missed` says for an event_id how many of its windows, oldest first."""
-    cells: dict[Key, list[Sent]] = defaultdict(list)
-    for click in all_clicks:
-        for end in ends(click.at)[missed.get(click.event_id, 0) :]:
-            cells[end, click.geo, click.platform].append(click)
-    return {key: aggregate(inside) for key, inside in cells.items()}
+def without(all_clicks: Iterable[Sent], late: Collection[str]) -> dict[Key, Window]:
+    """The windows as a stream sees them: without the late clicks, by their event_id."""
+    return windows(click for click in all_clicks if click.event_id not in late)
 
 
 def closed_before(found: Mapping[Key, Window], last_end: int) -> dict[Key, Window]:
@@ -91,6 +92,6 @@ def differences(said: Mapping[Key, Window], true: Mapping[Key, Window], *, toler
     return lines
 
 
-def missed(at: datetime, watermark: datetime) -> int:
-    """How many windows of a click are closed when it comes: those whose last millisecond the watermark has reached."""
-    return sum(moment(end) - timedelta(milliseconds=1) <= watermark for end in ends(at))
+def late(at: datetime, watermark: datetime) -> bool:
+    """Whether a click comes too late: the watermark has reached the last millisecond of its minute, which closes its first window."""
+    return moment(minute(at) + 1) - timedelta(milliseconds=1) <= watermark

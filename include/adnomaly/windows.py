@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from adnomaly.features import ENTITY, FEATURES, Feature
+from adnomaly.features import ENTITY, FEATURES, FLINK_TYPES, Feature
 
 SIZE: Final = timedelta(minutes=5)
 SLIDE: Final = timedelta(minutes=1)
@@ -64,16 +64,64 @@ def windows_of(moment: datetime) -> list[tuple[datetime, datetime]]:
     return [(start, start + SIZE) for start in reversed(starts)]
 
 
+def cell_views(source: str, features: Sequence[Feature] = FEATURES) -> list[str]:
+    """The views that `window_sql` reads beside `source`: clicks per minute and value of each column that features group by.
+
+    Minutes are the smallest cells: a user's five windows are put together from five minutes, not from every click five times.
+    """
+    entity = ", ".join(ENTITY)
+    tumble = f"TUMBLE(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)})"
+    return [
+        f"CREATE VIEW {_cells(source, over)} AS SELECT {entity}, {over}, COUNT(*) AS clicks, window_time AS cell_time\n"
+        f"FROM TABLE({tumble})\nGROUP BY window_start, window_end, window_time, {entity}, {over}"
+        for over in _groupings(features)
+    ]
+
+
 def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
     """The SELECT of every window of `source`, a Flink table with the click columns and the time attribute `event_time`.
 
-    Columns: window_start, window_end, geo, platform, then the features in their order.
+    Columns: window_start, window_end, geo, platform, then the features in their order. It reads the views of `cell_views`, too.
     """
-    entity = ", ".join(ENTITY)
-    aggregates = ",\n  ".join(f"{f.sql} AS {f.name}" for f in features)
+    plain = [f for f in features if f.over is None]
+    aggregates = [f"{f.sql} AS {f.name}" for f in plain]
+    groupings = _groupings(features)
+    if not groupings:
+        return _select(aggregates, _hop(source, "event_time"))
+    grouped = [f for f in features if f.over]
+    # Parts with one row per window each, side by side, then put together: no join, no DISTINCT.
+    unknown = [f"CAST(NULL AS DOUBLE) AS {f.name}" for f in grouped]
+    parts = [_select([*aggregates, f"CAST(COUNT(*) AS DOUBLE) AS {_CLICKS}", *unknown], _hop(source, "event_time"))]
+    for over in groupings:
+        sizes = _select(["SUM(clicks) AS clicks"], _hop(_cells(source, over), "cell_time"), over)
+        empty = [f"CAST(NULL AS {FLINK_TYPES[f.dtype]}) AS {f.name}" for f in plain]
+        here = [f"CAST({f.sql if f.over == over else 'NULL'} AS DOUBLE) AS {f.name}" for f in grouped]
+        parts.append(_select([*empty, f"CAST(NULL AS DOUBLE) AS {_CLICKS}", *here], f"(\n{sizes}\n)"))
+    union = "\nUNION ALL\n".join(parts)
+    together = [f"MAX({f.name}) / MAX({_CLICKS}) AS {f.name}" if f.over else f"MAX({f.name}) AS {f.name}" for f in features]
+    return _select(together, f"(\n{union}\n)")
+
+
+_CLICKS: Final = "clicks_in_window"
+
+
+def _groupings(features: Sequence[Feature]) -> list[str]:
+    return list(dict.fromkeys(f.over for f in features if f.over))
+
+
+def _cells(source: str, over: str) -> str:
+    return f"{source}_by_{over}"
+
+
+def _select(columns: Sequence[str], table: str, group_by: str = "") -> str:
+    keys = ", ".join(("window_start", "window_end", *ENTITY, *filter(None, [group_by])))
+    listed = ",\n  ".join(columns)
+    return f"SELECT {keys},\n  {listed}\nFROM {table}\nGROUP BY {keys}"
+
+
+def _hop(source: str, time: str) -> str:
     # HOP takes the slide first, then the size.
-    hop = f"HOP(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)}, {_interval(SIZE)})"
-    return f"SELECT window_start, window_end, {entity},\n  {aggregates}\nFROM TABLE({hop})\nGROUP BY window_start, window_end, {entity}"
+    return f"TABLE(HOP(TABLE {source}, DESCRIPTOR({time}), {_interval(SLIDE)}, {_interval(SIZE)}))"
 
 
 def _interval(duration: timedelta) -> str:

@@ -113,10 +113,13 @@ def test_a_new_feature_reaches_table_file_and_view(tmp_path):
     assert [f.name for f in view.features] == [f.name for f in features]
 
 
+GROUPED = ("unique_user_ratio", "campaign_top_share")
+
+
 def test_the_view_is_the_feature_list(tmp_path):
     d = feast_adapter.definitions(tmp_path)
     types = {f.name: str(f.dtype) for f in d.windows.features}
-    assert types == {"ctr_avg": "Float64", "bounce_rate_avg": "Float64", "event_count": "Int64"}
+    assert types == {"ctr_avg": "Float64", "bounce_rate_avg": "Float64", "event_count": "Int64"} | dict.fromkeys(GROUPED, "Float64")
     assert d.windows.join_keys == ["geo", "platform"]
     assert (d.source.timestamp_field, d.source.created_timestamp_column) == ("window_end", "computed_at")
 
