@@ -6,7 +6,7 @@ TEST_STACK := ADNOMALY_HOME=$(CURDIR)/.adnomaly-test PORT_OFFSET=500
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup up down status logs reset env airflow demo test lint lock reference create-topic gen tail tail-features \
-  db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model export-onnx \
+  db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model eval eval-real export-onnx \
   serve db-query flink-submit rollback
 
 help: ## list the targets
@@ -86,6 +86,12 @@ train-model: setup ## fit the detector
 
 eval-model: setup ## judge it on injected attacks
 	@$(PY) -m stack model eval-model
+
+eval: setup ## judge the detector and its rivals on worlds with planted attacks (ARGS="--seeds development")
+	@$(PY) -m adnomaly.evaluation worlds $(ARGS)
+
+eval-real: setup ## the same on labelled real series: make eval-real DATA=<folder>
+	@$(PY) -m adnomaly.evaluation real --data $(DATA)
 
 export-onnx: setup ## seal the bundle, with the parity gate
 	@$(PY) -m stack model export-onnx

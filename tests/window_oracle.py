@@ -4,7 +4,7 @@ Minutes are integers since the epoch; a window is named by the minute at which i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from math import fsum
 from typing import NamedTuple
@@ -70,9 +70,13 @@ def aggregate(inside: list[Sent]) -> Window:
     return Window(ctr, bounce, count, cpc, len(users) / count, max(campaigns.values()) / count)
 
 
-def without(all_clicks: Iterable[Sent], late: Collection[str]) -> dict[Key, Window]:
-    """The windows as a stream sees them: without the late clicks, by their event_id."""
-    return windows(click for click in all_clicks if click.event_id not in late)
+def without(all_clicks: Iterable[Sent], missed: Mapping[str, int]) -> dict[Key, Window]:
+    """The windows as a stream sees them that has missed some: `missed` says for an event_id how many of its windows, oldest first."""
+    cells: dict[Key, list[Sent]] = defaultdict(list)
+    for click in all_clicks:
+        for end in ends(click.at)[missed.get(click.event_id, 0) :]:
+            cells[end, click.geo, click.platform].append(click)
+    return {key: aggregate(inside) for key, inside in cells.items()}
 
 
 def closed_before(found: Mapping[Key, Window], last_end: int) -> dict[Key, Window]:
@@ -92,6 +96,6 @@ def differences(said: Mapping[Key, Window], true: Mapping[Key, Window], *, toler
     return lines
 
 
-def late(at: datetime, watermark: datetime) -> bool:
-    """Whether a click comes too late: the watermark has reached the last millisecond of its minute, which closes its first window."""
-    return moment(minute(at) + 1) - timedelta(milliseconds=1) <= watermark
+def missed(at: datetime, watermark: datetime) -> int:
+    """How many windows of a click are closed when it comes: those whose last millisecond the watermark has reached."""
+    return sum(moment(end) - timedelta(milliseconds=1) <= watermark for end in ends(at))

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from adnomaly.features import ENTITY, FEATURES, FLINK_TYPES, Feature
+from adnomaly.features import ENTITY, FEATURES, Feature
 
 SIZE: Final = timedelta(minutes=5)
 SLIDE: Final = timedelta(minutes=1)
@@ -64,64 +64,46 @@ def windows_of(moment: datetime) -> list[tuple[datetime, datetime]]:
     return [(start, start + SIZE) for start in reversed(starts)]
 
 
-def cell_views(source: str, features: Sequence[Feature] = FEATURES) -> list[str]:
-    """The views that `window_sql` reads beside `source`: clicks per minute and value of each column that features group by.
-
-    Minutes are the smallest cells: a user's five windows are put together from five minutes, not from every click five times.
-    """
-    entity = ", ".join(ENTITY)
-    tumble = f"TUMBLE(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)})"
-    return [
-        f"CREATE VIEW {_cells(source, over)} AS SELECT {entity}, {over}, COUNT(*) AS clicks, window_time AS cell_time\n"
-        f"FROM TABLE({tumble})\nGROUP BY window_start, window_end, window_time, {entity}, {over}"
-        for over in _groupings(features)
-    ]
-
-
 def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
     """The SELECT of every window of `source`, a Flink table with the click columns and the time attribute `event_time`.
 
-    Columns: window_start, window_end, geo, platform, then the features in their order. It reads the views of `cell_views`, too.
+    Columns: window_start, window_end, geo, platform, then the features in their order.
     """
-    plain = [f for f in features if f.over is None]
-    aggregates = [f"{f.sql} AS {f.name}" for f in plain]
-    groupings = _groupings(features)
+    groupings = list(dict.fromkeys(f.over for f in features if f.over))
+    plain = [f"{f.sql} AS {f.name}" for f in features if f.over is None]
+    hop = _hop(source)
+    keys = ("window_start", "window_end", *ENTITY)
     if not groupings:
-        return _select(aggregates, _hop(source, "event_time"))
-    grouped = [f for f in features if f.over]
-    # Parts with one row per window each, side by side, then put together: no join, no DISTINCT.
-    unknown = [f"CAST(NULL AS DOUBLE) AS {f.name}" for f in grouped]
-    parts = [_select([*aggregates, f"CAST(COUNT(*) AS DOUBLE) AS {_CLICKS}", *unknown], _hop(source, "event_time"))]
-    for over in groupings:
-        sizes = _select(["SUM(clicks) AS clicks"], _hop(_cells(source, over), "cell_time"), over)
-        empty = [f"CAST(NULL AS {FLINK_TYPES[f.dtype]}) AS {f.name}" for f in plain]
-        here = [f"CAST({f.sql if f.over == over else 'NULL'} AS DOUBLE) AS {f.name}" for f in grouped]
-        parts.append(_select([*empty, f"CAST(NULL AS DOUBLE) AS {_CLICKS}", *here], f"(\n{sizes}\n)"))
-    union = "\nUNION ALL\n".join(parts)
-    together = [f"MAX({f.name}) / MAX({_CLICKS}) AS {f.name}" if f.over else f"MAX({f.name}) AS {f.name}" for f in features]
-    return _select(together, f"(\n{union}\n)")
+        return _select(keys, plain, hop, ", ".join(keys))
+    # One pass in one chain: all of a window's clicks, and its clicks by each column. Separate branches put together again would
+    # close a window by the fastest of them when traffic comes back after a pause.
+    entity = ", ".join(ENTITY)
+    sets = ", ".join(f"({part})" for part in (entity, *(f"{entity}, {over}" for over in groupings)))
+    inner = [*groupings, *plain, "COUNT(*) AS clicks", f"GROUPING_ID({', '.join(groupings)}) AS kind"]
+    parts = _select(keys, inner, hop, f"window_start, window_end, GROUPING SETS ({sets})")
+    # Each bit of the kind says that its column is not grouped by.
+    everything = 2 ** len(groupings) - 1
+    kinds = {over: everything - 2 ** (len(groupings) - 1 - i) for i, over in enumerate(groupings)}
+    outer = [_together(f, kinds, everything) for f in features]
+    return _select(keys, outer, f"(\n{parts}\n)", ", ".join(keys))
 
 
-_CLICKS: Final = "clicks_in_window"
+def _together(feature: Feature, kinds: dict[str, int], everything: int) -> str:
+    """A feature of a window from the rows of its groups."""
+    whole = f"FILTER (WHERE kind = {everything})"
+    if feature.over is None:
+        return f"MAX({feature.name}) {whole} AS {feature.name}"
+    return f"CAST({feature.sql} FILTER (WHERE kind = {kinds[feature.over]}) AS DOUBLE) / MAX(clicks) {whole} AS {feature.name}"
 
 
-def _groupings(features: Sequence[Feature]) -> list[str]:
-    return list(dict.fromkeys(f.over for f in features if f.over))
-
-
-def _cells(source: str, over: str) -> str:
-    return f"{source}_by_{over}"
-
-
-def _select(columns: Sequence[str], table: str, group_by: str = "") -> str:
-    keys = ", ".join(("window_start", "window_end", *ENTITY, *filter(None, [group_by])))
+def _select(keys: Sequence[str], columns: Sequence[str], table: str, group_by: str) -> str:
     listed = ",\n  ".join(columns)
-    return f"SELECT {keys},\n  {listed}\nFROM {table}\nGROUP BY {keys}"
+    return f"SELECT {', '.join(keys)},\n  {listed}\nFROM {table}\nGROUP BY {group_by}"
 
 
-def _hop(source: str, time: str) -> str:
+def _hop(source: str) -> str:
     # HOP takes the slide first, then the size.
-    return f"TABLE(HOP(TABLE {source}, DESCRIPTOR({time}), {_interval(SLIDE)}, {_interval(SIZE)}))"
+    return f"TABLE(HOP(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)}, {_interval(SIZE)}))"
 
 
 def _interval(duration: timedelta) -> str:

@@ -5,7 +5,7 @@ The clicks are of days long past, and of a source of their own, so a live stack 
 
 import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -39,9 +39,9 @@ def clicks_of(hour: datetime, rng: random.Random, count: int = 3000) -> list[dic
         {
             "event_id": str(uuid4()),
             "timestamp": hour + timedelta(microseconds=m),
-            "user_id_hash": f"{rng.getrandbits(64):016x}",
+            "user_id_hash": f"{rng.randrange(500):016x}",
             "ad_id": "ad_1",
-            "campaign_id": "camp_1",
+            "campaign_id": f"camp_{rng.randrange(9)}",
             "geo": rng.choice(["DE", "US"]),
             "platform": rng.choice(["web", "ios"]),
             "user_agent": "test",
@@ -66,6 +66,8 @@ def oracle(clicks: list[dict], start: datetime, end: datetime) -> list[TrafficWi
             count = len(inside)
             values = {"ctr_avg": sum(c["ctr"] for c in inside) / count, "bounce_rate_avg": sum(c["bounce_rate"] for c in inside) / count}
             values["event_count"] = count
+            values["unique_user_ratio"] = len({c["user_id_hash"] for c in inside}) / count
+            values["campaign_top_share"] = max(Counter(c["campaign_id"] for c in inside).values()) / count
             windows.append(
                 TrafficWindow(window_start=window_end - SIZE, window_end=window_end, geo=geo, platform=platform, features=values)
             )

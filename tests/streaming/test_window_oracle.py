@@ -34,15 +34,16 @@ def test_averages_are_of_the_clicks_in_the_window():
     assert (second.ctr_avg, second.event_count) == (pytest.approx(0.2), 2)
 
 
-def test_a_late_click_is_in_no_window():
+def test_missed_windows_are_the_oldest_ones():
     late = click(10)
-    found = oracle.without([late, click(130)], {late.event_id})
-    assert {end - oracle.minute(NOON): window.event_count for (end, _, _), window in found.items()} == dict.fromkeys(range(3, 8), 1)
+    found = oracle.without([late, click(130)], {late.event_id: 2})
+    counts = {end - oracle.minute(NOON): window.event_count for (end, _, _), window in found.items()}
+    assert counts == {3: 2, 4: 2, 5: 2, 6: 1, 7: 1}
 
 
-@pytest.mark.parametrize(("watermark", "late"), [(-60, False), (59.998, False), (59.999, True), (60, True), (9999, True)])
-def test_a_click_is_late_when_its_minute_is_closed(watermark, late):
-    assert oracle.late(NOON + 30 * SECOND, NOON + watermark * SECOND) is late
+@pytest.mark.parametrize(("watermark", "count"), [(59.998, 0), (59.999, 1), (60, 1), (119.999, 2), (299.998, 4), (299.999, 5), (9999, 5)])
+def test_a_window_is_closed_by_its_last_millisecond(watermark, count):
+    assert oracle.missed(NOON + 30 * SECOND, NOON + watermark * SECOND) == count
 
 
 def test_users_and_campaigns_are_of_the_clicks_in_the_window():

@@ -236,6 +236,8 @@ DIRECTION = {
     "campaign_drain": ("ctr_avg", +1),
     "click_injection": ("event_count", +1),
     "click_hijack": ("event_count", -1),
+    "data_centre_burst": ("unique_user_ratio", -1),
+    "conversion_fraud": ("unique_user_ratio", -1),
     "promotion": ("event_count", +1),
 }
 
@@ -263,14 +265,20 @@ def test_attack_of_marks_exactly_the_windows_that_overlap():
     assert len(hit) == 14
 
 
-def test_simulated_windows_have_the_distribution_of_counted_clicks(source):
+@pytest.mark.parametrize("world", [Traffic.plain, Traffic.hard])
+def test_simulated_windows_have_the_distribution_of_counted_clicks(world):
     """Both sides against the model: pull of mean and spread of every feature, in windows that do not overlap."""
+    source = ClickSource(world(make()))
     attack = an_attack("bounce_masking", minutes=480, start=NOON - timedelta(hours=2))
     start, minutes = NOON - timedelta(hours=2), 480
     clicks = source.clicks(minute_of(start), minutes, (attack,))
     cell = (clicks.time_us // 60_000_000 - minute_of(start)) // 5 * 30 + clicks.entity
     n = np.bincount(cell, minlength=minutes // 5 * 30)
     counted = {"event_count": n, "ctr_avg": np.bincount(cell, clicks.ctr) / n, "bounce_rate_avg": np.bincount(cell, clicks.bounce) / n}
+    users = np.unique(np.column_stack([cell, clicks.user]), axis=0)[:, 0]
+    counted["unique_user_ratio"] = np.bincount(users, minlength=len(n)) / n
+    by_campaign = np.bincount(cell * 60 + clicks.ad // 8, minlength=60 * len(n)).reshape(-1, 60)
+    counted["campaign_top_share"] = by_campaign.max(axis=1) / n
     table = simulate_windows(source.traffic, start, minutes / 1440, 9, (attack,)).to_pandas()
     offsets = (table.window_start - start).dt.total_seconds().to_numpy()
     simulated = table[offsets % 300 == 0].sort_values(["window_start"], kind="stable")

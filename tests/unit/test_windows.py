@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from adnomaly.features import CONTRACT, FEATURES, Feature
-from adnomaly.windows import SIZE, SLIDE, cell_views, day_of, decode_window, window_sql, windows_of
+from adnomaly.windows import SIZE, SLIDE, day_of, decode_window, window_sql, windows_of
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
@@ -29,19 +29,23 @@ def test_sql_names_slide_before_size_and_every_feature():
     sql = window_sql("clicks")
     assert "INTERVAL '1' MINUTE, INTERVAL '5' MINUTE" in sql
     assert all(f"{f.sql} AS {f.name}" in sql for f in FEATURES if f.over is None)
-    assert all(f"AS DOUBLE) AS {f.name}" in sql for f in FEATURES if f.over)
 
 
-def test_a_feature_over_groups_reads_cells_of_a_minute():
-    sql, views = window_sql("clicks"), cell_views("clicks")
-    assert [view.split()[2] for view in views] == ["clicks_by_user_id_hash", "clicks_by_campaign_id"]
-    assert "TABLE clicks_by_user_id_hash" in sql
-    assert "DISTINCT" not in sql
+def test_features_over_groups_come_from_one_pass_over_the_clicks():
+    sql = window_sql("clicks")
+    assert "GROUPING SETS ((geo, platform), (geo, platform, user_id_hash), (geo, platform, campaign_id))" in sql
+    assert sql.count("HOP(") == 1
+    assert not {"DISTINCT", "UNION", "JOIN"} & set(sql.split())
+
+
+def test_the_kind_of_a_group_says_what_it_is_not_grouped_by():
+    sql = window_sql("clicks")  # GROUPING_ID(user_id_hash, campaign_id): the first column is the higher bit
+    assert "COUNT(*) FILTER (WHERE kind = 1) AS DOUBLE) / MAX(clicks) FILTER (WHERE kind = 3) AS unique_user_ratio" in sql
+    assert "MAX(clicks) FILTER (WHERE kind = 2) AS DOUBLE) / MAX(clicks) FILTER (WHERE kind = 3) AS campaign_top_share" in sql
 
 
 def test_without_such_features_the_sql_is_one_aggregation():
     plain = [f for f in FEATURES if f.over is None]
-    assert cell_views("clicks", plain) == []
     assert window_sql("clicks", plain).count("SELECT") == 1
 
 

@@ -110,9 +110,9 @@ class Flink:
         return entries[0]["stacktrace"].splitlines()[0] if entries else ""
 
     def late_clicks(self, name: str = WINDOW_JOB) -> int | None:
-        """Late clicks, counted by the running job since it (or its TaskManager) last started.
+        """Clicks that missed a window, counted by the running job since it (or its TaskManager) last started.
 
-        None when no job runs. The topic of late clicks has all of them.
+        None when no job runs. The topic of late clicks has all of them, each with the number of windows it missed.
         """
         job = next((job for job in self.jobs(name) if job.state == RUNNING), None)
         if job is None:

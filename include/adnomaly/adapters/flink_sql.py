@@ -12,7 +12,7 @@ import msgspec
 
 from adnomaly.events import COLUMNS, MAX_FUTURE_SECONDS
 from adnomaly.features import ENTITY, FEATURES, FLINK_TYPES, Feature
-from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, SLIDE, cell_views, window_sql
+from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, SLIDE, window_sql
 
 IDLE_SECONDS: Final = 60
 """A partition that is silent for so long holds no window open. Longer than any server needs to come back: were a partition
@@ -24,10 +24,6 @@ TRANSACTION_MS: Final = 600_000
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final = "'yyyy-MM-dd''T''HH:mm:ss''Z'''"
 _MOMENT: Final = "TO_TIMESTAMP(REPLACE(SUBSTRING(`timestamp`, 1, 23), 'T', ' '), 'yyyy-MM-dd HH:mm:ss.SSS')"
-
-ON_TIME: Final = "on_time"
-_CLOSED: Final = "CURRENT_WATERMARK(event_time) >= FLOOR(event_time TO MINUTE) + INTERVAL '59.999' SECOND(3)"
-_LATE: Final = f"CURRENT_WATERMARK(event_time) IS NOT NULL AND {_CLOSED}"
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -54,10 +50,7 @@ class Topics(msgspec.Struct, frozen=True):
 
 
 def stream_script(name: str, topics: Topics, *, since: datetime | None = None, features: Sequence[Feature] = FEATURES) -> Script:
-    """Windows of the valid clicks that come in time into one topic; the late clicks into another.
-
-    A click is late when the first of its windows is closed, which is when its minute is; it is then in none of them, so that
-    all features of a window are of the same clicks.
+    """Windows of the valid clicks into one topic; the late clicks, with how many of their windows they missed, into another.
 
     Args:
         name: of the job, and prefix of its Kafka transactions.
@@ -67,16 +60,13 @@ def stream_script(name: str, topics: Topics, *, since: datetime | None = None, f
     complete = f" WHERE window_start >= {_literal(since)}" if since else ""
     windows = (
         f"INSERT INTO windows SELECT geo || '|' || platform, DATE_FORMAT(window_start, {_TEXT}), DATE_FORMAT(window_end, {_TEXT}), "
-        f"{', '.join(ENTITY)}, {_names(features)} FROM (\n{window_sql(ON_TIME, features)}\n){complete}"
+        f"{', '.join(ENTITY)}, {_names(features)} FROM (\n{window_sql('clicks', features)}\n){complete}"
     )
-    late = f"INSERT INTO late SELECT geo || '|' || platform, event_id, `timestamp`, {', '.join(ENTITY)} FROM clicks WHERE {_LATE}"
-    tables = [
-        _click_topic(name, topics, since),
-        f"CREATE VIEW {ON_TIME} AS SELECT * FROM clicks WHERE NOT ({_LATE})",
-        *cell_views(ON_TIME, features),
-        _window_topic(name, topics, features),
-        _late_topic(name, topics),
-    ]
+    late = (
+        f"INSERT INTO late SELECT geo || '|' || platform, event_id, `timestamp`, {', '.join(ENTITY)}, {_missed_windows()} FROM clicks "
+        f"WHERE CURRENT_WATERMARK(event_time) IS NOT NULL AND {_closed(1)}"
+    )
+    tables = [_click_topic(name, topics, since), _window_topic(name, topics, features), _late_topic(name, topics)]
     return Script(name, True, tables, [windows, late])
 
 
@@ -94,12 +84,10 @@ def batch_script(
     tables, inserts = [_click_lake(lake)], []
     for number, output in enumerate(outputs):
         begin, stop = edges[number], edges[number + 1]
-        source = f"clicks_{number}"
-        tables += [_clicks_between(source, begin - SIZE + SLIDE, stop), *cell_views(source, features)]
-        tables.append(_window_files(f"windows_{number}", output, features))
+        tables += [_clicks_between(f"clicks_{number}", begin - SIZE + SLIDE, stop), _window_files(f"windows_{number}", output, features)]
         inserts.append(
             f"INSERT INTO windows_{number} SELECT CAST(window_start AS TIMESTAMP(6)), CAST(window_end AS TIMESTAMP(6)), "
-            f"{', '.join(ENTITY)}, {_names(features)} FROM (\n{window_sql(source, features)}\n) "
+            f"{', '.join(ENTITY)}, {_names(features)} FROM (\n{window_sql(f'clicks_{number}', features)}\n) "
             f"WHERE window_end > {_literal(begin)} AND window_end <= {_literal(stop)}"
         )
     return Script(name, False, tables, inserts)
@@ -135,7 +123,7 @@ def _window_topic(name: str, topics: Topics, features: Sequence[Feature]) -> str
 
 
 def _late_topic(name: str, topics: Topics) -> str:
-    columns = ["k STRING", "event_id STRING", "`timestamp` STRING", *_entity()]
+    columns = ["k STRING", "event_id STRING", "`timestamp` STRING", *_entity(), "missed_windows INT"]
     return _table("late", columns, _sink(name, topics.bootstrap, topics.late, "late"))
 
 
@@ -180,6 +168,15 @@ def _window_files(name: str, output: str, features: Sequence[Feature]) -> str:
     # Microseconds: INT96 would be read as nanoseconds, which Feast's DuckDB refuses.
     micros = {"parquet.write.int64.timestamp": "true", "parquet.timestamp.time.unit": "micros", "parquet.utc-timezone": "true"}
     return _table(name, columns, {"connector": "filesystem", "path": output, "format": "parquet", **micros})
+
+
+def _closed(minutes: int) -> str:
+    """Whether the window that ends this many minutes after the start of the click's minute is closed already."""
+    return f"CURRENT_WATERMARK(event_time) >= FLOOR(event_time TO MINUTE) + INTERVAL '{minutes * 60 - 1}.999' SECOND(3)"
+
+
+def _missed_windows() -> str:
+    return " + ".join(f"CASE WHEN {_closed(n)} THEN 1 ELSE 0 END" for n in range(1, SIZE // SLIDE + 1))
 
 
 def _entity() -> list[str]:

@@ -44,13 +44,13 @@ class Memory(NamedTuple):
     @classmethod
     def fit(cls, z: np.ndarray, cadence: Cadence, left_out: np.ndarray) -> Self:
         """The forecast that fits z (T, E, F) best, without the windows that are left out, (T, E) bool."""
-        inputs = _inputs(z, left_out, cadence)
+        before = inputs(z, left_out, cadence)
         step, warm = cadence.steps(FIT_EVERY_S), cadence.steps(GAP_S + LENGTHS_S[-1])
         rows = slice(min(warm, len(z) // 2), None, step)
-        weights = np.zeros((*z.shape[1:], inputs.shape[-1]))
+        weights = np.zeros((*z.shape[1:], before.shape[-1]))
         scale = np.ones(z.shape[2])
         for f in range(z.shape[2]):
-            x, y = inputs[rows, :, f], z[rows, :, f]
+            x, y = before[rows, :, f], z[rows, :, f]
             known = np.isfinite(y)
             if not known.any():
                 continue
@@ -96,7 +96,7 @@ class Memory(NamedTuple):
         return self._replace(weights=weights)
 
 
-def _inputs(z: np.ndarray, left_out: np.ndarray, cadence: Cadence) -> np.ndarray:
+def inputs(z: np.ndarray, left_out: np.ndarray, cadence: Cadence) -> np.ndarray:
     """(T, E, F, 5)."""
     clipped = np.clip(z, -LIMIT, LIMIT)
     used = np.isfinite(clipped) & ~left_out[..., None]

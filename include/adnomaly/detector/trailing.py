@@ -19,7 +19,9 @@ WEEK_S: Final = 7 * 86400
 HISTORY_DAYS: Final = 28
 """Windows that a bundle keeps of its training, so that the first windows it scores have a past."""
 LEAST_ROWS: Final = 24
-"""Windows of an entity before it can be compared with itself."""
+"""Windows of an entity before there is something to compare it with."""
+LEAST_ERRORS: Final = 12
+"""Windows after these before it is known how far off is far."""
 
 SAME_TIME_DAYS: Final = 7
 SAME_TIME_LEAST: Final = 2
@@ -61,10 +63,10 @@ class Trailing:
         error = (value - expected).abs().shift(1)
         least = LEAST_SHARE_OF_SD * plain_sd
         recent, ever = (
-            np.fmax(MAD * seen.median(), least) for seen in (error.rolling(week, min_periods=1), error.expanding(min_periods=1))
+            np.fmax(MAD * seen.median(), least) for seen in (error.rolling(week, min_periods=LEAST_ERRORS), error.expanding(min_periods=LEAST_ERRORS))
         )
         sd = np.sqrt((recent**2 + ever**2) / 2)
-        return expected.to_numpy(), np.fmax(self._counting(grid, f, expected.to_numpy(), sd.to_numpy()), LEAST_SPREAD)
+        return expected.to_numpy(), np.maximum(self._counting(grid, f, expected.to_numpy(), sd.to_numpy()), LEAST_SPREAD)
 
     def _counting(self, grid: Grid, f: int, expected: np.ndarray, sd: np.ndarray) -> np.ndarray:
         """At least the noise of counting: a count is Poisson, a ratio of fewer events than usual is less certain."""
@@ -72,7 +74,7 @@ class Trailing:
         if weight is None:
             return sd
         if weight == f:
-            return np.fmax(sd, np.sqrt(np.fmax(expected, 1)))
+            return np.maximum(sd, np.sqrt(np.fmax(expected, 1)))
         count = pd.DataFrame(grid.values[..., weight])
         usual = count.shift(1).rolling(grid.cadence.steps(WEEK_S), min_periods=LEAST_ROWS).median().to_numpy()
         return sd * np.sqrt(np.fmax(1, usual / np.fmax(count.to_numpy(), 1)))

@@ -9,49 +9,13 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
 import numpy as np
 
+from adnomaly.synthetic.kinds import ATTACKS, KINDS, Kind
 from adnomaly.synthetic.traffic import Traffic, minute_of, random_numbers
-
-
-class Kind(NamedTuple):
-    """What one kind of attack does at strength 1.
-
-    Attributes:
-        extra: clicks added, as a multiple of the entity's normal rate; times strength.
-        lost: share of normal clicks that vanish; times strength, at most 0.95.
-        ctr, bounce: mean of an added click, as a multiple of the entity's mean in that minute.
-        users: how many users click; 0 means the entity's own users.
-        campaigns: how many campaigns are clicked; 0 means all, in their usual shares.
-        conversion: probability that an added click converts; None means as usual.
-        benign: traffic of this kind is no attack and must not be reported.
-    """
-
-    what: str
-    extra: float = 0.0
-    lost: float = 0.0
-    ctr: float = 1.0
-    bounce: float = 1.0
-    users: int = 0
-    campaigns: int = 0
-    conversion: float | None = 0.0
-    benign: bool = False
-
-
-KINDS: Final[dict[str, Kind]] = {
-    "click_flood": Kind("Many clicks from few users, without interest", extra=3.0, ctr=0.35, bounce=1.7, users=40),
-    "bot_farm": Kind("A few devices click as much as all users together", extra=1.0, ctr=0.8, bounce=1.35, users=25),
-    "ctr_inflation": Kind("A few clicks that claim a far too high CTR", extra=0.10, ctr=5.0, users=60),
-    "bounce_masking": Kind("Bots that stay on the page to look like readers", extra=0.30, bounce=0.25, users=80),
-    "low_and_slow": Kind("A little more, for hours, from very few users", extra=0.35, ctr=0.6, bounce=1.25, users=15),
-    "campaign_drain": Kind("A competitor burns the budget of one campaign", extra=0.8, ctr=1.6, bounce=1.3, users=50, campaigns=1),
-    "click_injection": Kind("Clicks that steal the credit for conversions", extra=0.5, users=120, conversion=0.3),
-    "click_hijack": Kind("Clicks are redirected away and never arrive", lost=0.5),
-    "promotion": Kind("A campaign that works: more of the same users", extra=0.6, conversion=None, benign=True),
-}
 
 MOST_LOST: Final = 0.95
 
@@ -150,13 +114,13 @@ def plan_attacks(
     end: datetime,
     count: int,
     seed: int,
-    kinds: Sequence[str] = tuple(k for k in KINDS if not KINDS[k].benign),
+    kinds: Sequence[str] = ATTACKS,
     strengths: tuple[float, float] = (0.7, 1.5),
     gap: timedelta = timedelta(hours=1),
 ) -> list[Attack]:
     """`count` attacks within [start, end), kinds in turn, entities and times at random, sorted by start.
 
-    Lengths are 15 to 90 minutes, four times that for `low_and_slow`. Two attacks on one entity are at least `gap` apart.
+    Lengths are 15 to 90 minutes, times what the kind says. Two attacks on one entity are at least `gap` apart.
 
     Raises:
         ValueError: so many do not fit.
@@ -180,7 +144,7 @@ def plan_attacks(
 
 def _draw(rng: np.random.Generator, traffic: Traffic, kind: str, start: datetime, end: datetime, strengths: tuple[float, float]) -> Attack:
     geo, platform = traffic.entities[rng.integers(len(traffic.entities))]
-    length = int(rng.integers(15, 91)) * (4 if kind == "low_and_slow" else 1)
+    length = max(6, round(int(rng.integers(15, 91)) * KINDS[kind].length))
     first = minute_of(start) + int(rng.integers(max(1, minute_of(end) - minute_of(start))))
     begin = datetime.fromtimestamp(first * 60, UTC)
     return Attack(

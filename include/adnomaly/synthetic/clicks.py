@@ -92,7 +92,6 @@ class ClickSource:
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
         self.population = Population(traffic)
-        self._entity_cdf = np.cumsum(traffic.shares)
 
     def clicks(self, first_minute: int, minutes: int, attacks: Sequence[Attack] = ()) -> Clicks:
         """Every click of `minutes` minutes from `first_minute` on, ordered by time."""
@@ -115,11 +114,12 @@ class ClickSource:
         return _Draws.of(rng, minute, int(rng.poisson(rate)))
 
     def _normal_clicks(self, draws: _Draws, first_minute: int, span: np.ndarray) -> Clicks:
-        entity = np.searchsorted(self._entity_cdf, draws.uniform[0], side="right").clip(max=len(self._entity_cdf) - 1)
-        at = (draws.minute - first_minute, entity)
+        row = draws.minute - first_minute
+        entity = self._entities(row, span, draws.uniform[0])
+        at = (row, entity)
         means = self.traffic.ctr_means(span)[at], self.traffic.bounce_means(span)[at]
-        user = self._regular_users(entity, draws.uniform[1])
-        ad = self._usual_ads(entity, draws.uniform[2])
+        user = self._regular_users(entity, draws.uniform[1], self.traffic.pool(span)[at])
+        ad = self._usual_ads(entity, draws.uniform[2], self.traffic.leader(span)[at])
         return self._finish(draws, _Meaning(entity, user, self.population.agent_of[user], ad, *means, self.population.conversion[entity]))
 
     def _finish(self, draws: _Draws, meaning: _Meaning) -> Clicks:
@@ -138,12 +138,19 @@ class ClickSource:
             bounce=np.round(np.clip(meaning.bounce + traffic.noise_std_bounce * draws.normal[2], 0, 1), 6),
         )
 
-    def _regular_users(self, entity: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Squaring makes activity fall with the root of the rank: a few users come back again and again, most rarely."""
-        return self.population.first_user[entity] + (self.population.users[entity] * uniform * uniform).astype(np.int64)
+    def _entities(self, row: np.ndarray, span: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """The entity of each click by the shares of its minute, looked up in all minutes at once."""
+        shares = np.cumsum(self.traffic.rates(span), axis=1)
+        steps = shares / shares[:, -1:] + np.arange(len(span))[:, None]
+        found = np.searchsorted(steps.ravel(), uniform + row, side="right") - row * shares.shape[1]
+        return found.clip(min=0, max=shares.shape[1] - 1)
 
-    def _usual_ads(self, entity: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        rank = np.searchsorted(self.population.ad_cdf, uniform, side="right").clip(max=ADS - 1)
+    def _regular_users(self, entity: np.ndarray, uniform: np.ndarray, pool: np.ndarray) -> np.ndarray:
+        """Squaring makes activity fall with the root of the rank: a few users come back again and again, most rarely."""
+        return self.population.first_user[entity] + (self.population.users[entity] * pool * uniform * uniform).astype(np.int64)
+
+    def _usual_ads(self, entity: np.ndarray, uniform: np.ndarray, leader: np.ndarray) -> np.ndarray:
+        rank = np.searchsorted(self.population.ad_cdf, uniform**leader, side="right").clip(max=ADS - 1)
         return self.population.ad_of[entity, rank]
 
     def _without_lost(self, clicks: Clicks, attack: Attack) -> Clicks:
@@ -169,9 +176,10 @@ class ClickSource:
             [_Draws.of(rng, minute, int(rng.poisson(rate))) for rng, minute, rate in zip(rngs, inside.tolist(), rates, strict=True)]
         )
         entity, profile, at = np.full(len(draws.minute), number), attack.profile, (draws.minute - inside[0], number)
-        user = self._attackers(attack, draws.uniform[1]) if profile.users else self._regular_users(entity, draws.uniform[1])
+        pool, leader = self.traffic.pool(inside)[at], self.traffic.leader(inside)[at]
+        user = self._attackers(attack, draws.uniform[1]) if profile.users else self._regular_users(entity, draws.uniform[1], pool)
         agent = self._one_device(user, number) if profile.users else self.population.agent_of[user]
-        ad = self._usual_ads(entity, draws.uniform[2]) if not profile.campaigns else self._few_ads(attack, number, draws.uniform[2])
+        ad = self._usual_ads(entity, draws.uniform[2], leader) if not profile.campaigns else self._few_ads(attack, number, draws.uniform[2])
         conversion = self.population.conversion[number] if profile.conversion is None else profile.conversion
         ctr, bounce = self.traffic.ctr_means(inside)[at] * profile.ctr, self.traffic.bounce_means(inside)[at] * profile.bounce
         return self._finish(draws, _Meaning(entity, user, agent, ad, ctr, bounce, conversion))

@@ -5,10 +5,10 @@ A *minute* is an integer: minutes since 1970-01-01T00:00Z. An *entity* is one ge
 """
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Self, get_args, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 import numpy as np
 from scipy.special import ndtr
@@ -16,6 +16,17 @@ from scipy.special import ndtr
 from adnomaly.errors import InvalidSetting
 from adnomaly.events import Click
 from adnomaly.settings import Settings
+from adnomaly.synthetic.world import (
+    DAY,
+    LOCAL_HOURS,
+    REFERENCE_GEO,
+    Promotion,
+    Weather,
+    holidays,
+    local_offsets,
+    promotions_between,
+    weather,
+)
 
 PLATFORMS: tuple[str, ...] = get_args(get_type_hints(Click)["platform"])
 """What the event schema allows."""
@@ -23,6 +34,12 @@ PLATFORMS: tuple[str, ...] = get_args(get_type_hints(Click)["platform"])
 CTR_LEVEL_SPREAD = 0.20
 BOUNCE_LEVEL_SPREAD = 0.08
 """Standard deviation of the natural logarithm of an entity's own level: entities differ, as they do in life."""
+
+USUAL_POOL = 0.7
+"""Share of the users that is usually about in the rough world, which leaves room for more."""
+
+PLAIN = {"world_roughness": 0.0, "local_clocks": False, "holiday_mult": 1.0, "promotions_per_day": 0.0}
+HARD = {"world_roughness": 1.0, "local_clocks": True, "holiday_mult": 0.7, "promotions_per_day": 2.2}
 
 _LEVELS = 1
 """Stream number of the levels' random numbers."""
@@ -37,7 +54,8 @@ def minute_of(moment: datetime) -> int:
 class Traffic:
     """Parameters of normal traffic; the fields mean what the settings of the same name mean.
 
-    `base_eps` is the mean over a weekday. Volume and CTR are highest at `peak_hour_utc`, the bounce rate is lowest there.
+    `base_eps` is the mean over a weekday. Volume and CTR are highest at `peak_hour_utc`, the bounce rate is lowest there; with
+    `local_clocks` every geo has its peak, its weekend and its holidays by its own clock.
     """
 
     base_eps: float
@@ -54,6 +72,10 @@ class Traffic:
     noise_std_bounce: float
     noise_std_cpc: float
     seed: int
+    world_roughness: float
+    local_clocks: bool
+    holiday_mult: float
+    promotions_per_day: float
     hash_salt: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -101,27 +123,80 @@ class Traffic:
         except ValueError:
             raise ValueError(f"no traffic for {geo} {platform}: use a geo of GEO_WEIGHTS and a platform of PLATFORM_WEIGHTS") from None
 
+    def hard(self) -> Self:
+        """The same traffic in the hard world: everything on that makes it hard to judge."""
+        return replace(self, **HARD)
+
+    def plain(self) -> Self:
+        """The same traffic in the plain world: one clock, and no noise but that of single clicks."""
+        return replace(self, **PLAIN)
+
     def volume(self, minutes: np.ndarray) -> np.ndarray:
-        """Expected clicks in each minute over all entities, same shape as `minutes`."""
-        weekday = (minutes // 1440 + 3) % 7  # 1970-01-01 was a Thursday
-        return 60 * self.base_eps * (1 + self.diurnal_ampl * self._swing(minutes)) * np.where(weekday >= 5, self.weekend_mult, 1.0)
+        """Expected clicks in each minute over all entities, (M,)."""
+        return self.rates(minutes).sum(axis=1)
 
     def rates(self, minutes: np.ndarray) -> np.ndarray:
-        """Expected clicks per minute and entity, (M, E)."""
-        return self.volume(minutes)[:, None] * self.shares
+        """Expected clicks per minute and entity, (M, E), promotions included. Minutes follow each other."""
+        local = self._local(minutes)
+        weekday = (local // DAY + 3) % 7  # 1970-01-01 was a Thursday
+        rates = 60 * self.base_eps * self.shares * (1 + self.diurnal_ampl * self._swing(minutes))
+        rates = rates * np.where(weekday >= 5, self.weekend_mult, 1.0) * np.exp(self.weather(minutes).volume)
+        if self.holiday_mult != 1:
+            rates[self._of_entities(holidays(self._local_of_geos(minutes), list(self.geos)))] *= self.holiday_mult
+        for promotion in self.promotions(int(minutes[0]), int(minutes[-1]) + 1):
+            rates[max(0, promotion.start - int(minutes[0])) : promotion.end - int(minutes[0]), promotion.entity] *= 1 + promotion.lift
+        return rates
 
     def ctr_means(self, minutes: np.ndarray) -> np.ndarray:
         """Mean CTR of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
-        return np.outer(self.ctr_base * (1 + self.ctr_diurnal_ampl * self._swing(minutes)), self.ctr_levels)
+        plain = self.ctr_base * (1 + self.ctr_diurnal_ampl * self._swing(minutes)) * self.ctr_levels
+        return plain * np.exp(self.weather(minutes).ctr)
 
     def bounce_means(self, minutes: np.ndarray) -> np.ndarray:
         """Mean bounce rate of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
-        return np.outer(self.bounce_base * (1 - self.bounce_diurnal_ampl * self._swing(minutes)), self.bounce_levels)
+        plain = self.bounce_base * (1 - self.bounce_diurnal_ampl * self._swing(minutes)) * self.bounce_levels
+        return plain + self.weather(minutes).bounce
+
+    def pool(self, minutes: np.ndarray) -> np.ndarray:
+        """Share of each entity's users that is about, (M, E), above 0 and at most 1; 1 in the plain world."""
+        return np.minimum(USUAL_POOL ** (self.world_roughness > 0) * np.exp(self.weather(minutes).pool), 1.0)
+
+    def leader(self, minutes: np.ndarray) -> np.ndarray:
+        """Exponent by which clicks lean to the large campaigns, (M, E); 1 in the plain world, more leans further."""
+        return np.exp(self.weather(minutes).leader)
+
+    def promotions(self, first: int, last: int) -> list[Promotion]:
+        """The benign promotions that overlap the minutes first to before last."""
+        return promotions_between(self.seed, first, last, len(self.entities), self.promotions_per_day)
+
+    def weather(self, minutes: np.ndarray) -> Weather:
+        """What each minute does besides the plain model; the last one asked for is kept."""
+        key = (int(minutes[0]), len(minutes))
+        if self._kept.get("key") != key:
+            self._kept.update(key=key, weather=weather(self.seed, minutes, len(self.entities), self.world_roughness))
+        return self._kept["weather"]
+
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        return {}
+
+    def _local_of_geos(self, minutes: np.ndarray) -> np.ndarray:
+        """Minutes of each geo's own clock, (M, G)."""
+        offsets = local_offsets(list(self.geos)) if self.local_clocks else np.zeros(len(self.geos), np.int64)
+        return np.asarray(minutes)[:, None] + offsets
+
+    def _of_entities(self, by_geo: np.ndarray) -> np.ndarray:
+        """(M, G) as (M, E)."""
+        return np.repeat(by_geo, len(self.platforms), axis=1)
+
+    def _local(self, minutes: np.ndarray) -> np.ndarray:
+        return self._of_entities(self._local_of_geos(minutes))
 
     def _swing(self, minutes: np.ndarray) -> np.ndarray:
-        """+1 at the peak hour, -1 twelve hours from it. Taken in the middle of each minute."""
-        hours = (np.asarray(minutes) % 1440 + 0.5) / 60
-        return np.cos((hours - self.peak_hour_utc) * (2 * np.pi / 24))
+        """+1 at the peak hour, -1 twelve hours from it, (M, E). Taken in the middle of each minute."""
+        hours = (self._local(minutes) % DAY + 0.5) / 60
+        peak = self.peak_hour_utc + (LOCAL_HOURS[REFERENCE_GEO] if self.local_clocks else 0.0)
+        return np.cos((hours - peak) * (2 * np.pi / 24))
 
     def _levels(self, spread: float, column: int) -> np.ndarray:
         rng = random_numbers(self.seed, 0, _LEVELS)

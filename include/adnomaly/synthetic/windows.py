@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from adnomaly.synthetic.attacks import Attack
-from adnomaly.synthetic.traffic import Traffic, clipped_moments, minute_of
+from adnomaly.synthetic.cells import distinct_users, largest_campaign, roll, simulate_cells
+from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.windows import SIZE, SLIDE
 
 SCHEMA = pa.schema([
@@ -22,6 +23,8 @@ SCHEMA = pa.schema([
     ("ctr_avg", pa.float64()),
     ("bounce_rate_avg", pa.float64()),
     ("event_count", pa.int64()),
+    ("unique_user_ratio", pa.float64()),
+    ("campaign_top_share", pa.float64()),
 ])  # fmt: skip
 
 _MINUTE_US = 60_000_000
@@ -36,7 +39,9 @@ def simulate_windows(traffic: Traffic, start: datetime, days: float, seed: int, 
         A table of `SCHEMA`.
     """
     first, count = minute_of(start), round(timedelta(days=days) / SLIDE)
-    clicks, ctr, bounce = (_roll(cells) for cells in _minutes(traffic, first, count, seed, attacks))
+    cells = simulate_cells(traffic, first, count, seed, attacks)
+    clicks, ctr, bounce = (roll(part) for part in (cells.clicks, cells.ctr, cells.bounce))
+    users, leader = distinct_users(traffic, cells), largest_campaign(cells)
     at, entity = np.nonzero(clicks)
     n = clicks[at, entity]
     begin = (first + at) * _MINUTE_US
@@ -50,6 +55,8 @@ def simulate_windows(traffic: Traffic, start: datetime, days: float, seed: int, 
             np.clip(ctr[at, entity] / n, 0, 1),
             np.clip(bounce[at, entity] / n, 0, 1),
             n.astype(np.int64),
+            users[at, entity] / n,
+            leader[at, entity] / n,
         ],
         schema=SCHEMA,
     )
@@ -64,38 +71,3 @@ def attack_of(windows: pa.Table, attacks: Sequence[Attack]) -> np.ndarray:
         inside = (ends > attack.first_minute * _MINUTE_US) & (starts < attack.end_minute * _MINUTE_US)
         hit[inside & (geos == attack.geo) & (platforms == attack.platform)] = position
     return hit
-
-
-def _minutes(traffic: Traffic, first: int, count: int, seed: int, attacks: Sequence[Attack]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clicks, sum of CTR and sum of bounce rates per minute and entity, each (M, E)."""
-    rng = np.random.default_rng((seed % 2**64, first, count))
-    minutes = np.arange(first, first + count)
-    rates, ctr_means, bounce_means = traffic.rates(minutes), traffic.ctr_means(minutes), traffic.bounce_means(minutes)
-    kept = np.ones_like(rates)
-    spans = [(attack, slice(max(0, attack.first_minute - first), max(0, attack.end_minute - first))) for attack in attacks]
-    for attack, span in spans:
-        kept[span, traffic.entity(attack.geo, attack.platform)] *= 1 - attack.lost
-    cells = _draw(rng, traffic, rates * kept, ctr_means, bounce_means)
-    for attack, span in spans:
-        at = (span, traffic.entity(attack.geo, attack.platform))
-        added = _draw(rng, traffic, rates[at] * attack.extra, ctr_means[at] * attack.profile.ctr, bounce_means[at] * attack.profile.bounce)
-        for cell, more in zip(cells, added, strict=True):
-            cell[at] += more
-    return cells
-
-
-def _draw(
-    rng: np.random.Generator, traffic: Traffic, rates: np.ndarray, ctr: np.ndarray, bounce: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    clicks = rng.poisson(rates).astype(np.float64)
-    sums = [
-        clicks * mean + np.sqrt(clicks * variance) * rng.standard_normal(clicks.shape)
-        for mean, variance in (clipped_moments(ctr, traffic.noise_std_ctr), clipped_moments(bounce, traffic.noise_std_bounce))
-    ]
-    return clicks, sums[0], sums[1]
-
-
-def _roll(cells: np.ndarray) -> np.ndarray:
-    """Sums over each run of SIZE / SLIDE minutes, (M - 4, E)."""
-    width = SIZE // SLIDE
-    return sum(cells[i : len(cells) - width + 1 + i] for i in range(width))

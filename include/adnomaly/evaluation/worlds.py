@@ -1,0 +1,78 @@
+"""Worlds of our own making, with attacks planted: weeks of history that nobody labels, then two weeks that are judged.
+
+Development seeds are for choosing, test seeds for reporting; nothing may be chosen on the latter.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from adnomaly.detector.grid import Cadence, Grid, to_grid
+from adnomaly.detector.spec import Spec
+from adnomaly.detector.table import from_table
+from adnomaly.detector.truth import Event, Truth
+from adnomaly.synthetic.attacks import Attack, plan_attacks
+from adnomaly.synthetic.kinds import ATTACKS, KNOWN
+from adnomaly.synthetic.traffic import Traffic, minute_of
+from adnomaly.synthetic.windows import simulate_windows
+from adnomaly.synthetic.world import moment_of
+from adnomaly.windows import SIZE, SLIDE
+
+START: Final = datetime(2026, 3, 2, tzinfo=UTC)
+"""A Monday; Easter and other moving feasts are not in the world, the first of May is."""
+HISTORY_DAYS: Final = 28
+LIVE_DAYS: Final = 14
+ATTACKS_PER_DAY: Final = 15.5
+HISTORY_ATTACKS_PER_DAY: Final = 2.0
+STRENGTHS: Final = (0.7, 1.5)
+
+DEVELOPMENT_SEEDS: Final = (1, 2, 3)
+TEST_SEEDS: Final = (101, 102, 103)
+
+
+class World(NamedTuple):
+    """One seed of one world: windows of history and of the time that is judged, on one grid, and what happened.
+
+    Attributes:
+        split: the first row that is judged.
+        truth: of the rows from `split` on.
+    """
+
+    grid: Grid
+    split: int
+    truth: Truth
+
+    @property
+    def history(self) -> Grid:
+        return self.grid.between(0, self.split)
+
+
+def build(traffic: Traffic, seed: int, *, strengths: tuple[float, float] = STRENGTHS, kinds: Sequence[str] = ATTACKS) -> World:
+    """The world of one seed; equal arguments give equal worlds."""
+    from dataclasses import replace
+
+    own = replace(traffic, seed=seed)
+    live = START + timedelta(days=HISTORY_DAYS)
+    end = live + timedelta(days=LIVE_DAYS)
+    unlabelled = plan_attacks(own, start=START, end=live, count=round(HISTORY_ATTACKS_PER_DAY * HISTORY_DAYS), seed=seed + 1, kinds=KNOWN)
+    attacks = plan_attacks(own, start=live, end=end, count=round(ATTACKS_PER_DAY * LIVE_DAYS), seed=seed, strengths=strengths, kinds=kinds)
+    table = simulate_windows(own, START, HISTORY_DAYS + LIVE_DAYS, seed, [*unlabelled, *attacks])
+    windows = from_table(table, Spec.ours())
+    grid, _ = to_grid(windows, Cadence(int(SIZE.total_seconds()), int(SLIDE.total_seconds())))
+    split = int(np.searchsorted(grid.end_s, int(live.timestamp()), side="right"))
+    judged = grid.between(split, len(grid.end_s))
+    return World(grid, split, Truth(judged, [*map(_event, attacks), *_promotions(own, live, end)]))
+
+
+def _event(attack: Attack) -> Event:
+    return Event(
+        attack.kind, f"{attack.geo}|{attack.platform}", int(attack.start.timestamp()), int(attack.end.timestamp()), False, attack.strength
+    )
+
+
+def _promotions(traffic: Traffic, start: datetime, end: datetime) -> list[Event]:
+    found = traffic.promotions(minute_of(start), minute_of(end))
+    times = [(int(moment_of(p.start).timestamp()), int(moment_of(p.end).timestamp())) for p in found]
+    return [Event("promotion", "|".join(traffic.entities[p.entity]), *time, True) for p, time in zip(found, times, strict=True)]
