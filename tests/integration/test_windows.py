@@ -248,8 +248,6 @@ def told(stage, tmp_path_factory) -> Told:
     kill(stage, "taskmanager")
     stage.send(first[5000:], seconds=15)
     stage.await_windows(oracle.minute(stage.watermark))
-    # No traffic at all for longer than a partition is waited for; what comes then closes windows of before the pause, whole ones.
-    time.sleep(IDLE_SECONDS + 5)
     # Late: five windows missed, or some of them.
     old = [stage.click(stage.start + timedelta(seconds=stage.rng.uniform(300, 1500))) for _ in range(50)]
     partly = [stage.click(stage.watermark - timedelta(seconds=stage.rng.uniform(-20, 300))) for _ in range(100)]
@@ -258,6 +256,8 @@ def told(stage, tmp_path_factory) -> Told:
     stage.send(stage.out_of_order(stage.clicks(40, 10)))
     stage.await_windows(oracle.minute(stage.watermark))
     late_metric = stage.backends.flink.late_clicks(stage.name)
+    # No traffic at all for longer than a partition is waited for; what comes then closes windows of before the pause, whole ones.
+    time.sleep(IDLE_SECONDS + 5)
     # The JobManager forgets its jobs: the program submits ours again, from its newest checkpoint.
     second = stage.out_of_order(stage.clicks(50, 10))
     stage.send(second[:1200], seconds=5)
