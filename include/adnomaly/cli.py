@@ -1,4 +1,4 @@
-"""The command `adnomaly`: train, score and evaluate a detector on anyone's windows."""
+"""The command `adnomaly`: train, score and evaluate a detector on anyone's windows, and replay anyone's clicks."""
 
 import logging
 import sys
@@ -66,6 +66,22 @@ def evaluate(
     from adnomaly.detector.evaluate import evaluate
 
     _say(evaluate(scores, labels, folder=report, alerts_per_day=alerts_per_day))
+
+
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Click logs: .csv, .tsv, .jsonl or .parquet, .gz too, in the order of time")],
+    map_file: Annotated[Path, typer.Option("--map", help="MAP.toml: how each field of a click is made of a row")],
+    speed: Annotated[str, typer.Option(help="max, or a multiple of the log's own pace such as 1x or 60x")] = "max",
+    shift_to_now: Annotated[
+        bool, typer.Option("--shift-to-now", help="Move the whole log in time, so that it ends (or begins) now")
+    ] = False,
+    topic: Annotated[str, typer.Option(help="Where to send; the gate reads the default")] = "clickstream",
+) -> None:
+    """Send a click log through the real path: gate, table, lake, windows, alerts."""
+    from adnomaly.replay.command import replay
+
+    replay(files, map_file, speed=speed, to_now=shift_to_now, topic=topic, say=_say)
 
 
 def _say(text: str) -> None:

@@ -63,7 +63,8 @@ class Trailing:
         error = (value - expected).abs().shift(1)
         least = LEAST_SHARE_OF_SD * plain_sd
         recent, ever = (
-            np.maximum(MAD * seen.median(), least) for seen in (error.rolling(week, min_periods=LEAST_ERRORS), error.expanding(min_periods=LEAST_ERRORS))
+            np.maximum(MAD * seen.median(), least)
+            for seen in (error.rolling(week, min_periods=LEAST_ERRORS), error.expanding(min_periods=LEAST_ERRORS))
         )
         sd = np.sqrt((recent**2 + ever**2) / 2)
         return expected.to_numpy(), np.maximum(self._counting(grid, f, expected.to_numpy(), sd.to_numpy()), LEAST_SPREAD)
