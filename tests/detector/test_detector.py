@@ -14,6 +14,10 @@ from typer.testing import CliRunner
 
 from adnomaly import cli
 from adnomaly.detector import commands, store
+from adnomaly.detector.detector import Detector
+from adnomaly.detector.grid import Cadence, to_grid
+from adnomaly.detector.spec import Spec
+from adnomaly.detector.table import read_windows
 from adnomaly.errors import BadInput, BundleRejected
 from adnomaly.settings import SECRETS, Settings
 from adnomaly.synthetic.attacks import Attack
@@ -111,6 +115,18 @@ def test_a_new_entity_warms_up_and_nothing_else_does(files, tmp_path):
     assert not found[found.geo == "FR"].is_anomaly.any()
     assert (found[found.geo != "FR"].status == "ok").all()
     assert found[found.geo != "FR"].anomaly_score.notna().all()
+
+
+def test_a_loaded_detector_judges_as_the_fitted_one_did(files):
+    """Windows with all features are judged by all of them, from memory and from disk."""
+    history, _ = read_windows(files / "history.parquet", Spec.ours())
+    grid, _ = to_grid(history, Cadence.of(history))
+    fitted, loaded = Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=42), store.load(files / "bundle").detector
+    assert list(loaded.views) == list(fitted.views) == ["contract", "all"]
+    live = grid.between(len(grid.end_s) - 2000, len(grid.end_s))
+    assert np.allclose(fitted.judge(live).score, loaded.judge(live).score, atol=1e-5, equal_nan=True)
+    alone = Detector(**{**vars(loaded), "views": {"contract": loaded.views["contract"]}})
+    assert not np.allclose(alone.judge(live).score, loaded.judge(live).score, atol=1e-3, equal_nan=True)
 
 
 def test_windows_without_the_optional_features_are_scored_by_the_contract(files, tmp_path):

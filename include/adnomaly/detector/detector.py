@@ -46,7 +46,7 @@ class Detector:
     """Fitted parts: what is usual, the memory (for a slot table), and one view per set of features.
 
     Attributes:
-        views: `contract` sees the required features, `all` sees all of them, where a window holds them all.
+        views: `contract` sees the required features, `all`, the last of them, sees all features, where a window holds them all.
         gate: radius, per view, from which on a window does not become usual.
     """
 
@@ -60,15 +60,8 @@ class Detector:
         views: dict[str, View],
         gate: float,
     ) -> None:
-        self.spec, self.cadence, self.names, self.usual, self.memory, self.views, self.gate = (
-            spec,
-            cadence,
-            names,
-            usual,
-            memory,
-            views,
-            gate,
-        )
+        self.spec, self.cadence, self.names, self.usual, self.memory, self.gate = spec, cadence, names, usual, memory, gate
+        self.views = {name: views[name] for name in (CONTRACT, ALL) if name in views}
 
     @classmethod
     def fit(cls, grid: Grid, spec: Spec, *, budget_per_day: float, seed: int) -> Self:

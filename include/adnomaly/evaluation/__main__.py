@@ -76,6 +76,16 @@ def real(data: Annotated[Path, typer.Option(help="Folder of labelled series")]) 
     _say("\n" + series.table(found))
 
 
+@app.command()
+def example(folder: Annotated[Path, typer.Argument(help="Where history.parquet, live.parquet and labels.parquet go")]) -> None:
+    """Windows to try `adnomaly train`, `score` and `eval` on: 28 days of history, 14 days with labelled attacks."""
+    from adnomaly.evaluation.worlds import write_example
+    from adnomaly.synthetic.traffic import Traffic
+
+    for file in write_example(Traffic.from_settings(load_settings()).hard(), folder):
+        _say(str(file))
+
+
 def main() -> None:
     try:
         app()
