@@ -21,7 +21,7 @@ from stack.consoles import print_consoles
 from stack.progress import Progress
 from stack.verdict import await_alert, print_verdict
 
-BASE_EPS: Final = 6
+BASE_EPS: Final = 4
 HISTORY_DAYS: Final = 21
 CATCH_UP: Final = timedelta(hours=2)
 """The history ends so long ago, and the stream catches up from there."""
