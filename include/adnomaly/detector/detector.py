@@ -114,7 +114,8 @@ class Detector:
         axes = Axes.fit(left.reshape(-1, left.shape[-1]), columns, volume)
         lone = axes.lone_rise(left, lift)
         known_days = max(np.isfinite(left).any(axis=(1, 2)).sum() / grid.per_day(), 1 / 24)
-        often = incidents.count(lone, grid.cadence) > budget_per_day * known_days
+        begun = incidents.number(lone, grid.cadence) == np.arange(len(lone))[:, None]
+        often = begun.sum() > budget_per_day * known_days
         return axes.allowing(lift[lone]) if often else axes
 
     def _lift(self, grid: Grid, standing: Standing) -> np.ndarray:
