@@ -150,6 +150,15 @@ def test_a_silent_entity_and_an_outage_have_names_of_their_own(files, tmp_path):
     assert len(found[found.kind == "anomaly"]) <= 3
 
 
+def test_a_file_of_one_entity_is_no_outage_of_the_others(files, tmp_path):
+    live = pq.read_table(files / "live.parquet")
+    mine = live.filter(pc.and_(pc.equal(live["geo"], "US"), pc.equal(live["platform"], "web")))
+    found = scores(files, mine, tmp_path).to_pandas()
+    inside = (found.window_end > ATTACK.start) & (found.window_start < ATTACK.end)
+    assert found[inside].is_anomaly.mean() > 0.8
+    assert set(pq.read_table(tmp_path / "incidents.parquet")["kind"].to_pylist()) == {"anomaly"}
+
+
 @pytest.mark.parametrize("name", ["detector.json", "all.onnx", "history.parquet", "manifest.json"])
 def test_a_bundle_that_was_changed_is_not_loaded(files, tmp_path, name):
     for file in (files / "bundle").iterdir():

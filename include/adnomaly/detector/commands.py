@@ -64,8 +64,8 @@ def score(bundle: Path, windows: Path, out: Path, *, incident_file: Path | None 
         )
     both, own = _with_history(trained.history, live)
     grid, places = to_grid(both, detector.cadence, detector.names)
-    judged = detector.judge(grid)
     first = int(places[own, 0].min())
+    judged = detector.judge(grid, first)
     began = incidents.number(judged.flagged & (np.arange(len(grid.end_s)) >= first)[:, None], detector.cadence)
     table = _scores(detector, grid, judged, began, live, places[own])
     _write(table, out)
@@ -122,7 +122,7 @@ def _scores(detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, l
 def _incidents(detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, first: int) -> list[Incident]:
     volume = detector.spec.volume
     expected = judged.expected[..., volume] if volume is not None else np.full(judged.score.shape, np.nan)
-    quiet = incidents.silences(grid.between(first, len(grid.end_s)), expected[first:], judged.down[first:])
+    quiet = incidents.silences(grid.between(first, len(grid.end_s)), expected[first:], judged.down[first:], judged.there[first:])
     return sorted([*incidents.anomalies(grid, judged.score, began), *quiet], key=lambda i: (i.start_s, i.entity))
 
 

@@ -33,6 +33,8 @@ class Judged(NamedTuple):
         flagged: score >= 0.5, unless the whole platform is down.
         expected: in the features' own units.
         z: robust standard deviations from what is expected.
+        down: the whole platform is down, (T,).
+        there: the entity has been seen, (T, E).
     """
 
     score: np.ndarray
@@ -40,6 +42,7 @@ class Judged(NamedTuple):
     expected: np.ndarray
     z: np.ndarray
     down: np.ndarray
+    there: np.ndarray
 
 
 class Detector:
@@ -148,27 +151,32 @@ class Detector:
         lift = self._lift(grid, standing)
         return {name: persistent(view.height(view.axes.apply(left, lift)), grid.cadence) for name, view in self.views.items()}
 
-    def judge(self, grid: Grid) -> Judged:
-        """Every window of a grid whose first entities are the detector's. A window's result depends on rows at or before it only."""
+    def judge(self, grid: Grid, since: int = 0) -> Judged:
+        """Every window of a grid whose first entities are the detector's. A window's result depends on rows at or before it only.
+
+        Args:
+            since: the first row that is judged; those before it are its past. An entity is on the platform from its first window
+                after that on, so that a file of a few entities is not taken for an outage of the others.
+        """
         standing, left = self._look(grid)
         lift = self._lift(grid, standing)
         score = np.full(grid.values.shape[:2], np.nan)
         for view in self.views.values():  # the second view, of all features, speaks where it can
             height = persistent(view.height(view.axes.apply(left, lift)), grid.cadence)
             score = np.where(np.isfinite(height), scored(height, view.limit), score)
-        down = self._down(grid, standing)
+        there = _seen(grid, since)
+        down = self._down(grid, standing, there)
         flagged = (np.nan_to_num(score) >= THRESHOLD) & ~down[:, None]
         score = np.where(down[:, None] & (score >= THRESHOLD), THRESHOLD * 0.99, score)
-        return Judged(score, flagged, unlinked(standing.expected, self.usual.links), left, down)
+        return Judged(score, flagged, unlinked(standing.expected, self.usual.links), left, down, there)
 
-    def _down(self, grid: Grid, standing: Standing) -> np.ndarray:
+    def _down(self, grid: Grid, standing: Standing, there: np.ndarray) -> np.ndarray:
         volume = self.spec.volume
         if volume is None:
             return np.zeros(len(grid.end_s), bool)
-        known = np.isfinite(standing.expected[..., volume])
-        missing = np.isnan(grid.values[..., volume]) & known
+        missing = np.isnan(grid.values[..., volume]) & there
         enough = unlinked(standing.expected, self.usual.links)[..., volume] >= incidents.LEAST_EXPECTED
-        return incidents.platform_down(standing.z[..., volume], missing & enough)
+        return incidents.platform_down(standing.z[..., volume], missing & enough, there)
 
     def to_plain(self) -> dict[str, Any]:
         """Everything but the forests."""
@@ -186,6 +194,13 @@ class Detector:
 def scored(height: np.ndarray, limit: Limit) -> np.ndarray:
     """1 - 2 ** -(height / limit): 0.5 at the limit, and comparable between views, entities and models."""
     return 1 - np.exp2(-np.maximum(height, 0) / limit.height)
+
+
+def _seen(grid: Grid, since: int) -> np.ndarray:
+    """Entities with a window in this row or an earlier one, but not before `since`, (T, E)."""
+    present = np.isfinite(grid.values).any(axis=2)
+    present[:since] = False
+    return np.logical_or.accumulate(present, axis=0)
 
 
 def _far_out(z: np.ndarray) -> np.ndarray:

@@ -71,22 +71,22 @@ def count(flagged: np.ndarray, cadence: Cadence) -> int:
     return found
 
 
-def platform_down(volume_z: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Rows (T,) in which the whole platform is down: half of the entities are missing, or at least half are far too low."""
-    if volume_z.shape[1] < FEWEST:
-        return np.zeros(len(volume_z), bool)
-    low = missing | (np.nan_to_num(volume_z) < DEEP)
-    return low.mean(axis=1) >= MANY
+def platform_down(volume_z: np.ndarray, missing: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Rows (T,) in which half of the entities that are there, and at least 4 are, are missing or far too low; arguments (T, E)."""
+    low = missing | (there & (np.nan_to_num(volume_z) < DEEP))
+    entities = there.sum(axis=1)
+    return (entities >= FEWEST) & (low.sum(axis=1) >= MANY * entities)
 
 
-def silences(grid: Grid, expected_count: np.ndarray, down: np.ndarray) -> list[Incident]:
+def silences(grid: Grid, expected_count: np.ndarray, down: np.ndarray, there: np.ndarray) -> list[Incident]:
     """Entities without windows while the platform has some, and outages of the platform itself.
 
     Args:
         expected_count: events expected of each window, (T, E); NaN where that is not known.
         down: rows in which the platform is down, (T,).
+        there: entities that have been seen, (T, E).
     """
-    missing = np.isnan(grid.values).all(axis=2)
+    missing = np.isnan(grid.values).all(axis=2) & there
     quiet = missing & (expected_count >= LEAST_EXPECTED) & ~down[:, None]
     found = []
     for e, name in enumerate(grid.names):

@@ -15,15 +15,19 @@ AT_LEAST: Final = 3
 DISCOUNT: Final = 0.5
 """A window that stands alone counts less by this, on the logarithmic scale of heights."""
 DECAY: Final = 1.2
-"""Where windows do not overlap, a height falls by no more than this from one window to the next: after a peak the next window is
-still part of it. 1.2 is a factor of 0.3."""
+"""Where windows are long, a height falls by no more than this from one window to the next: after a peak the next window is still
+part of it. 1.2 is a factor of 0.3."""
+LONG_S: Final = 1800
 
 
 def persistent(height: np.ndarray, cadence: Cadence) -> np.ndarray:
     """Heights (T, E) with their past; NaN stays NaN, and counts as low in the past of others."""
     filled = np.where(np.isfinite(height), height, -np.inf)
-    lasting = _lasting(filled) if cadence.overlaps else _held(filled)
-    return np.where(np.isfinite(height), lasting, np.nan)
+    if cadence.overlaps:
+        filled = _lasting(filled)
+    elif cadence.slide_s >= LONG_S:
+        filled = _held(filled)
+    return np.where(np.isfinite(height), filled, np.nan)
 
 
 def _lasting(height: np.ndarray) -> np.ndarray:

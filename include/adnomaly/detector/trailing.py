@@ -19,7 +19,8 @@ WEEK_S: Final = 7 * 86400
 HISTORY_DAYS: Final = 28
 """Windows that a bundle keeps of its training, so that the first windows it scores have a past."""
 LEAST_ROWS: Final = 24
-"""Windows of an entity before there is something to compare it with."""
+LEAST_S: Final = 86400
+"""So many windows of an entity, and a day, before there is something to compare it with."""
 LEAST_ERRORS: Final = 12
 """Windows after these before it is known how far off is far."""
 
@@ -47,7 +48,7 @@ class Trailing:
         return cls(spec)
 
     def standing(self, grid: Grid) -> Standing:
-        """The windows of a grid; `expected` is NaN for the first 24 windows of an entity."""
+        """The windows of a grid; `expected` is NaN for the first day of an entity."""
         expected, sd = np.full(grid.values.shape, np.nan), np.full(grid.values.shape, np.nan)
         for f in range(grid.values.shape[2]):
             expected[..., f], sd[..., f] = self._feature(grid, f)
@@ -55,7 +56,8 @@ class Trailing:
 
     def _feature(self, grid: Grid, f: int) -> tuple[np.ndarray, np.ndarray]:
         value, week = pd.DataFrame(grid.values[..., f]), grid.cadence.steps(WEEK_S)
-        before = value.shift(1).rolling(week, min_periods=LEAST_ROWS)
+        least_rows = max(LEAST_ROWS, grid.cadence.steps(LEAST_S))
+        before = value.shift(1).rolling(week, min_periods=least_rows)
         level, plain_sd = before.median(), before.std()
         left = value - level
         spread = (MAD * left.abs().shift(1).rolling(week, min_periods=1).median()).clip(lower=LEAST_SPREAD)
