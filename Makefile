@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup up down status logs reset env airflow demo test lint lock reference create-topic gen tail tail-features \
   db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model eval eval-real export-onnx \
-  serve db-query flink-submit rollback
+  serve db-query flink-submit rollback bench-windows
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -93,7 +93,7 @@ eval: setup ## judge the detector and its rivals on worlds with planted attacks 
 eval-real: setup ## the same on labelled real series: make eval-real DATA=<folder>
 	@$(PY) -m adnomaly.evaluation real --data $(DATA)
 
-export-onnx: setup ## seal the bundle, with the parity gate
+export-onnx: setup ## seal the bundle, register it, let the promotion check decide
 	@$(PY) -m stack model export-onnx
 
 rollback: setup ## serve the previous champion again
@@ -104,6 +104,9 @@ serve: setup ## deploy the current bundle, and keep watch, in the foreground
 
 db-query: setup ## SQL on the stack's PostgreSQL: make db-query Q="select count(*) from clickstream_events"
 	@eval "$$($(PY) -m stack env)" && psql -c "$(Q)"
+
+bench-windows: setup ## what the features over groups cost, beside the plain query; on the stack that is up, at rest
+	@$(PY) tests/bench/bench_windows.py $(ARGS)
 
 lock: setup ## compile requirements.in into the hashed lock
 	@uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header -q requirements.in -o requirements.txt

@@ -1,19 +1,20 @@
 """
 # Train the detector
 
-Learns what is usual from the offline features: a baseline per entity and hour, an Isolation Forest on what deviates from it, a threshold
-for a budget of false incidents. Judges it on planted attacks beside chance and simple rules, seals it as one bundle, registers it in MLflow,
-and makes it the champion if the promotion check finds it good and not worse than the champion there is.
+Learns what is usual from the offline features: a baseline per entity and hour, a forecast of what the last hours leave, an Isolation
+Forest on what deviates, limits for a budget of false incidents (`ALERTS_PER_DAY`). Judges it on planted attacks beside chance and simple
+rules, seals it as one bundle, registers it in MLflow, and makes it the champion if the promotion check finds it good and not worse than the
+champion there is.
 
 - **Runs** when the offline features are updated, that is daily after the backfill, and when triggered.
 - **Reads** offline features, and the champion to compare with. **Writes** a work folder `work/<run>/`, a run and a version in MLflow.
-- **Normal** two to three minutes for 14 days to train and 7 to calibrate.
+- **Normal** two to four minutes for 21 days; the limits come from the last quarter of them.
 - **Again** each step replaces its own files; equal data and seed give an equal bundle. Updates the asset *detector*, which wakes
   `deploy_detector`; that changes nothing while the champion is the same.
 
 **If it fails** clear the failed task. `NotEnoughHistory` says which hours are empty: backfill more days, or ask for fewer days in the form.
-`BundleRejected` in `seal` means that the export differs from the forest: keep the work folder and look at its `evaluation/`. When
-`promote_if_better` returns false, that is a result and not a failure: its reasons are in the log, in MLflow and in `evaluation/decision.json`.
+`BundleRejected` in `fit` means that an export differs from its forest: keep the work folder. When `promote_if_better` returns false, that is a
+result and not a failure: every check with its figure and its limit is in the task's log, and in MLflow as `decision.txt` of the run.
 """
 
 from datetime import timedelta
@@ -28,7 +29,6 @@ from adnomaly.wiring import connect
 
 PARAMS = {
     "train_days": Param(pipeline.TRAIN_DAYS, type="number", exclusiveMinimum=0, title="Days to train on"),
-    "calibrate_days": Param(pipeline.CALIBRATE_DAYS, type="number", exclusiveMinimum=0, title="Days to calibrate on"),
     "until": Param(None, type=["null", "string"], format="date-time", title="Until", description_md="Empty: the newest window there is"),
 }
 
@@ -37,18 +37,19 @@ PARAMS = {
 def train_detector():
     @task
     def take_sample(params, dag_run) -> str:
-        b, days = connect(), {name: params[name] for name in ("train_days", "calibrate_days")}
+        b = connect()
         return pipeline.take_sample(
-            b.offline_features, work_folder(b.home, dag_run), seed=b.settings.seed, until=instant(params, "until"), **days
+            b.offline_features,
+            work_folder(b.home, dag_run),
+            seed=b.settings.seed,
+            budget_per_day=b.settings.alerts_per_day,
+            until=instant(params, "until"),
+            train_days=params["train_days"],
         )
 
     @task
     def fit(folder: str) -> str:
         return pipeline.fit(folder)
-
-    @task
-    def calibrate(folder: str) -> str:
-        return pipeline.calibrate(folder, budget_per_day=connect().settings.alerts_per_day)
 
     @task
     def evaluate(folder: str) -> str:
@@ -66,7 +67,7 @@ def train_detector():
     def promote_if_better(folder: str) -> bool:
         return pipeline.promote_if_better(folder, connect().registry)
 
-    promote_if_better(register(seal(evaluate(calibrate(fit(take_sample()))))))
+    promote_if_better(register(seal(evaluate(fit(take_sample())))))
 
 
 train_detector()

@@ -113,8 +113,8 @@ class _Api:
         return Reply(200, _encode(BatchAnswer(self._answers(scorer, rows, explain) if rows else [])), headers=_version(scorer))
 
     def _answers(self, scorer: Scorer, rows: Sequence[Any], explain: bool) -> list[Answer]:
-        used, given = list(scorer.features), plain(rows)
-        answers = [_answer_of(row, scored, used, explain) for row, scored in zip(given, scorer.score_rows(given), strict=True)]
+        given = plain(rows)
+        answers = [_answer_of(row, scored, explain) for row, scored in zip(given, scorer.score_rows(given), strict=True)]
         for baseline, count in Counter((answer.meta or GLOBAL)["baseline"] for answer in answers).items():
             self._metrics.rows.labels(baseline).inc(count)
         self._metrics.anomalies.inc(sum(answer.is_anomaly for answer in answers))
@@ -149,7 +149,7 @@ class _Api:
         return Reply(200, self._page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)])
 
 
-def _answer_of(row: dict[str, Any], scored: Scored, used: list[str], explain: bool) -> Answer:
+def _answer_of(row: dict[str, Any], scored: Scored, explain: bool) -> Answer:
     if not math.isfinite(scored.anomaly_score):
         raise ArithmeticError(f"score is {scored.anomaly_score}")
     given = context(row)
@@ -157,9 +157,9 @@ def _answer_of(row: dict[str, Any], scored: Scored, used: list[str], explain: bo
         anomaly_score=scored.anomaly_score,
         is_anomaly=scored.is_anomaly,
         threshold=scored.threshold,
-        features_used=used,
+        features_used=list(scored.features),
         meta={**given, "baseline": scored.baseline} if given else None,
-        explanation=Explanation(dict(scored.expected), dict(scored.z)) if explain else msgspec.UNSET,
+        explanation=Explanation(dict(scored.expected), dict(scored.z), dict(scored.share)) if explain else msgspec.UNSET,
     )
 
 

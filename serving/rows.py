@@ -48,10 +48,14 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What the model expected, and how far each feature is from it."""
+    """What the model expected, how far each feature is from it, and how much that matters."""
 
     expected: Annotated[dict[str, float], Meta(description="Expected value of each feature, in the feature's own unit")]
     z: Annotated[dict[str, float], Meta(description="Distance of each feature from its expected value, in robust standard deviations")]
+    share: Annotated[
+        dict[str, float],
+        Meta(description="Share of each feature in what makes the window unusual, with the sign of its deviation; sizes sum to 1"),
+    ]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -60,7 +64,9 @@ class Answer(msgspec.Struct, frozen=True):
     anomaly_score: Annotated[float, Meta(description="Always a finite number")]
     is_anomaly: bool
     threshold: float
-    features_used: Annotated[list[str], Meta(description="Features the score depends on, in model order")]
+    features_used: Annotated[
+        list[str], Meta(description="Features the score depends on: those of the contract, or all of them when all came")
+    ]
     meta: Annotated[
         dict[str, str] | None,
         Meta(description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from adnomaly.adapters.ray_serve import ABSENT, Serving, current_bundle
+from adnomaly.detector.override import own_bundle
 from adnomaly.errors import JobFailed, Unavailable
-from adnomaly.model.override import own_bundle
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
 from adnomaly.wiring import connect

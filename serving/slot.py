@@ -10,14 +10,16 @@ log = logging.getLogger("serving")
 
 
 class Scored(Protocol):
-    """What the model says about one row. `expected` and `z` are keyed by feature."""
+    """What the model says about one row. `features` are those it used; `expected`, `z` and `share` are keyed by them."""
 
     anomaly_score: float
     is_anomaly: bool
     threshold: float
     baseline: str
+    features: Sequence[str]
     expected: Mapping[str, float]
     z: Mapping[str, float]
+    share: Mapping[str, float]
 
 
 class Scorer(Protocol):
@@ -25,7 +27,6 @@ class Scorer(Protocol):
 
     version: str
     card: Mapping[str, Any]
-    features: Sequence[str]
 
     def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Scored]:
         """One result per row. A row holds the features, and what is known of `geo`, `platform` and `timestamp`."""

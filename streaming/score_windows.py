@@ -1,9 +1,10 @@
-"""Topic `features` -> scoring over HTTP -> topic `alerts` + `anomaly_results` (every scored window).
+"""Topic `features` -> the deployed detector -> topic `alerts` + `anomaly_results` (every scored window).
 
-Each window gives one alert effect: rows are keyed by window and model version, and alerts move together with the offsets in
-one Kafka transaction, so a crash at any point leaves neither a gap nor a second alert. While scoring, PostgreSQL or Kafka is
-away it waits and repeats, and never goes past a window that failed. A window that cannot be one, or that the scoring
-contract refuses, goes to `features.dlq` with its reason. Metrics on SCORER_METRICS_PORT (9108).
+One process judges the whole platform, window by window with its past: the bundle that `bundles/CURRENT` names, the same that Ray
+Serve answers with; a new one is taken up between two minutes. Each window gives one alert effect: rows are keyed by window and
+model version, and alerts move together with the offsets in one Kafka transaction, so a crash at any point leaves neither a gap nor a
+second alert. While there is no model, or PostgreSQL or Kafka is away, it waits and repeats, and never goes past a window that failed.
+What cannot be a window goes to `features.dlq` with its reason. Metrics on SCORER_METRICS_PORT (9108).
 """
 
 import argparse
@@ -11,57 +12,44 @@ import logging
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 import psycopg
 from confluent_kafka import Message
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import start_http_server
+from scorer_metrics import Metrics
 
 from adnomaly.adapters.kafka_relay import Out, Relay
 from adnomaly.adapters.result_store import ResultStore
-from adnomaly.adapters.scoring_api import Busy, ScoringApi, WindowRefused
-from adnomaly.alerts import ScoredWindow
+from adnomaly.alerts import ScoredWindow, Silence
+from adnomaly.detector.closing import Closing, Held
 from adnomaly.errors import Unavailable
+from adnomaly.pipelines.judge_windows import Judge
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
 from adnomaly.topics import ALERTS, FEATURES, FEATURES_DEAD
-from adnomaly.windows import TrafficWindow, decode_window
+from adnomaly.windows import TrafficWindow, check_window, decode_window
 from adnomaly.wiring import connect
 
 GROUP: Final = "score_windows"
-BATCH: Final = 500
-"""Windows per request: a window close of 30 entities fits many times, a catch-up is not slowed down."""
+BATCH: Final = 2000
+MOST_HELD: Final = 50_000
+"""More windows than this are not read ahead: a day of 30 entities."""
 LARGEST_BYTES: Final = 2000
-"""A window has a few hundred; so a full batch stays within the 1 MiB that scoring reads."""
+"""A window has a few hundred."""
+AHEAD: Final = timedelta(hours=1)
 
 WAIT_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
 
 T = TypeVar("T")
+Read = tuple[Message, TrafficWindow | Out]
 log = logging.getLogger(GROUP)
-
-
-class Metrics:
-    """What Prometheus sees of this process."""
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.scored = Counter("adnomaly_scorer_windows", "Windows scored", ("baseline",), registry=registry)
-        self.alerts = Counter("adnomaly_scorer_alerts", "Alerts sent", registry=registry)
-        self.dead = Counter("adnomaly_scorer_dead_letters", "Windows put aside with their reason", registry=registry)
-        self.failures = Counter("adnomaly_scorer_failures", "Failed tries, each repeated", ("server",), registry=registry)
-        self.lag = Gauge("adnomaly_scorer_lag", "Windows in the topic that are not done", ("partition",), registry=registry)
-        self.heartbeat = Gauge("adnomaly_scorer_heartbeat_seconds", "Unix time of the last look at the topic", registry=registry)
-        self.newest = Gauge("adnomaly_scorer_newest_window_seconds", "Unix time of the newest window_end scored", registry=registry)
-
-    def beat(self, lag: dict[int, int]) -> None:
-        self.heartbeat.set_to_current_time()
-        self.lag.clear()
-        for partition, count in lag.items():
-            self.lag.labels(partition).set(count)
 
 
 class GivenUp(Exception):
@@ -69,54 +57,68 @@ class GivenUp(Exception):
 
 
 class WindowScorer:
-    """Reads windows, has them scored, and hands on what came of it."""
+    """Reads windows, has them judged minute by minute, and hands on what came of it."""
 
     def __init__(
-        self, relay: Relay, api: ScoringApi, store: ResultStore, metrics: Metrics, stopping: threading.Event, *, alerts: str, dead: str
+        self, relay: Relay, judge: Judge, store: ResultStore, metrics: Metrics, stopping: threading.Event, *, alerts: str, dead: str
     ) -> None:
-        self._relay, self._api, self._store, self._metrics, self._stopping = relay, api, store, metrics, stopping
+        self._relay, self._judge, self._store, self._metrics, self._stopping = relay, judge, store, metrics, stopping
         self._alerts, self._dead = alerts, dead
+        self._closing: Closing[Read] = Closing()
+        self._generation = -1
 
     def run(self) -> None:
-        """Score until asked to stop."""
+        """Judge until asked to stop."""
         while not self._stopping.is_set():
-            messages = self._relay.read(BATCH, WAIT_SECONDS)
-            self._metrics.beat(self._relay.lag())
-            if messages:
-                try:
-                    self._handle(messages)
-                except GivenUp:
-                    log.info("%d windows left to their next reader", len(messages))
+            try:
+                self._read()
+                if due := self._closing.complete(time.monotonic()):
+                    self._handle([held.item for held in due])
+            except GivenUp:
+                log.info("%d windows left to their next reader", len(self._closing))
+                self._relay.return_to_committed()
+                self._start_over()
 
-    def _handle(self, messages: Sequence[Message]) -> None:
-        windows, held, dead = self._decode(messages)
-        scored = self._score(windows, held, dead)
-        if scored:
-            self._patiently("postgres", lambda: self._store.save(scored))
-        alerts = [Out(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert())) for r in scored if r.is_anomaly]
+    def _read(self) -> None:
+        self._patiently("model", self._judge.take_up)
+        messages = self._relay.read(BATCH, WAIT_SECONDS) if len(self._closing) < MOST_HELD else []
+        self._metrics.beat(self._relay.lag())
+        if self._generation != self._relay.generation:
+            self._start_over()
+        self._closing.hold([self._held(message) for message in messages], self._relay.partitions(), time.monotonic())
+
+    def _start_over(self) -> None:
+        """What was held and remembered is void: its partitions were taken away, or are read again."""
+        self._generation = self._relay.generation
+        self._closing = Closing()
+        self._judge.forget()
+
+    def _held(self, message: Message) -> Held[Read]:
+        partition = message.partition()
+        assert partition is not None
+        try:
+            window = _window(message.value())
+        except (ValueError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+            return Held((message, self._dead_letter(message, str(error))), partition, None, None)
+        return Held((message, window), partition, int(window.window_end.timestamp()), window.key)
+
+    def _handle(self, read: Sequence[Read]) -> None:
+        messages, dead, windows = [m for m, _ in read], [w for _, w in read if isinstance(w, Out)], []
+        for message, window in read:
+            if isinstance(window, TrafficWindow):
+                if self._judge.too_late(window):
+                    dead.append(self._dead_letter(message, "window_end: more than a day before windows that are judged already"))
+                else:
+                    windows.append(window)
+        judgement = self._patiently("postgres", lambda: self._judge.judge(windows))
+        if judgement.scored:
+            self._patiently("postgres", lambda: self._store.save(judgement.scored))
+        alerts = [Out(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert())) for r in judgement.scored if r.is_anomaly]
+        alerts += [Out(self._alerts, s.key.encode(), msgspec.json.encode(s.alert())) for s in judgement.silences]
         if not self._relay.commit(messages, [*alerts, *dead]):
-            return
-        self._count(scored, alerts, dead)
-
-    def _decode(self, messages: Sequence[Message]) -> tuple[list[TrafficWindow], list[Message], list[Out]]:
-        windows, held, dead = [], [], []
-        for message in messages:
-            try:
-                windows.append(_window(message.value()))
-                held.append(message)
-            except (ValueError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
-                dead.append(self._dead_letter(message, str(error)))
-        return windows, held, dead
-
-    def _score(self, windows: list[TrafficWindow], held: list[Message], dead: list[Out]) -> list[ScoredWindow]:
-        """Score what the contract takes; what it refuses moves to `dead`."""
-        while windows:
-            try:
-                return self._patiently("scoring", lambda: self._api.score(windows))
-            except WindowRefused as refused:
-                dead.append(self._dead_letter(held.pop(refused.position), str(refused)))
-                del windows[refused.position]
-        return []
+            raise GivenUp
+        self._judge.accept(judgement)
+        self._count(judgement.scored, judgement.silences, len(alerts), len(dead))
 
     def _patiently(self, server: str, what: Callable[[], T]) -> T:
         """The result of `what`, repeated while the server is away, as long as the windows are ours."""
@@ -126,8 +128,7 @@ class WindowScorer:
                 return what()
             except (Unavailable, psycopg.Error) as error:
                 self._metrics.failures.labels(server).inc()
-                at_least = error.retry_after_seconds if isinstance(error, Busy) else 0.0
-                seconds = at_least + random.uniform(pause / 2, pause)  # noqa: S311 - spreads retries, protects nothing
+                seconds = random.uniform(pause / 2, pause)  # noqa: S311 - spreads retries, protects nothing
                 log.warning("%s; again in %.1f s", str(error).splitlines()[0], seconds)
                 if self._stopping.is_set() or not self._relay.wait(seconds):
                     raise GivenUp from error
@@ -144,50 +145,55 @@ class WindowScorer:
         }
         return Out(self._dead, message.key(), message.value(), [(name, str(value).encode()) for name, value in source.items()])
 
-    def _count(self, scored: Sequence[ScoredWindow], alerts: Sequence[Out], dead: Sequence[Out]) -> None:
+    def _count(self, scored: Sequence[ScoredWindow], silences: Sequence[Silence], alerts: int, dead: int) -> None:
         for result in scored:
-            self._metrics.scored.labels(result.baseline).inc()
+            self._metrics.scored.labels("warming_up" if result.anomaly_score is None else "ok").inc()
             if result.is_anomaly:
                 log.warning("alert %s %s", result.alert_id[:12], result.explanation.summary)
-        self._metrics.alerts.inc(len(alerts))
-        self._metrics.dead.inc(len(dead))
+        for silence in silences:
+            log.warning("%s", silence.alert()["explanation"]["summary"])
+        self._metrics.alerts.inc(alerts)
+        self._metrics.dead.inc(dead)
         if scored:
             newest = max(r.window.window_end for r in scored)
             self._metrics.newest.set(newest.timestamp())
             late = (datetime.now(UTC) - newest).total_seconds()
-            log.info("%d windows scored, %d alerts, newest ended %.0f s ago", len(scored), len(alerts), late)
+            log.info("%d windows scored, %d alerts, newest ended %.0f s ago", len(scored), alerts, late)
 
 
 def _window(value: bytes | None) -> TrafficWindow:
     if value is None or len(value) > LARGEST_BYTES:
         raise ValueError(f"must hold 1 to {LARGEST_BYTES} bytes, got {'null' if value is None else len(value)}")
-    return decode_window(value)
+    window = decode_window(value)
+    check_window(window)
+    if window.window_end > datetime.now(UTC) + AHEAD:
+        raise ValueError(f"window_end: must not be more than {AHEAD} ahead, got {window.window_end:%Y-%m-%dT%H:%M:%SZ}")
+    return window
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Scores windows; several members share the topic's partitions.")
-    parser.add_argument("--member", type=int, default=0, help="number of this process among those of the group")
+    parser = argparse.ArgumentParser(description="Judges windows; one process judges the whole platform.")
     parser.add_argument("--group", default=GROUP)
     parser.add_argument("--source", default=FEATURES.name)
     parser.add_argument("--alerts", default=ALERTS.name)
     parser.add_argument("--dead", default=FEATURES_DEAD.name)
+    parser.add_argument("--bundles", type=Path, help="folder of bundles, in which CURRENT names one; that of ADNOMALY_HOME by default")
     return parser.parse_args()
 
 
 def start(settings: Settings, args: argparse.Namespace, stopping: threading.Event) -> None:
-    """Join the group, and score until asked to stop."""
-    metrics = Metrics()
-    start_http_server(settings.scorer_metrics_port + args.member, addr="127.0.0.1", registry=metrics.registry)
-    relay = Relay(settings.kafka_bootstrap, args.source, args.group, member=args.member)
+    """Join the group, and judge until asked to stop."""
+    metrics, backends = Metrics(), connect(settings)
+    start_http_server(settings.scorer_metrics_port, addr="127.0.0.1", registry=metrics.registry)
+    relay = Relay(settings.kafka_bootstrap, args.source, args.group)
     relay.open()
-    api = ScoringApi(settings.serving_url)
-    store = ResultStore(connect(settings).postgres)
-    log.info("scoring the topic %s with %s", args.source, settings.serving_url)
+    store = ResultStore(backends.postgres)
+    judge = Judge(store, args.bundles or backends.home / "bundles", settings)
+    log.info("judging the windows of the topic %s", args.source)
     try:
-        WindowScorer(relay, api, store, metrics, stopping, alerts=args.alerts, dead=args.dead).run()
+        WindowScorer(relay, judge, store, metrics, stopping, alerts=args.alerts, dead=args.dead).run()
     finally:
         relay.close()
-        api.close()
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-TRAIN_DAYS, CALIBRATE_DAYS, TRIAL_DAYS = 8, 4, 5
+TRAIN_DAYS, TRIAL_DAYS = 12, 5
 
 
 class TableOfWindows:
@@ -27,13 +27,13 @@ class TableOfWindows:
 
 @pytest.fixture(scope="session")
 def small_traffic():
-    """Six entities, 12 clicks per second."""
+    """Six entities, 12 clicks per second, in the plain world."""
     from adnomaly.settings import SECRETS, Settings
     from adnomaly.synthetic.traffic import Traffic
 
     settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
     geos, platforms = {"US": 0.5, "DE": 0.3, "BR": 0.2}, {"web": 0.6, "android": 0.4}
-    return Traffic.from_settings(settings, base_eps=12.0, geos=geos, platforms=platforms)
+    return Traffic.from_settings(settings, base_eps=12.0, geos=geos, platforms=platforms).plain()
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +41,7 @@ def offline(small_traffic) -> TableOfWindows:
     """Twelve days of windows without attacks, up to NOON."""
     from adnomaly.synthetic.windows import simulate_windows
 
-    days = TRAIN_DAYS + CALIBRATE_DAYS
-    return TableOfWindows(simulate_windows(small_traffic, NOON - timedelta(days=days), days, 1))
+    return TableOfWindows(simulate_windows(small_traffic, NOON - timedelta(days=TRAIN_DAYS), TRAIN_DAYS, 1))
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +50,8 @@ def trained(tmp_path_factory, small_traffic, offline) -> Path:
     from adnomaly.pipelines import train_detector as pipeline
 
     work = tmp_path_factory.mktemp("trained") / "run"
-    folder = pipeline.take_sample(offline, work, seed=7, train_days=TRAIN_DAYS, calibrate_days=CALIBRATE_DAYS)
+    folder = pipeline.take_sample(offline, work, seed=7, budget_per_day=1.0, train_days=TRAIN_DAYS)
     pipeline.fit(folder)
-    pipeline.calibrate(folder, budget_per_day=1.0)
     pipeline.evaluate(folder, small_traffic, days=TRIAL_DAYS)
     pipeline.seal(folder)
     return work

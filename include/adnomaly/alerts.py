@@ -1,50 +1,55 @@
-"""The alert: what the topic `alerts` and the table `anomaly_results` say about one scored window."""
+"""The alert: what the topic `alerts` and the table `anomaly_results` say about one scored window, or about a silence."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from adnomaly.windows import TrafficWindow, time_text
 
-LISTED_FEATURES: Final = 4
-"""How many features the summary names, the most unusual first."""
+ANOMALY = "anomaly"
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Why a window has its score: what was expected, how far off each feature is, and that as one sentence."""
+    """Why a window has its score, per feature: what was expected, how far off it is, its share in that; and one sentence."""
 
     summary: str
     expected: dict[str, float]
     z: dict[str, float]
+    share: dict[str, float]
 
 
 class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):
     """One window with its score. Higher is more anomalous; anomalous means anomaly_score >= threshold.
 
     Attributes:
-        baseline: `entity`, or `global` when the model does not know the entity or is warming up.
+        anomaly_score: None while the entity warms up: too little is known of it.
+        incident_id: of an anomalous window: its incident, named by the entity and the first window.
     """
 
     window: TrafficWindow
-    anomaly_score: float
+    anomaly_score: float | None
     threshold: float
-    is_anomaly: bool
-    baseline: str
+    incident_id: str | None
     model_version: str
     explanation: Explanation
+
+    @property
+    def is_anomaly(self) -> bool:
+        return self.incident_id is not None
 
     @property
     def alert_id(self) -> str:
         """The same window scored by the same model is the same alert, however often it is sent."""
         w = self.window
-        return hashlib.sha256("|".join((self.model_version, w.geo, w.platform, time_text(w.window_end))).encode()).hexdigest()
+        return _id(self.model_version, w.geo, w.platform, time_text(w.window_end))
 
     def alert(self) -> dict[str, Any]:
-        """The message of the topic `alerts`: the window's fields, then score, threshold, model, id and explanation."""
+        """The message of the topic `alerts`: the window's fields, then score, threshold, incident, model, id and explanation."""
         w = self.window
         return {
+            "kind": ANOMALY,
             "window_start": time_text(w.window_start),
             "window_end": time_text(w.window_end),
             "geo": w.geo,
@@ -52,21 +57,42 @@ class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):
             **w.features,
             "anomaly_score": self.anomaly_score,
             "threshold": self.threshold,
+            "incident_id": self.incident_id,
             "model_version": self.model_version,
             "alert_id": self.alert_id,
             "explanation": msgspec.to_builtins(self.explanation),
         }
 
 
-def explain(window: TrafficWindow, expected: Mapping[str, float], z: Mapping[str, float], *, baseline: str) -> Explanation:
-    """Expected value and z of each feature, and a sentence such as
-    `DE ios: event_count 412 instead of 180 (z +9.1), ctr_avg 0.0221 instead of 0.0223 (z -0.4)`.
-    """
-    names = sorted(z, key=lambda name: -abs(z[name]))[:LISTED_FEATURES]
-    parts = [f"{name} {_short(window.features[name])} instead of {_short(expected[name])} (z {z[name]:+.1f})" for name in names]
-    against = "" if baseline == "entity" else ", against all entities: this one has no baseline yet"
-    return Explanation(f"{window.geo} {window.platform}: {', '.join(parts)}{against}", dict(expected), dict(z))
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """No windows where there should be some: `silence` of one entity, or `platform outage`, with neither geo nor platform."""
+
+    kind: str
+    incident_id: str
+    geo: str | None
+    platform: str | None
+    since_s: int
+    model_version: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.geo}|{self.platform}" if self.geo else "platform"
+
+    def alert(self) -> dict[str, Any]:
+        """The message of the topic `alerts`."""
+        since = time_text(datetime.fromtimestamp(self.since_s, UTC))
+        who = f"{self.geo} {self.platform}" if self.geo else "the platform: many entities at once"
+        return {
+            "kind": self.kind,
+            "since": since,
+            "geo": self.geo,
+            "platform": self.platform,
+            "incident_id": self.incident_id,
+            "model_version": self.model_version,
+            "alert_id": _id(self.model_version, self.incident_id),
+            "explanation": {"summary": f"{who}: no clicks since {since}, or next to none"},
+        }
 
 
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _id(*parts: str) -> str:
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()

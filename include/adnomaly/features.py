@@ -21,6 +21,7 @@ class Feature(NamedTuple):
         weight_by: the count behind a ratio; a ratio of few is less certain.
         required: part of the scoring contract; further features are carried, stored and trained on when present.
         over: click column whose values make groups, such as the users of a window.
+        label: what people call it, in the middle of a sentence; the name when empty.
     """
 
     name: str
@@ -33,14 +34,37 @@ class Feature(NamedTuple):
     weight_by: str | None = None
     required: bool = False
     over: str | None = None
+    label: str = ""
 
 
 FEATURES: Final[tuple[Feature, ...]] = (
-    Feature("ctr_avg", "float64", "ratio", 0, 1, "AVG(ctr)", "ratio", "event_count", required=True),
-    Feature("bounce_rate_avg", "float64", "ratio", 0, 1, "AVG(bounce_rate)", "ratio", "event_count", required=True),
-    Feature("event_count", "int64", "clicks per window", 1, None, "COUNT(*)", "count", required=True),
-    Feature("unique_user_ratio", "float64", "users per click", 0, 1, "COUNT(*)", "ratio", "event_count", over="user_id_hash"),
-    Feature("campaign_top_share", "float64", "share of clicks", 0, 1, "MAX(clicks)", "ratio", "event_count", over="campaign_id"),
+    Feature("ctr_avg", "float64", "ratio", 0, 1, "AVG(ctr)", "ratio", "event_count", required=True, label="click-through rate"),
+    Feature("bounce_rate_avg", "float64", "ratio", 0, 1, "AVG(bounce_rate)", "ratio", "event_count", required=True, label="bounce rate"),
+    Feature("event_count", "int64", "clicks per window", 1, None, "COUNT(*)", "count", required=True, label="clicks"),
+    Feature(
+        "unique_user_ratio",
+        "float64",
+        "users per click",
+        0,
+        1,
+        "COUNT(*)",
+        "ratio",
+        "event_count",
+        over="user_id_hash",
+        label="distinct users per click",
+    ),
+    Feature(
+        "campaign_top_share",
+        "float64",
+        "share of clicks",
+        0,
+        1,
+        "MAX(clicks)",
+        "ratio",
+        "event_count",
+        over="campaign_id",
+        label="share of the largest campaign",
+    ),
 )
 
 CONTRACT: Final = tuple(f.name for f in FEATURES if f.required)

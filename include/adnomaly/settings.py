@@ -61,10 +61,10 @@ class Settings(BaseSettings):
     noise_std_ctr: float = Field(0.002, ge=0, description="Standard deviation of one click's CTR")
     noise_std_bounce: float = Field(0.02, ge=0, description="Standard deviation of one click's bounce rate")
     noise_std_cpc: float = Field(0.05, ge=0, description="Standard deviation of one click's CPC")
-    world_roughness: float = Field(0, ge=0, le=3, description="Good and bad hours, days and weeks: 1 is as real series are, 0 is none")
-    local_clocks: bool = Field(False, description="Each geo has its peak and its weekend by its own clock")
-    holiday_mult: float = Field(1, gt=0, le=2, description="Volume on public holidays against other days")
-    promotions_per_day: float = Field(0, ge=0, le=100, description="Benign promotions, over all entities")
+    world_roughness: float = Field(1, ge=0, le=3, description="Good and bad hours, days and weeks: 1 is as real series are, 0 is none")
+    local_clocks: bool = Field(True, description="Each geo has its peak and its weekend by its own clock")
+    holiday_mult: float = Field(0.7, gt=0, le=2, description="Volume on public holidays against other days")
+    promotions_per_day: float = Field(2.2, ge=0, le=100, description="Benign promotions, over all entities")
 
     # Kafka
     kafka_bootstrap: str = _at(29092, "Kafka broker")

@@ -3,18 +3,23 @@
 `window_sql` is the SELECT that Flink runs in stream and in batch; only the table it reads differs.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, get_type_hints
 
 import msgspec
 
+from adnomaly.events import Click
 from adnomaly.features import ENTITY, FEATURES, Feature
 
 SIZE: Final = timedelta(minutes=5)
 SLIDE: Final = timedelta(minutes=1)
 OUT_OF_ORDERNESS: Final = timedelta(seconds=30)
 """How long the stream waits for clicks that arrive out of order; later ones are counted as late."""
+
+
+_ENTITY_TYPES: Final = get_type_hints(Click, include_extras=True)
 
 
 class TrafficWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +54,30 @@ def decode_window(message: bytes) -> TrafficWindow:
         return TrafficWindow(**times, geo=raw["geo"], platform=raw["platform"], features=features)
     except (KeyError, TypeError) as error:
         raise ValueError(f"features message lacks {error}: {message[:200]!r}") from None
+
+
+def check_window(window: TrafficWindow) -> None:
+    """Whether this can be a window of our traffic: of our length, at a full minute, each feature a number in its range.
+
+    Raises:
+        ValueError: naming the field, its value and the rule.
+    """
+    if window.window_end - window.window_start != SIZE or window.window_end.timestamp() % SLIDE.total_seconds():
+        raise ValueError(f"window_end: must be a full minute, {SIZE} after window_start, got {time_text(window.window_end)}")
+    for name in ENTITY:
+        try:
+            msgspec.convert(getattr(window, name), _ENTITY_TYPES[name])
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{name}: {error}, got {getattr(window, name)!r}"[:300]) from None
+    for feature in FEATURES:
+        value = window.features.get(feature.name)
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        high = math.inf if feature.high is None else feature.high
+        if not number or not feature.low <= value <= high or (feature.dtype == "int64" and value != int(value)):
+            rule = f"{'a whole number' if feature.dtype == 'int64' else 'a number'} from {feature.low} to {high}"
+            raise ValueError(f"{feature.name}: must be {rule}, got {value!r}"[:300])
 
 
 def day_of(window_end: datetime) -> date:

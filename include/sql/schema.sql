@@ -28,21 +28,25 @@ CREATE TABLE IF NOT EXISTS anomaly_results (
     window_end    timestamptz NOT NULL,
     geo           text NOT NULL,
     platform      text NOT NULL,
-    anomaly_score double precision NOT NULL,
+    anomaly_score double precision,
     threshold     double precision NOT NULL,
     is_anomaly    boolean NOT NULL,
     model_version text NOT NULL,
     alert_id      text,
+    incident_id   text,
     explanation   jsonb,
     scored_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (geo, platform, window_end, model_version)
 );
+ALTER TABLE anomaly_results ALTER COLUMN anomaly_score DROP NOT NULL, ADD COLUMN IF NOT EXISTS incident_id text;
+CREATE INDEX IF NOT EXISTS anomaly_results_window_end ON anomaly_results (window_end);
 CREATE INDEX IF NOT EXISTS anomaly_results_alerts ON anomaly_results (window_end) WHERE is_anomaly;
 COMMENT ON TABLE anomaly_results IS 'Every scored window, once per model version';
-COMMENT ON COLUMN anomaly_results.anomaly_score IS 'Higher is more anomalous';
+COMMENT ON COLUMN anomaly_results.anomaly_score IS 'Higher is more anomalous; null while the entity warms up';
 COMMENT ON COLUMN anomaly_results.is_anomaly IS 'anomaly_score >= threshold';
 COMMENT ON COLUMN anomaly_results.alert_id IS 'Hash of model version, geo, platform and window_end, when an alert was sent';
-COMMENT ON COLUMN anomaly_results.explanation IS 'Expected value and robust z per feature, and one sentence';
+COMMENT ON COLUMN anomaly_results.incident_id IS 'Of anomalous windows: entity and end of the first window; at most 30 minutes apart is one incident';
+COMMENT ON COLUMN anomaly_results.explanation IS 'Expected value, robust z and share per feature, and one sentence';
 
 CREATE TABLE IF NOT EXISTS sink_offsets (
     sink        text NOT NULL,

@@ -118,7 +118,7 @@ class Demo:
         if (self._backends.home / "bundles" / "CURRENT").exists():
             self._progress.say("== detector: trained and deployed already")
             return
-        with self._progress.step("detector: train on 14 days, calibrate on 7, check before promotion"):
+        with self._progress.step("detector: train on 21 days, judge on planted attacks, check before promotion"):
             run_id = self._run("train_detector", {})
         self._show_evaluation(run_id)
         with self._progress.step("detector: deploy on Ray Serve"):

@@ -13,22 +13,20 @@ FOLDER = "work/command-line"
 
 
 @app.command("build-ds")
-def build_ds(train_days: float = train_detector.TRAIN_DAYS, calibrate_days: float = train_detector.CALIBRATE_DAYS) -> None:
-    """Copy the windows to learn from: days to train on, and the days that follow to calibrate on."""
+def build_ds(train_days: float = train_detector.TRAIN_DAYS) -> None:
+    """Copy the windows to learn from."""
     b = _backends()
     b.offline_features.sync()
     folder = train_detector.take_sample(
-        b.offline_features, b.home / FOLDER, seed=b.settings.seed, train_days=train_days, calibrate_days=calibrate_days
+        b.offline_features, b.home / FOLDER, seed=b.settings.seed, budget_per_day=b.settings.alerts_per_day, train_days=train_days
     )
     print(f"training set in {folder}. Next: make train-model")
 
 
 @app.command("train-model")
 def train_model() -> None:
-    """Fit the detector and calibrate its threshold."""
-    b = _backends()
-    folder = train_detector.fit(str(b.home / FOLDER))
-    train_detector.calibrate(folder, budget_per_day=b.settings.alerts_per_day)
+    """Fit the detector, find its limits, and compare its export with the forests."""
+    folder = train_detector.fit(str(_backends().home / FOLDER))
     print(f"detector in {folder}. Next: make eval-model")
 
 
@@ -42,12 +40,16 @@ def eval_model() -> None:
 
 @app.command("export-onnx")
 def export_onnx() -> None:
-    """Seal the bundle behind the parity gate, register it, and let the promotion check decide."""
+    """Seal the bundle, register it, and let the promotion check decide."""
     b = _backends()
     folder = train_detector.seal(str(b.home / FOLDER))
     train_detector.register(folder, b.registry)
     promoted = train_detector.promote_if_better(folder, b.registry)
-    print("champion. Next: trigger deploy_detector in Airflow" if promoted else "not promoted: decision.json in the work folder says why")
+    print(
+        "champion. Next: trigger deploy_detector in Airflow"
+        if promoted
+        else "not promoted: the checks above, and decision.txt of the run in MLflow, say why"
+    )
 
 
 @app.command()

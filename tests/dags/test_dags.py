@@ -38,8 +38,7 @@ GRAPH = {
     },
     "train_detector": {
         "take_sample": ["fit"],
-        "fit": ["calibrate"],
-        "calibrate": ["evaluate"],
+        "fit": ["evaluate"],
         "evaluate": ["seal"],
         "seal": ["register"],
         "register": ["promote_if_better"],

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from adnomaly import cli
-from adnomaly.detector import commands, store
+from adnomaly.detector import bundle as sealed
+from adnomaly.detector import commands
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Cadence, to_grid
 from adnomaly.detector.spec import Spec
@@ -121,11 +122,15 @@ def test_a_loaded_detector_judges_as_the_fitted_one_did(files):
     """Windows with all features are judged by all of them, from memory and from disk."""
     history, _ = read_windows(files / "history.parquet", Spec.ours())
     grid, _ = to_grid(history, Cadence.of(history))
-    fitted, loaded = Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=42), store.load(files / "bundle").detector
+    fitted, loaded = (
+        Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=42),
+        sealed.Bundle.load(files / "bundle", named=False).detector,
+    )
     assert list(loaded.views) == list(fitted.views) == ["contract", "all"]
     live = grid.between(len(grid.end_s) - 2000, len(grid.end_s))
     assert np.allclose(fitted.judge(live).score, loaded.judge(live).score, atol=1e-5, equal_nan=True)
-    alone = Detector(**{**vars(loaded), "views": {"contract": loaded.views["contract"]}})
+    parts = {**vars(loaded), "views": {"contract": loaded.views["contract"]}}
+    alone = Detector(**{name: part for name, part in parts.items() if name != "forests"})
     assert not np.allclose(alone.judge(live).score, loaded.judge(live).score, atol=1e-3, equal_nan=True)
 
 
@@ -159,7 +164,7 @@ def test_a_file_of_one_entity_is_no_outage_of_the_others(files, tmp_path):
     assert set(pq.read_table(tmp_path / "incidents.parquet")["kind"].to_pylist()) == {"anomaly"}
 
 
-@pytest.mark.parametrize("name", ["detector.json", "all.onnx", "history.parquet", "manifest.json"])
+@pytest.mark.parametrize("name", ["preprocess.json", "model_all.onnx", "history.parquet", "manifest.json"])
 def test_a_bundle_that_was_changed_is_not_loaded(files, tmp_path, name):
     for file in (files / "bundle").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -167,7 +172,7 @@ def test_a_bundle_that_was_changed_is_not_loaded(files, tmp_path, name):
     data[len(data) // 2] ^= 1
     (tmp_path / name).write_bytes(bytes(data))
     with pytest.raises(BundleRejected, match=r"sha256|not valid|cannot be read"):
-        store.load(tmp_path)
+        sealed.Bundle.load(tmp_path, named=False)
 
 
 def test_windows_of_another_length_are_refused(files, tmp_path):

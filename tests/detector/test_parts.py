@@ -47,8 +47,14 @@ def test_flagged_windows_within_half_an_hour_are_one_incident():
     flagged = np.zeros((200, 2), bool)
     flagged[[10, 11, 41, 72], 0] = True
     flagged[100, 1] = True
-    began = incidents.number(flagged, SLIDING)
-    assert began[[10, 11, 41, 72], 0].tolist() == [10, 10, 10, 72]
+    end_s = 60 * np.arange(200)
+    began, _ = incidents.number(flagged, end_s, SLIDING)
+    assert began[[10, 11, 41, 72], 0].tolist() == [600, 600, 600, 4320]
+    assert (began[~flagged] == incidents.NEVER).all()
+    first, still_open = incidents.number(flagged[:30], end_s[:30], SLIDING)
+    rest, _ = incidents.number(flagged[30:], end_s[30:], SLIDING, still_open)
+    assert np.array_equal(np.concatenate([first, rest]), began), "in parts as at once"
+    assert incidents.began_s(incidents.name_of("US|web", 600)) == 600
     assert incidents.count(flagged, SLIDING) == 3
     assert incidents.count(np.ones((181, 1), bool), SLIDING) == 4  # an alarm that never ends counts again with every hour
 
@@ -132,11 +138,10 @@ def test_a_sentence_says_why():
         {"event_count": 3100.0, "unique_user_ratio": 0.4, "ctr_avg": 0.02},
         {"event_count": 1000.0, "unique_user_ratio": 0.8, "ctr_avg": 0.021},
     )
-    kinds = {"event_count": "count", "unique_user_ratio": "ratio", "ctr_avg": "ratio"}
-    text = sentence(("US", "web"), kinds, values, expected, {"event_count": 9.0, "unique_user_ratio": -7.0, "ctr_avg": -0.3})
+    text = sentence(("US", "web"), Spec.ours().measures, values, expected, {"event_count": 9.0, "unique_user_ratio": -7.0, "ctr_avg": -0.3})
     assert (
         text
-        == "US web: 3.1 times the expected event_count (3100 instead of 1000), 0.5 times the expected unique_user_ratio (0.4 instead of 0.8)"
+        == "US web: 3.1 times the expected clicks (3100 instead of 1000), 0.5 times the expected distinct users per click (0.4 instead of 0.8)"
     )
 
 

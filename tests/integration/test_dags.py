@@ -97,8 +97,9 @@ def test_watch_streams(dags_test):
     dags_test("watch_streams")
 
 
-def test_compare_windows(dags_test):
-    dags_test("compare_windows")
+def test_compare_windows(dags_test, history_end):
+    """Of a day before those into which other tests replay clicks."""
+    dags_test("compare_windows", day=str(history_end.date() - timedelta(days=2)))
 
 
 def test_run_streams_stops(dags_test, backends):

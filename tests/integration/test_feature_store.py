@@ -249,8 +249,8 @@ def test_a_new_feature_reaches_the_registry_both_stores_and_the_training_set(reg
         offline.write_day(day, window_table([w for w in before + windows if backfill_features.day_of(w.window_end) == day], features))
     rows = pa.table({"geo": ["DE"], "platform": ["web"], "event_timestamp": pa.array([NOW], pa.timestamp("us", tz="UTC"))})
     assert online.historical(rows)["cpc_avg"].to_pylist() == offline.as_of(rows)["cpc_avg"].to_pylist() == [0.7]
-    sample = take_sample(offline, tmp_path / "work", seed=1, until=NOW, train_days=1 / 24, calibrate_days=1 / 24)
-    assert pq.read_table(f"{sample}/train.parquet")["cpc_avg"].to_pylist() == [0.6]
+    sample = take_sample(offline, tmp_path / "work", seed=1, budget_per_day=1.0, until=NOW, train_days=1 / 12)
+    assert pq.read_table(f"{sample}/windows.parquet")["cpc_avg"].to_pylist() == [0.6, 0.7, None]
     offline.discard(offline._prefix)
 
 

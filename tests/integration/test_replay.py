@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from integration.world import World, a_world
 
 from adnomaly.replay import example
 from adnomaly.settings import ROOT, load_settings
+from integration.world import World, a_world
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

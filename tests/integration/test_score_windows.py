@@ -1,6 +1,7 @@
-"""From the topic `features` to alerts and results: real Kafka, PostgreSQL and HTTP; the scorer killed, scoring away.
+"""From the topic `features` to alerts and results: real Kafka, PostgreSQL and bundles; the scorer killed, no model, a new model.
 
-Each test has topics, a consumer group and a model version of its own, so it can run beside a live stack.
+Each test has topics, a consumer group, bundles and a model version of its own, so it can run beside a live stack. What must come
+out is what the detector says about the same windows at once.
 """
 
 import contextlib
@@ -11,90 +12,80 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import psycopg
 import pytest
-import uvicorn
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from adnomaly.adapters.window_tables import as_windows
+from adnomaly.detector.bundle import MANIFEST, seal
+from adnomaly.pipelines.deploy_detector import point
+from adnomaly.pipelines.judge_windows import Judge
 from adnomaly.settings import ROOT, Settings, load_settings
-from adnomaly.windows import SIZE, SLIDE, time_text
-from serving.api import create_api
-from serving.metrics import Metrics
-from serving.slot import ModelSlot
+from adnomaly.synthetic.attacks import Attack
+from adnomaly.synthetic.windows import simulate_windows
+from adnomaly.windows import TrafficWindow, time_text
 
 pytestmark = pytest.mark.integration
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-ENTITIES = [(geo, platform) for geo in ("BR", "DE", "US") for platform in ("android", "ios", "web")]
+START = datetime(2026, 4, 8, tzinfo=UTC)
+"""Long before anything that a live stack scores; the bundles know these entities at this hour of a Wednesday."""
 POISON = [b"not json", b"{}", b"[]", b'{"window_start":5}', b"\xff\xfe", b"x" * 100_000]
+ATTACK = Attack(kind="click_flood", geo="US", platform="web", start=START.replace(minute=40), end=START.replace(hour=1), strength=2)
 
 
-class RuleScorer:
-    """The score is the bounce rate, the threshold 0.5. The folder's name is the version."""
+class Nothing:
+    """No results yet."""
 
-    def __init__(self, folder: Path) -> None:
-        self.version, self.card, self.features = folder.name, {}, ("ctr_avg", "bounce_rate_avg", "event_count")
+    def windows(self, start: datetime, end: datetime) -> list:
+        return []
 
-    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[SimpleNamespace]:
-        return [self._score(row["bounce_rate_avg"]) for row in rows]
-
-    def _score(self, bounce: float) -> SimpleNamespace:
-        reasons = {"expected": {"bounce_rate_avg": 0.36}, "z": {"bounce_rate_avg": (bounce - 0.36) / 0.02}}
-        return SimpleNamespace(anomaly_score=bounce, is_anomaly=bounce >= 0.5, threshold=0.5, baseline="entity", **reasons)
-
-    def check_sentinels(self) -> None:
-        """There are none."""
-
-
-class Scoring:
-    """The scoring API on a port of its own, which can go away and come back."""
-
-    def __init__(self, version: str) -> None:
-        self._version, self.port = version, _free_port()
-        self.up()
-
-    def up(self) -> None:
-        slot = ModelSlot(RuleScorer)
-        slot.offer(Path(self._version))
-        self._server = uvicorn.Server(uvicorn.Config(create_api(slot, Metrics()), port=self.port, log_level="warning"))
-        self._thread = threading.Thread(target=self._server.run)
-        self._thread.start()
-        _until(lambda: self._server.started, "scoring listens")
-
-    def down(self) -> None:
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join()
+    def last_incidents(self, start: datetime, end: datetime, model_version: str) -> list:
+        return []
 
 
 class World:
-    """Topics, group and model version of one test, and what came out at the end."""
+    """Topics, group and bundles of one test, and what came out at the end."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.id = settings, uuid4().hex[:8]
+    def __init__(self, settings: Settings, bundle: Path, folder: Path) -> None:
+        self.settings, self.id, self._bundle, self.bundles = settings, uuid4().hex[:8], bundle, folder
         self.topics = {name: f"test_serving_{name}_{self.id}" for name in ("features", "alerts", "dead")}
         admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
         for future in admin.create_topics([NewTopic(topic, 3, 1) for topic in self.topics.values()]).values():
             future.result(30)
-        self.scoring = Scoring(f"test-{self.id}")
+        self.versions: list[str] = []
         self.metrics_port = _free_port()
         self._process: subprocess.Popen | None = None
 
+    def deploy(self) -> str:
+        """The test's bundle as a model of its own, without history, so that nothing but the windows fed is its past."""
+        files = {f.name: f.read_bytes() for f in self._bundle.iterdir() if f.name not in (MANIFEST, "history.parquet")}
+        card = json.loads(files["card.json"]) | {"test": f"{self.id} {len(self.versions)}"}
+        version = seal(self.bundles, files | {"card.json": json.dumps(card).encode()}).name
+        self.versions.append(version)
+        point(self.bundles, version)
+        return version
+
+    def expected(self, windows: Sequence[TrafficWindow]) -> dict[tuple, str | None]:
+        """The incident of each window, as judged at once."""
+        judge = Judge(Nothing(), self.bundles, self.settings)
+        judge.take_up()
+        return {_key(r.window): r.incident_id for r in judge.judge(windows).scored}
+
     def start(self) -> None:
         names = ("--group", f"test_serving_{self.id}", "--source", self.topics["features"], "--alerts", self.topics["alerts"])
-        environment = os.environ | {"SERVING_URL": f"http://127.0.0.1:{self.scoring.port}", "SCORER_METRICS_PORT": str(self.metrics_port)}
-        command = [sys.executable, str(ROOT / "streaming" / "score_windows.py"), *names, "--dead", self.topics["dead"]]
-        self._process = subprocess.Popen(command, env=environment)
+        environment = os.environ | {"SCORER_METRICS_PORT": str(self.metrics_port)}
+        command = [sys.executable, str(ROOT / "streaming" / "score_windows.py"), *names]
+        self._process = subprocess.Popen([*command, "--dead", self.topics["dead"], "--bundles", str(self.bundles)], env=environment)
 
     def stop(self, how: signal.Signals) -> int:
         self._process.send_signal(how)
@@ -124,8 +115,10 @@ class World:
 
     def rows(self) -> list[tuple]:
         with psycopg.connect(self.settings.postgres_url()) as connection:
-            query = "SELECT geo, platform, window_end, is_anomaly, alert_id, anomaly_score, explanation FROM anomaly_results WHERE model_version = %s"
-            return connection.execute(query, (f"test-{self.id}",)).fetchall()
+            query = (
+                "SELECT geo, platform, window_end, incident_id, alert_id, model_version FROM anomaly_results WHERE model_version = ANY(%s)"
+            )
+            return connection.execute(query, (self.versions,)).fetchall()
 
     def metric(self, name: str) -> float:
         """Sum over the labels of one metric; -1 when the program does not answer."""
@@ -139,102 +132,129 @@ class World:
     def close(self) -> None:
         if self._process and self._process.poll() is None:
             self.stop(signal.SIGKILL)
-        self.scoring.down()
         AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap}).delete_topics(list(self.topics.values()))
         with psycopg.connect(self.settings.postgres_url()) as connection:
-            connection.execute("DELETE FROM anomaly_results WHERE model_version = %s", (f"test-{self.id}",))
+            connection.execute("DELETE FROM anomaly_results WHERE model_version = ANY(%s)", (self.versions,))
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with contextlib.closing(World(load_settings())) as world:
+def world(bundle, tmp_path) -> Iterator[World]:
+    with contextlib.closing(World(load_settings(), bundle, tmp_path / "bundles")) as world:
         yield world
 
 
-def _windows(count: int, seed: int) -> list[tuple[str, bytes]]:
-    """`count` window closes of all entities as (key, message), one in twenty anomalous."""
-    rng = random.Random(seed)
-    messages = []
-    for n in range(count):
-        start = NOON + n * SLIDE
-        for geo, platform in ENTITIES:
-            bounce = 0.9 if rng.random() < 0.05 else round(rng.uniform(0.3, 0.4), 6)
-            window = {"window_start": time_text(start), "window_end": time_text(start + SIZE), "geo": geo, "platform": platform}
-            features = {"ctr_avg": 0.022, "bounce_rate_avg": bounce, "event_count": rng.randint(1, 900)}
-            messages.append((f"{geo}|{platform}", json.dumps(window | features).encode()))
-    return messages
+@pytest.fixture(scope="module")
+def windows(small_traffic) -> list[TrafficWindow]:
+    """An hour and a half of six entities, one of them attacked for twenty minutes."""
+    return as_windows(simulate_windows(small_traffic, START, 95 / 1440, 1, [ATTACK]))
 
 
-def _key(window: Mapping[str, Any]) -> tuple[str, str, str]:
-    return window["geo"], window["platform"], window["window_end"]
+def _messages(windows: Sequence[TrafficWindow]) -> list[tuple[str, bytes]]:
+    fields = [(w, {"window_start": time_text(w.window_start), "window_end": time_text(w.window_end)}) for w in windows]
+    return [(w.key, json.dumps({**times, "geo": w.geo, "platform": w.platform, **w.features}).encode()) for w, times in fields]
 
 
-def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_alert(world: World):
-    windows = _windows(120, seed=7)
-    expected = {_key(w): w for w in (json.loads(value) for _, value in windows)}
-    anomalous = {key for key, w in expected.items() if w["bounce_rate_avg"] >= 0.5}
-    assert len(anomalous) > 20
-    rng = random.Random(11)
+def _key(window: TrafficWindow) -> tuple[str, str, datetime]:
+    return window.geo, window.platform, window.window_end
+
+
+def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_alert(world: World, windows):
+    world.deploy()
+    expected = world.expected(windows)
+    anomalous = {key for key, incident in expected.items() if incident}
+    assert 15 < len(anomalous) < 40
+    messages, rng, part = _messages(windows), random.Random(11), len(windows) // 6 + 1
     world.start()
-    for part in range(6):
-        world.feed(windows[part * 180 : (part + 1) * 180] + [("DE|ios", POISON[part])])
-        time.sleep(rng.uniform(0.5, 4))
+    for number in range(6):
+        world.feed([*messages[number * part : (number + 1) * part], ("DE|web", POISON[number])])
+        time.sleep(rng.uniform(2, 9))
         world.stop(signal.SIGKILL)
         world.start()
     _until(lambda: len(world.rows()) == len(expected) and world.metric("adnomaly_scorer_lag") == 0, "everything is scored", 90)
     assert world.stop(signal.SIGTERM) == 0
 
     alerts = [json.loads(message.value()) for message in world.read("alerts")]
-    assert sorted(map(_key, alerts)) == sorted(anomalous), "one alert per anomalous window, no other"
-    rows = {(geo, platform, time_text(end)): (anomaly, alert_id) for geo, platform, end, anomaly, alert_id, *_ in world.rows()}
-    assert set(rows) == set(expected)
-    assert {key for key, (anomaly, _) in rows.items() if anomaly} == anomalous
-    assert {alert["alert_id"] for alert in alerts} == {alert_id for anomaly, alert_id in rows.values() if anomaly}
+    found = [(a["geo"], a["platform"], datetime.fromisoformat(a["window_end"])) for a in alerts]
+    assert sorted(found) == sorted(anomalous), "one alert per anomalous window, no other"
+    rows = {(geo, platform, end.astimezone(UTC)): (incident, alert_id) for geo, platform, end, incident, alert_id, _ in world.rows()}
+    assert {key: incident for key, (incident, _) in rows.items()} == expected, "as judged at once, in the same incidents"
+    assert {alert["alert_id"] for alert in alerts} == {alert_id for _, alert_id in rows.values() if alert_id}
     assert sorted(message.value() for message in world.read("dead")) == sorted(POISON), "poison is kept to the byte"
 
 
-def test_an_alert_says_what_was_expected(world: World):
-    window = json.loads(_windows(1, seed=1)[0][1]) | {"bounce_rate_avg": 0.9}
-    world.feed([("BR|android", json.dumps(window).encode())])
+def test_an_alert_says_why(world: World, windows):
+    version = world.deploy()
+    world.feed(_messages(windows))
     world.start()
-    _until(lambda: world.metric("adnomaly_scorer_alerts_total") == 1, "the alert is sent")
-    (message,) = world.read("alerts")
-    alert = json.loads(message.value())
-    assert message.key() == b"BR|android"
-    assert {name: alert[name] for name in window} == window
-    assert (alert["anomaly_score"], alert["threshold"], alert["model_version"]) == (0.9, 0.5, f"test-{world.id}")
-    assert alert["explanation"]["z"] == {"bounce_rate_avg": pytest.approx(27)}
-    assert alert["explanation"]["summary"] == "BR android: bounce_rate_avg 0.9 instead of 0.36 (z +27.0)"
+    _until(lambda: len(world.rows()) == len(windows), "all is scored")
+    first, *_ = world.read("alerts")
+    alert = json.loads(first.value())
+    assert first.key() == b"US|web"
+    assert (alert["kind"], alert["threshold"], alert["model_version"]) == ("anomaly", 0.5, version)
+    assert alert["anomaly_score"] >= 0.5
+    assert alert["incident_id"] == f"US|web@{alert['window_end']}"
+    assert alert["explanation"]["summary"].startswith("US web: ")
+    assert sum(map(abs, alert["explanation"]["share"].values())) == pytest.approx(1)
 
 
-def test_a_window_that_the_contract_refuses_does_not_hold_up_the_others(world: World):
-    windows = [(key, value) for key, value in _windows(2, seed=3)]
-    impossible = json.loads(windows[4][1]) | {"ctr_avg": 1.5}
-    windows[4] = (windows[4][0], json.dumps(impossible).encode())
-    world.feed(windows)
+def test_a_window_that_can_be_none_does_not_hold_up_the_others(world: World, windows):
+    world.deploy()
+    some = windows[:60]
+    messages = _messages(some)
+    impossible = json.loads(messages[4][1]) | {"ctr_avg": 1.5}
+    world.feed([*messages[:4], (messages[4][0], json.dumps(impossible).encode()), *messages[5:]])
     world.start()
-    _until(lambda: len(world.rows()) == len(windows) - 1, "the others are scored")
+    _until(lambda: len(world.rows()) == len(some) - 1, "the others are scored")
     _until(lambda: world.metric("adnomaly_scorer_dead_letters_total") == 1, "it is put aside")
     (dead,) = world.read("dead")
     assert json.loads(dead.value()) == impossible
-    assert "ctr_avg" in dict(dead.headers())["error.rule"].decode()
+    assert dict(dead.headers())["error.rule"].decode() == "ctr_avg: must be a number from 0 to 1, got 1.5"
 
 
-def test_while_scoring_is_away_nothing_is_passed_and_the_lag_is_true(world: World):
-    world.scoring.down()
-    windows = _windows(10, seed=5)
-    world.feed(windows)
+def test_before_a_model_is_deployed_nothing_is_passed_and_the_lag_is_true(world: World, windows):
+    world.feed(_messages(windows[:60]))
     world.start()
     _until(lambda: world.metric("adnomaly_scorer_failures_total") >= 2, "it tries")
-    _until(lambda: world.metric("adnomaly_scorer_lag") == len(windows), "the lag is known")
-    assert world.rows() == []
+    _until(lambda: world.metric("adnomaly_scorer_lag") == 60, "the lag is known")
     assert world.metric("adnomaly_scorer_heartbeat_seconds") > time.time() - 15
-    world.scoring.up()
-    _until(lambda: len(world.rows()) == len(windows), "it goes on by itself")
+    version = world.deploy()
+    _until(lambda: len(world.rows()) == 60, "it goes on by itself")
     _until(lambda: world.metric("adnomaly_scorer_lag") == 0, "the lag is gone")
+    assert {row[-1] for row in world.rows()} == {version}
 
 
-def _until(condition, what: str, seconds: float = 40) -> None:
+def test_a_new_model_takes_over_between_two_minutes(world: World, windows):
+    first = world.deploy()
+    world.feed(_messages([w for w in windows if w.window_end < START + timedelta(minutes=50)]))
+    world.start()
+    _until(lambda: world.metric("adnomaly_scorer_lag") == 0 and world.rows(), "the first part is scored")
+    second = world.deploy()
+    world.feed(_messages([w for w in windows if w.window_end >= START + timedelta(minutes=50)]))
+    _until(lambda: len(world.rows()) == len(windows), "the second part is scored")
+    by_model: dict[str, list[datetime]] = {}
+    for *_, end, _incident, _alert, version in world.rows():
+        by_model.setdefault(version, []).append(end)
+    assert max(by_model[first]) < min(by_model[second])
+
+
+def test_a_silent_entity_is_an_alert_of_its_own(world: World, windows):
+    world.deploy()
+    quiet = [w for w in windows if not (w.key == "DE|web" and w.window_end > START + timedelta(minutes=20))]
+    calm = [msgspec.structs.replace(w) for w in quiet if w.window_end < START + timedelta(minutes=40)]
+    parts = (
+        [w for w in calm if w.window_end < START + timedelta(minutes=15)],
+        [w for w in calm if w.window_end >= START + timedelta(minutes=15)],
+    )
+    world.feed(_messages(parts[0]))
+    world.start()
+    _until(lambda: len(world.rows()) == len(parts[0]), "the first minutes are scored")
+    world.feed(_messages(parts[1]))
+    _until(lambda: len(world.rows()) == len(calm), "the others are scored", 60)
+    alerts = [json.loads(message.value()) for message in world.read("alerts")]
+    assert [(a["kind"], a["geo"], a["platform"]) for a in alerts] == [("silence", "DE", "web")]
+
+
+def _until(condition, what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"

@@ -23,7 +23,7 @@ class RuleScorer:
     def __init__(self, folder: Path) -> None:
         if folder.name.startswith("bad"):
             raise ValueError("the manifest lies")
-        self.version, self.card, self.features = folder.name, {"trained": "never"}, ("ctr_avg", "bounce_rate_avg", "event_count")
+        self.version, self.card = folder.name, {"trained": "never"}
         self.healthy = True
 
     def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[SimpleNamespace]:
@@ -37,8 +37,10 @@ class RuleScorer:
             is_anomaly=score >= 0.5,
             threshold=0.5,
             baseline="entity" if known else "global",
+            features=("ctr_avg", "bounce_rate_avg", "event_count"),
             expected={"bounce_rate_avg": 0.36},
             z={"bounce_rate_avg": (score - 0.36) / 0.02},
+            share={"bounce_rate_avg": 1.0},
         )
 
     def check_sentinels(self) -> None:

@@ -48,7 +48,11 @@ def test_meta_echoes_what_came_and_says_which_baseline(client: httpx.Client, giv
 def test_explanation_comes_only_when_asked_for(client: httpx.Client):
     assert "explanation" not in client.post("/v1/score?explain=0", json=ROW).json()
     explained = client.post("/v1/score?explain=1", json=ROW | {"bounce_rate_avg": 0.38}).json()["explanation"]
-    assert explained == {"expected": {"bounce_rate_avg": 0.36}, "z": {"bounce_rate_avg": pytest.approx(1.0)}}
+    assert explained == {
+        "expected": {"bounce_rate_avg": 0.36},
+        "z": {"bounce_rate_avg": pytest.approx(1.0)},
+        "share": {"bounce_rate_avg": 1.0},
+    }
 
 
 def test_explain_takes_0_or_1_only(client: httpx.Client):

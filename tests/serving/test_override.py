@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from adnomaly.detector.override import own_bundle
+from adnomaly.detector.score import Scorer
 from adnomaly.errors import BundleRejected, InvalidSetting
-from adnomaly.model.override import own_bundle
-from adnomaly.model.score import Scorer
 
 NAMES = {"model": "model.onnx", "preprocess": "preprocess.json", "threshold": "threshold.json"}
 

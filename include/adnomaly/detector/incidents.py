@@ -3,7 +3,7 @@
 Besides: the silence of one entity, and the outage of the platform, have names of their own.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -13,6 +13,8 @@ MERGE_S: Final = 30 * 60
 SILENT: Final = "silence"
 OUTAGE: Final = "platform outage"
 ANOMALY: Final = "anomaly"
+
+NEVER: Final = -(10**12)
 
 MANY: Final = 0.5
 """Share of the entities that are missing, or far too low, in an outage of the platform."""
@@ -41,22 +43,47 @@ def merge_steps(cadence: Cadence) -> int:
     return max(1, MERGE_S // cadence.slide_s)
 
 
-def number(flagged: np.ndarray, cadence: Cadence) -> np.ndarray:
-    """Row at which the incident of each flagged window began, (T, E); -1 where nothing is flagged."""
-    began = np.full(flagged.shape, -1)
-    last, start = np.full(flagged.shape[1], -(10**9)), np.full(flagged.shape[1], -1)
-    near = merge_steps(cadence)
+class Open(NamedTuple):
+    """The last incident of each entity: end of its last flagged window, and of its first, Unix seconds; both (E,)."""
+
+    last_s: np.ndarray
+    first_s: np.ndarray
+
+    @classmethod
+    def none(cls, entities: int) -> Self:
+        return cls(np.full(entities, NEVER), np.full(entities, NEVER))
+
+
+def number(flagged: np.ndarray, end_s: np.ndarray, cadence: Cadence, before: Open | None = None) -> tuple[np.ndarray, Open]:
+    """The incident of each flagged window, and what is open after the last row.
+
+    Args:
+        flagged: (T, E).
+        end_s: of the rows, (T,).
+        before: what was open before the first row, so that rows can come in parts.
+
+    Returns:
+        Of each flagged window the end of the first window of its incident, Unix seconds, (T, E); NEVER where nothing is flagged.
+    """
+    began = np.full(flagged.shape, NEVER)
+    last, first = before or Open.none(flagged.shape[1])
+    near_s = merge_steps(cadence) * cadence.slide_s
     for row in np.flatnonzero(flagged.any(axis=1)):
-        hit = flagged[row]
-        start = np.where(hit & (row - last > near), row, start)
-        last = np.where(hit, row, last)
-        began[row, hit] = start[hit]
-    return began
+        hit, now = flagged[row], end_s[row]
+        first = np.where(hit & (now - last > near_s), now, first)
+        last = np.where(hit, np.maximum(last, now), last)  # a window may come late
+        began[row, hit] = first[hit]
+    return began, Open(last, first)
 
 
 def name_of(entity: str, end_s: int) -> str:
     """Name of the incident that began with the window that ended then; the same whenever it is computed."""
     return f"{entity}@{np.datetime64(int(end_s), 's')}Z"
+
+
+def began_s(name: str) -> int:
+    """The end of the first window of the incident of this name, Unix seconds."""
+    return int(np.datetime64(name.rpartition("@")[2].removesuffix("Z"), "s").astype(np.int64))
 
 
 def count(flagged: np.ndarray, cadence: Cadence) -> int:
@@ -99,11 +126,11 @@ def anomalies(grid: Grid, score: np.ndarray, began: np.ndarray) -> list[Incident
     """The incidents of flagged windows, by entity and time."""
     found = []
     for e, entity in enumerate(grid.names):
-        rows = np.flatnonzero(began[:, e] >= 0)
+        rows = np.flatnonzero(began[:, e] != NEVER)
         for first in np.unique(began[rows, e]):
             own = rows[began[rows, e] == first]
             incident = _incident(grid, ANOMALY, entity, own[0], own[-1])
-            found.append(incident._replace(name=name_of(entity, grid.end_s[first]), peak=float(score[own, e].max())))
+            found.append(incident._replace(name=name_of(entity, first), peak=float(score[own, e].max())))
     return found
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
+from adnomaly.detector.daycurve import MAD
 from adnomaly.detector.grid import Cadence
-from adnomaly.model.daycurve import MAD
 
 LENGTHS_S: Final = (1800, 3600, 4 * 3600, 24 * 3600)
 GAP_S: Final = 90 * 60

@@ -3,12 +3,13 @@
 from typing import Final
 
 import numpy as np
-from scipy.optimize import nnls
 
+from adnomaly.detector.daycurve import MAD, SLOT_ROWS
 from adnomaly.detector.spec import Spec
-from adnomaly.model.daycurve import MAD, SLOT_ROWS
 
 BINS: Final = 8
+FROM_MIDDLE: Final = 1 / 3.29
+"""The middle 90 % of normal noise is 3.29 deviations wide."""
 LEAST_SD: Final = 1e-6
 
 
@@ -36,6 +37,8 @@ def deviation(noise: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _two_parts(residual: np.ndarray, count: np.ndarray) -> tuple[float, float]:
     """Least squares through the robust variances of bins of equal size by count; both parts are at least 0."""
+    from scipy.optimize import nnls  # for fitting alone: a process that scores does without
+
     edges = np.quantile(count, np.linspace(0, 1, BINS + 1))
     number = np.clip(np.searchsorted(edges, count, side="right") - 1, 0, BINS - 1)
     bins = [number == i for i in range(BINS) if (number == i).sum() >= SLOT_ROWS]
@@ -51,4 +54,6 @@ def _two_parts(residual: np.ndarray, count: np.ndarray) -> tuple[float, float]:
 
 
 def _variance(residual: np.ndarray) -> float:
-    return float((MAD * np.median(np.abs(residual))) ** 2)
+    """The robust one, or that of the middle 90 % where more than half of the residuals are one value, as ratios of few events are."""
+    middle = np.quantile(residual, 0.95) - np.quantile(residual, 0.05)
+    return float(max(MAD * np.median(np.abs(residual)), FROM_MIDDLE * middle) ** 2)

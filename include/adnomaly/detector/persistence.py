@@ -43,3 +43,10 @@ def _held(height: np.ndarray) -> np.ndarray:
     for row in range(1, len(out)):
         out[row] = np.maximum(out[row], out[row - 1] - DECAY)
     return out
+
+
+def needed_before(cadence: Cadence, row: int) -> int:
+    """Rows before a row that its height depends on."""
+    if cadence.overlaps:
+        return OF - 1
+    return row if cadence.slide_s >= LONG_S else 0

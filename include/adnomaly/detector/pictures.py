@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
+from adnomaly.detector.curves import Curve
 from adnomaly.detector.truth import Figures, Truth
-from adnomaly.model.curves import Curve
 
 matplotlib.use("agg")
 

@@ -5,6 +5,8 @@ from typing import Final
 
 import numpy as np
 
+from adnomaly.detector.spec import Measure
+
 LISTED: Final = 3
 """Features that a sentence names, the most unusual first."""
 NAMED_SHARE: Final = 0.05
@@ -20,24 +22,25 @@ def shares(z: np.ndarray) -> np.ndarray:
 
 
 def sentence(
-    entity: Sequence[str], kinds: Mapping[str, str], values: Mapping[str, float], expected: Mapping[str, float], z: Mapping[str, float]
+    entity: Sequence[str], measures: Sequence[Measure], values: Mapping[str, float], expected: Mapping[str, float], z: Mapping[str, float]
 ) -> str:
-    """Such as `US web: 3.1 times the expected event_count (3100 instead of 1000), 0.51 times the expected unique_user_ratio (...)`.
+    """Such as `US web: 3.1 times the expected clicks (3100 instead of 1000), 0.51 times the expected distinct users per click (...)`.
 
     Args:
-        kinds: of each feature: counts and ratios are compared as multiples, levels as differences.
+        measures: counts and ratios are compared as multiples, levels as differences.
     """
+    known = {m.name: m for m in measures}
     names = sorted(z, key=lambda name: -abs(z[name]))
     share = dict(zip(names, np.abs(shares(np.array([z[n] for n in names]))).tolist(), strict=True))
     told = [name for i, name in enumerate(names[:LISTED]) if i == 0 or share[name] >= NAMED_SHARE]
-    return f"{' '.join(entity)}: {', '.join(_part(name, kinds[name], values[name], expected[name]) for name in told)}"
+    return f"{' '.join(entity)}: {', '.join(_part(known[name], values[name], expected[name]) for name in told)}"
 
 
-def _part(name: str, kind: str, value: float, expected: float) -> str:
-    both = f"({_short(value)} instead of {_short(expected)})"
-    if kind == "level" or expected <= 0:
-        return f"{name} {'above' if value >= expected else 'below'} the expected {both}"
-    return f"{value / expected:.2g} times the expected {name} {both}"
+def _part(measure: Measure, value: float, expected: float) -> str:
+    label, both = measure.label or measure.name, f"({_short(value)} instead of {_short(expected)})"
+    if measure.kind == "level" or expected <= 0:
+        return f"{label} {'above' if value >= expected else 'below'} the expected {both}"
+    return f"{value / expected:.2g} times the expected {label} {both}"
 
 
 def _short(value: float) -> str:

@@ -22,6 +22,7 @@ class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weight_by: the count behind a ratio: a ratio of few is less certain.
         required: every row must hold it; one that is not required is used by the rows that hold all of these.
         high: the largest value there can be.
+        label: what people call it; the name when None.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_by: str | None = None
     required: bool = True
     high: float | None = None
+    label: str | None = None
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -74,7 +76,7 @@ class Spec(msgspec.Struct, frozen=True):
     @classmethod
     def ours(cls) -> Self:
         """Adnomaly's own windows."""
-        measures = tuple(Measure(f.name, f.kind, f.weight_by, f.required, f.high) for f in FEATURES)
+        measures = tuple(Measure(f.name, f.kind, f.weight_by, f.required, f.high, f.label or None) for f in FEATURES)
         return cls(ENTITY, measures)
 
     @classmethod

@@ -10,10 +10,10 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
+from adnomaly.detector.daycurve import MAD
 from adnomaly.detector.grid import Grid
 from adnomaly.detector.slots import Standing
 from adnomaly.detector.spec import Spec
-from adnomaly.model.daycurve import MAD
 
 WEEK_S: Final = 7 * 86400
 HISTORY_DAYS: Final = 28

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from adnomaly.detector.curves import Curve
 from adnomaly.detector.grid import Grid
 from adnomaly.detector.incidents import count
-from adnomaly.model.curves import Curve
 
 WEEK_DAYS: Final = 7.0
 FORTNIGHT_DAYS: Final = 14.0

@@ -8,6 +8,7 @@ import numpy as np
 
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.memory import GAP_S, LENGTHS_S
+from adnomaly.detector.rules import simple_rules
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.truth import Figures
 from adnomaly.evaluation import rivals
@@ -38,7 +39,7 @@ def judge_seed(traffic: Traffic, seed: int, teacher: World, say: Say) -> tuple[W
     for view, columns in views(spec).items():
         seen = world._replace(grid=rivals.grid_of(world, columns))
         z = rivals.residuals(seen, spec, columns)
-        scores = {OURS: np.empty(0)} | rivals.simple(seen, z)
+        scores = {OURS: np.empty(0)} | simple_rules(z, seen.split)
         scores[OURS], flagged = ours(seen, spec)
         name, score = rivals.off_the_shelf(seen, columns)
         scores[f"{name}, raw windows"] = score

@@ -13,7 +13,6 @@ from adnomaly.detector.spec import Spec
 from adnomaly.evaluation.worlds import World
 
 SEED: Final = 42
-NEAR: Final = 6.0
 SAMPLE: Final = 20_000
 OFF_THE_SHELF: Final = ("ECOD", "COPOD", "HBOS")
 
@@ -21,22 +20,6 @@ OFF_THE_SHELF: Final = ("ECOD", "COPOD", "HBOS")
 def residuals(world: World, spec: Spec, columns: Sequence[int]) -> np.ndarray:
     """z of all rows against a slot table of history, (T, E, K)."""
     return SlotTable.fit(world.history, spec).standing(world.grid).z[..., columns]
-
-
-def simple(world: World, z: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of the judged rows, (T, E): chance, an alarm that is always on, the largest |z|, the Mahalanobis distance."""
-    live = z[world.split :]
-    known = np.isfinite(live).all(axis=2)
-    rows = z[: world.split].reshape(-1, z.shape[2])
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    inverse = np.linalg.inv(np.atleast_2d(np.cov(rows[np.abs(rows).max(axis=1) < NEAR].T)))
-    scores = {
-        "random": np.random.default_rng(SEED).random(known.shape),
-        "always on": np.ones(known.shape),
-        "max |z|": np.abs(live).max(axis=2),
-        "Mahalanobis": np.einsum("tei,ij,tej->te", live, inverse, live),
-    }
-    return {name: np.where(known, score, np.nan) for name, score in scores.items()}
 
 
 def off_the_shelf(world: World, columns: Sequence[int]) -> tuple[str, np.ndarray]:

@@ -72,7 +72,7 @@ def simulate(
     unlabelled = plan_attacks(own, start=START, end=live, count=round(HISTORY_ATTACKS_PER_DAY * HISTORY_DAYS), seed=seed + 1, kinds=KNOWN)
     attacks = plan_attacks(own, start=live, end=end, count=round(ATTACKS_PER_DAY * LIVE_DAYS), seed=seed, strengths=strengths, kinds=kinds)
     table = simulate_windows(own, START, HISTORY_DAYS + LIVE_DAYS, seed, [*unlabelled, *attacks])
-    return table, [*map(_event, attacks), *_promotions(own, live, end)]
+    return table, [*map(event_of, attacks), *promotions_of(own, live, end)]
 
 
 def write_example(traffic: Traffic, folder: Path, seed: int = 7) -> list[Path]:
@@ -93,13 +93,15 @@ def write_example(traffic: Traffic, folder: Path, seed: int = 7) -> list[Path]:
     return [folder / f"{name}.parquet" for name in tables]
 
 
-def _event(attack: Attack) -> Event:
+def event_of(attack: Attack) -> Event:
+    """What is known of a planted attack."""
     return Event(
         attack.kind, f"{attack.geo}|{attack.platform}", int(attack.start.timestamp()), int(attack.end.timestamp()), False, attack.strength
     )
 
 
-def _promotions(traffic: Traffic, start: datetime, end: datetime) -> list[Event]:
+def promotions_of(traffic: Traffic, start: datetime, end: datetime) -> list[Event]:
+    """The promotions of a world between two moments."""
     found = traffic.promotions(minute_of(start), minute_of(end))
     times = [(int(moment_of(p.start).timestamp()), int(moment_of(p.end).timestamp())) for p in found]
-    return [Event("promotion", "|".join(traffic.entities[p.entity]), *time, True) for p, time in zip(found, times, strict=True)]
+    return [Event("promotion", "|".join(traffic.entities[p.entity]), *time, True, p.lift) for p, time in zip(found, times, strict=True)]

@@ -125,8 +125,8 @@ def tidy(bundles: Path) -> list[str]:
 
 
 def _adopt(registry: Champions, registered: Any, home: Path) -> str:
-    from adnomaly.model.bundle import adopt
-    from adnomaly.model.score import Scorer
+    from adnomaly.detector.bundle import adopt
+    from adnomaly.detector.score import Scorer
 
     download = home / "work" / "download" / registered.bundle
     download.mkdir(parents=True, exist_ok=True)

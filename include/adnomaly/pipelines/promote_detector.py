@@ -17,68 +17,66 @@ log = logging.getLogger(__name__)
 
 
 class ModelRegistry(Protocol):
-    """Where models are registered, and one of them is the champion. A registered model has `number` and `bundle`."""
+    """Where models are registered, and one of them is the champion. A registered model has `number`, `run_id` and `bundle`."""
 
     def register(
         self, name: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], files: Path, bundle: Path, source: str
     ) -> Any: ...
     def champion(self) -> Any: ...
     def promote(self, registered: Any) -> None: ...
-    def note(self, registered: Any, tags: Mapping[str, str], text: str = "") -> None: ...
+    def note(self, registered: Any, tags: Mapping[str, str], text: str, files: Mapping[str, bytes]) -> None: ...
     def download(self, registered: Any, to: Path) -> Path: ...
 
 
 def register(folder: str, registry: ModelRegistry) -> str:
     """Run, figures, pictures and bundle in the registry; the version becomes the challenger."""
-    from adnomaly.model.report import figures
     from adnomaly.pipelines.workfolder import WorkFolder
 
-    work = WorkFolder(folder)
-    registered = _registered(work, registry)
-    log.info("registered as version %s, bundle %s, with %d figures", registered.number, registered.bundle, len(figures(work.evaluation)))
+    registered = _registered(WorkFolder(folder), registry)
+    log.info("registered as version %s, bundle %s", registered.number, registered.bundle)
     return folder
 
 
 def promote_if_better(folder: str, registry: ModelRegistry) -> bool:
     """Make it the champion if the promotion check finds it good, and not worse than the champion. No is a result, not a failure.
 
-    The decision, with every figure, is kept beside the registered model and in `evaluation/decision.json`.
+    The decision, with every figure, is logged, and kept with the run as `decision.json` and `decision.txt`.
     """
-    from adnomaly.model.bundle import to_json
-    from adnomaly.model.promotion import decide
+    from adnomaly.detector import examine
+    from adnomaly.detector.encode import to_json
+    from adnomaly.detector.promotion import decide, own_limits
     from adnomaly.pipelines.workfolder import WorkFolder
 
     work = WorkFolder(folder)
+    sample = work.sample
     registered, champion = _registered(work, registry), registry.champion()
     current = None
     if champion and champion.number != registered.number:
         (work.path / "champion").mkdir(exist_ok=True)
         current = registry.download(champion, work.path / "champion")
-    decision = decide(work.bundle, work.trial, work.rivals, champion=current, least_days=LEAST_SHARE * work.sample.train_days)
-    (work.figures / "decision.json").write_bytes(to_json(decision))
+    simple = {name: work.evaluation.detectors[name] for name in examine.RULES}
+    days, budget = LEAST_SHARE * sample.days, sample.budget_per_day
+    limits = own_limits(work.windows, budget_per_day=budget, seed=sample.seed)
+    decision = decide(work.bundle, work.trial, simple, limits=limits, champion=current, least_days=days, budget_per_day=budget)
     why = "; ".join(decision.refusals) or f"passed {len(decision.checks)} checks"
-    registry.note(registered, {"promoted": str(decision.promoted).lower(), "against": decision.against or "-"}, why)
+    tags = {"promoted": str(decision.promoted).lower(), "against": decision.against or "-"}
+    registry.note(registered, tags, why, {"decision.json": to_json(decision), "decision.txt": f"{decision}\n".encode()})
     if decision.promoted:
         registry.promote(registered)
-    log.info("%s: %s", "champion" if decision.promoted else "not promoted", why)
+    log.info("%s", decision)
     return decision.promoted
 
 
 def _registered(work: "WorkFolder", registry: ModelRegistry) -> Any:
     """This work folder's registration; registering twice gives the same."""
-    from adnomaly.model.report import figures
-
-    sample, thresholds = work.sample, work.thresholds
+    sample, views = work.sample, work.drafted.detector.views
     params = {
         "seed": sample.seed,
-        "train": f"{time_text(sample.start)}..{time_text(sample.split)}",
-        "calibrate": f"{time_text(sample.split)}..{time_text(sample.end)}",
+        "train": f"{time_text(sample.start)}..{time_text(sample.end)}",
         "rows": sample.rows,
         "data_sha256": sample.sha256,
-        "trees": len(work.forest.estimators_),
-        "budget_per_day": thresholds.budget_per_day,
-        "threshold": thresholds.entity.threshold,
-        "threshold_global": thresholds.pooled.threshold,
+        "budget_per_day": sample.budget_per_day,
     }
-    metrics, name = figures(work.evaluation), work.path.name
+    params |= {f"limit.{name}.{how}": round(limit.height, 4) for name, view in views.items() for how, limit in view.limits.items()}
+    metrics, name = work.evaluation.flat(), work.path.name
     return registry.register(name, params=params, metrics=metrics, files=work.figures, bundle=work.bundle, source=name)

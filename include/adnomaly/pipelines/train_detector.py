@@ -1,4 +1,4 @@
-"""From offline features to a champion: sample, fit, calibrate, evaluate, seal, register, promote.
+"""From offline features to a champion: sample, fit, evaluate, seal, register, promote.
 
 Each step reads and replaces files of one work folder and returns its path, so that any step can be run again. A step imports
 what it computes with itself: a DAG that only names the steps is read in milliseconds.
@@ -7,12 +7,11 @@ what it computes with itself: a DAG that only names the steps is read in millise
 import hashlib
 import logging
 from datetime import UTC, date, datetime, time, timedelta
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from adnomaly.errors import NotEnoughHistory
-from adnomaly.features import CONTRACT, ENTITY
+from adnomaly.features import ENTITY, FEATURES
 from adnomaly.pipelines.promote_detector import LEAST_SHARE
 from adnomaly.pipelines.promote_detector import promote_if_better as promote_if_better
 from adnomaly.pipelines.promote_detector import register as register
@@ -21,15 +20,11 @@ from adnomaly.windows import time_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from adnomaly.model.export import Parity
-    from adnomaly.pipelines.workfolder import WorkFolder
     from adnomaly.synthetic.traffic import Traffic
 
-TRAIN_DAYS: Final = 14
-CALIBRATE_DAYS: Final = 7
+TRAIN_DAYS: Final = 21
+"""Three weekends; the limits come from the last quarter of it."""
 TRIAL_DAYS: Final = 14
-
-LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
 log = logging.getLogger(__name__)
 
@@ -46,34 +41,32 @@ def take_sample(
     work: Path,
     *,
     seed: int,
+    budget_per_day: float,
     until: datetime | None = None,
     train_days: float = TRAIN_DAYS,
-    calibrate_days: float = CALIBRATE_DAYS,
 ) -> str:
-    """Copy the windows to learn from into the work folder: `train_days`, and the `calibrate_days` that follow them.
+    """Copy the windows to learn from into the work folder.
 
     Args:
+        budget_per_day: false incidents a day over the whole platform that the limits are to be chosen for.
         until: the last window_end; the newest there is when None.
 
     Raises:
         NotEnoughHistory: more than an hour in ten holds no window.
     """
-    from adnomaly.pipelines.workfolder import CALIBRATE, TRAIN, Sample, WorkFolder
+    from adnomaly.pipelines.workfolder import Sample, WorkFolder
 
     end = until or newest(offline)
-    split = end - timedelta(days=calibrate_days)
-    start = split - timedelta(days=train_days)
-    tables = {TRAIN: offline.between(start, split), CALIBRATE: offline.between(split, end)}
-    _check_hours(tables[TRAIN], train_days, time_text(start), time_text(split))
-    _check_hours(tables[CALIBRATE], calibrate_days, time_text(split), time_text(end))
+    start = end - timedelta(days=train_days)
+    table = offline.between(start, end)
+    _check_hours(table, train_days, time_text(start), time_text(end))
+    names = [f.name for f in FEATURES if f.name in table.column_names]
     digest = hashlib.sha256()
-    for table in tables.values():
-        for column in (*ENTITY, "window_end", *CONTRACT):
-            digest.update(repr(table[column].to_pylist()[:1]).encode() + table[column].combine_chunks().buffers()[-1])
-    rows = {name: table.num_rows for name, table in tables.items()}
-    sample = Sample(start, split, end, train_days, seed, rows[TRAIN], rows[CALIBRATE], digest.hexdigest())
-    WorkFolder(work).keep_sample(sample, tables)
-    log.info("sample: %d windows to train on, %d to calibrate on, %s to %s", *rows.values(), time_text(start), time_text(end))
+    for column in (*ENTITY, "window_end", *names):
+        digest.update(repr(table[column].to_pylist()[:1]).encode() + table[column].combine_chunks().buffers()[-1])
+    sample = Sample(start, end, train_days, seed, budget_per_day, table.num_rows, digest.hexdigest())
+    WorkFolder(work).keep_sample(sample, table)
+    log.info("sample: %d windows, %s to %s", table.num_rows, time_text(start), time_text(end))
     return str(work)
 
 
@@ -94,36 +87,33 @@ def newest(offline: OfflineTable) -> datetime:
 
 
 def fit(folder: str) -> str:
-    """Baseline and forest from the training windows, and the forest as ONNX."""
-    from adnomaly.model.export import export_forest
-    from adnomaly.model.preprocess import Baseline
-    from adnomaly.model.train import fit_forest
-    from adnomaly.pipelines.workfolder import TRAIN, WorkFolder
+    """What is usual, the forests and their limits, from the sample; the forests as ONNX, compared with what they were made from.
+
+    Raises:
+        BundleRejected: an export differs from its forest.
+        NotEnoughHistory: no entity has a whole day of windows.
+    """
+    import numpy as np
+
+    from adnomaly.detector.detector import Detector
+    from adnomaly.detector.fit import card_of, check_exports, files_of
+    from adnomaly.detector.grid import Cadence, to_grid
+    from adnomaly.detector.slots import SlotTable
+    from adnomaly.detector.spec import Spec
+    from adnomaly.pipelines.workfolder import WorkFolder
 
     work = WorkFolder(folder)
-    windows = work.windows(TRAIN)
-    baseline = Baseline.fit(windows)
-    residuals, known = baseline.residuals(windows)
-    forest = fit_forest(residuals[known], seed=work.sample.seed)
-    work.keep_model(baseline, forest, export_forest(forest))
-    log.info("fitted on %d windows of %d entities", len(windows), len(windows.entities))
-    return folder
-
-
-def calibrate(folder: str, *, budget_per_day: float) -> str:
-    """A threshold for each kind of baseline, from the week after training."""
-    from adnomaly.model import calibrate as calibration
-    from adnomaly.model.bundle import THRESHOLD, Thresholds, to_json
-    from adnomaly.pipelines.workfolder import CALIBRATE, WorkFolder
-
-    work = WorkFolder(folder)
-    windows = work.windows(CALIBRATE)
-    entity, pooled = (
-        calibration.calibrate(windows, work.score(work.baseline.residuals(windows, pooled=kind)[0]), budget_per_day=budget_per_day)
-        for kind in (False, True)
-    )
-    (work.path / THRESHOLD).write_bytes(to_json(Thresholds(budget_per_day, entity, pooled)))
-    log.info("thresholds for %g false incidents a day: %.4f; without an entity %.4f", budget_per_day, entity.threshold, pooled.threshold)
+    sample = work.sample
+    grid, _ = to_grid(work.windows, Cadence.of(work.windows))
+    detector = Detector.fit(grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, slots=True)
+    if isinstance(detector.usual, SlotTable) and np.isnan(detector.usual.center).any(axis=(1, 2, 3)).all():
+        raise NotEnoughHistory(f"no entity has windows in all hours of a weekday and of a weekend in {sample.days:g} days: train on more")
+    card = card_of(detector, grid, sample.rows, sample.budget_per_day, sample.seed)
+    card["training"]["sha256"] = sample.sha256
+    card["parity"] = {name: parity._asdict() for name, parity in check_exports(detector, seed=sample.seed).items()}
+    work.keep_draft(files_of(detector, grid, card, sample.budget_per_day, seed=sample.seed))
+    limits = {name: round(view.limits["course"].height, 3) for name, view in detector.views.items()}
+    log.info("fitted on %d windows of %d entities; limits %s", sample.rows, len(grid.names), limits)
     return folder
 
 
@@ -132,72 +122,45 @@ def evaluate(folder: str, traffic: "Traffic", *, days: float = TRIAL_DAYS) -> st
 
     Figures and pictures go to `evaluation/`. The traffic is that of the settings; its rate is taken from the training data.
     """
-    from adnomaly.model import evaluate as judge
-    from adnomaly.model.bundle import to_json
-    from adnomaly.model.plots import draw
-    from adnomaly.model.report import as_text
+    from adnomaly.detector import examine
+    from adnomaly.detector.encode import to_json
+    from adnomaly.detector.pictures import draw
+    from adnomaly.detector.report import as_text
     from adnomaly.pipelines.trial import build_trial
-    from adnomaly.pipelines.workfolder import TRAIN, WorkFolder
+    from adnomaly.pipelines.workfolder import WorkFolder
 
-    work = WorkFolder(folder)
-    build_trial(work.path, traffic, work.windows(TRAIN), work.sample.end, seed=work.sample.seed, days=days)
-    trial, baseline = work.trial, work.baseline
-    (residuals, _), (pooled, _) = (baseline.residuals(trial.windows, pooled=kind) for kind in (False, True))
-    found = judge.evaluate(trial, residuals, pooled, work.score, work.rivals, work.thresholds)
+    work, sample = WorkFolder(folder), WorkFolder(folder).sample
+    build_trial(work.path, traffic, work.windows, sample.end, seed=sample.seed, days=days)
+    bundle, trial = work.drafted, work.trial
+    truth, scores = examine.rules(trial)
+    simple = {name: truth.judge(score) for name, score in scores.items()}
+    found = examine.evaluate(bundle.detector, trial, simple, sample.budget_per_day)
     work.figures.mkdir(exist_ok=True)
     (work.figures / "evaluation.json").write_bytes(to_json(found))
-    scores = {name: score(residuals) for name, score in {judge.FOREST: work.score, **work.rivals}.items()}
-    for name, picture in draw(trial, scores, judge.FOREST, work.thresholds.entity.threshold).items():
+    seen = examine.see(bundle.detector, trial)
+    ordered = [truth.grid.names.index(name) for name in seen.truth.grid.names]
+    drawn = {examine.OURS: seen.score, **{name: score[:, ordered] for name, score in scores.items()}}
+    for name, picture in draw(seen.truth, drawn, found.ours, examine.OURS).items():
         (work.figures / name).write_bytes(picture)
-    log.info("evaluated\n%s", as_text(found))
+    log.info("evaluated\n%s", as_text(seen.truth, found.detectors, budget_per_day=sample.budget_per_day))
     return folder
 
 
 def seal(folder: str) -> str:
-    """The bundle, after the export has been compared with the forest on 40,000 rows; below `bundles/` of the work folder.
+    """The bundle, with its figures in the card; below `bundles/` of the work folder."""
+    import msgspec
 
-    Raises:
-        BundleRejected: the export differs from the forest.
-    """
-    from adnomaly.model import bundle as sealed
-    from adnomaly.model.export import check_parity
-    from adnomaly.model.sentinels import choose_sentinels
-    from adnomaly.pipelines.workfolder import CALIBRATE, WorkFolder
+    from adnomaly.detector import bundle as sealed
+    from adnomaly.detector.encode import to_json
+    from adnomaly.pipelines.workfolder import WorkFolder
 
     work = WorkFolder(folder)
-    seed, thresholds, trial = work.sample.seed, work.thresholds, work.trial
-    residuals, _ = work.baseline.residuals(work.windows(CALIBRATE))
-    parity = check_parity(work.forest, work.model, residuals, thresholds.entity.threshold, seed=seed)
-    sentinels = choose_sentinels(trial.windows, trial.attack >= 0, work.forest, work.baseline, thresholds, seed=seed)
-    files = {name: (work.path / name).read_bytes() for name in (sealed.MODEL, sealed.PREPROCESS, sealed.THRESHOLD)}
-    card = sealed.to_json(_card(work, parity))
-    sealed_in = sealed.seal(work.bundles, {**files, sealed.CARD: card, sealed.SENTINELS: sealed.to_json(sentinels)})
+    files = work.draft()
+    card = msgspec.json.decode(files[sealed.CARD]) | {"evaluation": msgspec.to_builtins(work.evaluation)}
+    sealed_in = sealed.seal(work.bundles, files | {sealed.CARD: to_json(card)})
     (work.path / "version").write_text(sealed_in.name)
-    log.info("sealed %s: %d rows compared, largest difference %.1g, %d flips", sealed_in.name, *parity)
+    log.info("sealed %s", sealed_in.name)
     return folder
-
-
-def _card(work: "WorkFolder", parity: "Parity") -> dict[str, Any]:
-    """What the model says about itself. No clock in it: equal data give an equal bundle."""
-    sample = work.sample
-    return {
-        "model": "Isolation Forest on residuals against a baseline per geo, platform, hour and weekend",
-        "higher_is": "more anomalous",
-        "features": list(CONTRACT),
-        "training": {
-            "start": time_text(sample.start),
-            "end": time_text(sample.split),
-            "days": sample.train_days,
-            "rows": sample.rows,
-            "entities": len(work.baseline.entities),
-            "sha256": sample.sha256,
-            "seed": sample.seed,
-        },
-        "calibration": {"start": time_text(sample.split), "end": time_text(sample.end), "rows": sample.calibrate_rows},
-        "evaluation": work.evaluation,
-        "parity": parity._asdict(),
-        "libraries": {name: version(name) for name in ("adnomaly", *LIBRARIES)},
-    }
 
 
 def _check_hours(table: "pa.Table", days: float, start: str, end: str) -> None:
@@ -207,5 +170,5 @@ def _check_hours(table: "pa.Table", days: float, start: str, end: str) -> None:
     if hours < LEAST_SHARE * 24 * days:
         raise NotEnoughHistory(
             f"{start} to {end} has windows in {hours} of {24 * days:.0f} hours: backfill more days, generate history, "
-            f"or ask for fewer days to train and to calibrate on"
+            f"or ask for fewer days to train on"
         )

@@ -4,37 +4,33 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import joblib
 import msgspec
 import pyarrow.parquet as pq
 
-from adnomaly.model.bundle import MODEL, PREPROCESS, THRESHOLD, Thresholds, to_json
-from adnomaly.model.columns import Columns
-from adnomaly.model.evaluate import Evaluation, Score, Trial, rivals
-from adnomaly.model.preprocess import Baseline
-from adnomaly.model.session import open_session, run
+from adnomaly.detector.bundle import Bundle
+from adnomaly.detector.encode import to_json
+from adnomaly.detector.examine import Evaluation, Trial
+from adnomaly.detector.spec import Spec
+from adnomaly.detector.table import Windows, from_table
 from adnomaly.pipelines.trial import load_trial
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sklearn.ensemble import IsolationForest
 
-TRAIN: Final = "train"
-CALIBRATE: Final = "calibrate"
+_WINDOWS = "windows.parquet"
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What a model learns from: windows with start < window_end <= split to train on, split < window_end <= end to calibrate on."""
+    """What a model learns from: the windows with start < window_end <= end."""
 
     start: datetime
-    split: datetime
     end: datetime
-    train_days: float
+    days: float
     seed: int
+    budget_per_day: float
     rows: int
-    calibrate_rows: int
     sha256: str
 
 
@@ -48,52 +44,33 @@ class WorkFolder:
     def sample(self) -> Sample:
         return msgspec.json.decode((self.path / "sample.json").read_bytes(), type=Sample)
 
-    def keep_sample(self, sample: Sample, tables: "Mapping[str, pa.Table]") -> None:
+    def keep_sample(self, sample: Sample, windows: "pa.Table") -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            pq.write_table(table, self.path / f"{name}.parquet")
+        pq.write_table(windows, self.path / _WINDOWS)
         (self.path / "sample.json").write_bytes(to_json(sample))
 
-    def windows(self, part: str) -> Columns:
-        """The windows to train or to calibrate on."""
-        return Columns.of(pq.read_table(self.path / f"{part}.parquet"))
+    @cached_property
+    def windows(self) -> Windows:
+        """The windows to learn from."""
+        return from_table(pq.read_table(self.path / _WINDOWS), Spec.ours())
+
+    def keep_draft(self, files: Mapping[str, bytes]) -> None:
+        """The files of the bundle before it is sealed."""
+        self._draft.mkdir(exist_ok=True)
+        for name, data in files.items():
+            (self._draft / name).write_bytes(data)
+
+    def draft(self) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in sorted(self._draft.iterdir())}
 
     @cached_property
-    def baseline(self) -> Baseline:
-        return Baseline.from_json(msgspec.json.decode((self.path / PREPROCESS).read_bytes()))
-
-    @cached_property
-    def forest(self) -> "IsolationForest":
-        return joblib.load(self.path / "forest.joblib")
-
-    def keep_model(self, baseline: Baseline, forest: "IsolationForest", exported: bytes) -> None:
-        (self.path / PREPROCESS).write_bytes(to_json(baseline.to_json()))
-        (self.path / MODEL).write_bytes(exported)
-        joblib.dump(forest, self.path / "forest.joblib")
-
-    @cached_property
-    def model(self) -> bytes:
-        return (self.path / MODEL).read_bytes()
-
-    @cached_property
-    def score(self) -> Score:
-        """The exported forest."""
-        session = open_session(self.model)
-        return lambda residuals: run(session, residuals)
-
-    @cached_property
-    def thresholds(self) -> Thresholds:
-        return msgspec.json.decode((self.path / THRESHOLD).read_bytes(), type=Thresholds)
+    def drafted(self) -> Bundle:
+        """The bundle as it will be, without what it says about itself."""
+        return Bundle.of("draft", self.draft())
 
     @cached_property
     def trial(self) -> Trial:
-        return load_trial(self.path)
-
-    @cached_property
-    def rivals(self) -> Mapping[str, Score]:
-        """The simple rules, fitted on the training windows."""
-        residuals, known = self.baseline.residuals(self.windows(TRAIN))
-        return rivals(residuals[known], seed=self.sample.seed)
+        return load_trial(self.path, self.windows)
 
     @property
     def figures(self) -> Path:
@@ -113,3 +90,7 @@ class WorkFolder:
     def bundle(self) -> Path:
         """The bundle that was sealed last."""
         return self.bundles / (self.path / "version").read_text()
+
+    @property
+    def _draft(self) -> Path:
+        return self.path / "draft"

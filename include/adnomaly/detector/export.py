@@ -14,10 +14,10 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 
+from adnomaly.detector.forest import forest_scores
+from adnomaly.detector.session import INPUT, OUTPUT, open_session, run
+from adnomaly.detector.views import CLIP
 from adnomaly.errors import BundleRejected
-from adnomaly.model.preprocess import CLIP
-from adnomaly.model.session import INPUT, OUTPUT, open_session, run
-from adnomaly.model.train import forest_scores
 
 OPSET: Final = {"": 18, "ai.onnx.ml": 3}
 

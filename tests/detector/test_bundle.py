@@ -11,15 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from adnomaly.detector import bundle as sealed
+from adnomaly.detector.score import Scorer
 from adnomaly.errors import BundleRejected
-from adnomaly.model import bundle as sealed
-from adnomaly.model.score import Scorer
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def resealed(folder: Path, **files: bytes) -> Path:
     for name, data in files.items():
         (folder / name.replace("_", ".")).write_bytes(data)
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sealed.FILES}
-    manifest = json.dumps({"format": 1, "files": digests}).encode()
+    manifest = json.dumps({"format": sealed.FORMAT, "files": digests}).encode()
     (folder / "manifest.json").write_bytes(manifest)
     return folder.rename(folder.parent / hashlib.sha256(manifest).hexdigest()[:16])
 
@@ -42,18 +41,19 @@ def test_a_sealed_bundle_loads_and_knows_its_sentinels(bundle):
     scorer = Scorer.load(bundle)
     scorer.check_sentinels()
     assert scorer.version == bundle.name
-    assert scorer.card["features"] == list(scorer.features) == ["ctr_avg", "bounce_rate_avg", "event_count"]
+    assert scorer.card["features"]["all"] == list(scorer.features)
+    assert scorer.card["features"]["contract"] == ["ctr_avg", "bounce_rate_avg", "event_count"]
     assert len(sealed.Bundle.load(bundle).sentinels) >= 40
 
 
-@pytest.mark.parametrize("name", [*sealed.FILES, sealed.MANIFEST])
+@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST])
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
     with pytest.raises(BundleRejected, match=name):
         Scorer.load(copy)
 
 
-@pytest.mark.parametrize("name", [*sealed.FILES, sealed.MANIFEST])
+@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST])
 def test_any_changed_byte_is_refused(copy, name):
     data = bytearray((copy / name).read_bytes())
     rng = np.random.default_rng(3)
@@ -65,7 +65,7 @@ def test_any_changed_byte_is_refused(copy, name):
             Scorer.load(copy)
 
 
-@pytest.mark.parametrize("name", [*sealed.FILES, sealed.MANIFEST])
+@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST])
 def test_a_truncated_file_is_refused(copy, name):
     data = (copy / name).read_bytes()
     for kept in (0, 1, len(data) // 2, len(data) - 1):
@@ -76,7 +76,7 @@ def test_a_truncated_file_is_refused(copy, name):
 
 def test_a_file_of_another_bundle_is_refused(copy):
     other = json.loads((copy / "threshold.json").read_bytes())
-    other["entity"]["threshold"] = 0.99
+    other["limits"]["all"]["entity"]["height"] = 4.0
     (copy / "threshold.json").write_bytes(json.dumps(other).encode())
     with pytest.raises(BundleRejected, match=r"threshold\.json is not the file that was sealed"):
         Scorer.load(copy)
@@ -87,18 +87,20 @@ def test_a_bundle_under_another_name_is_refused(copy):
         Scorer.load(copy.rename(copy.parent / "0123456789abcdef"))
 
 
-@pytest.mark.parametrize("threshold", [math.nan, math.inf, -0.1, 0.0, 1.0, 6.0, "0.5", None])
-def test_a_threshold_that_is_none_is_refused_though_the_manifest_fits(copy, threshold):
+@pytest.mark.parametrize("height", [math.nan, math.inf, -0.1, 0.0, 36.0, "high", None])
+def test_a_limit_that_is_none_is_refused_though_the_manifest_fits(copy, height):
     raw = json.loads((copy / "threshold.json").read_bytes())
-    raw["global"]["threshold"] = threshold
-    with pytest.raises(BundleRejected, match=r"threshold\.json is not valid"):
+    raw["limits"]["all"]["global"]["height"] = height
+    with pytest.raises(BundleRejected, match=r"threshold\.json.* is not valid"):
         Scorer.load(resealed(copy, threshold_json=json.dumps(raw).encode()))
 
 
-@pytest.mark.parametrize("spoil", [{"features": ["event_count"]}, {"scale": None}, {"entities": ["US|web"]}])
+@pytest.mark.parametrize(
+    "spoil", [{"spec": {"entity": ["site"]}}, {"usual": None}, {"axes": {}}, {"cadence": [300]}, {"memory": {"weights": []}}]
+)
 def test_a_baseline_of_something_else_is_refused_though_the_manifest_fits(copy, spoil):
     raw = json.loads((copy / "preprocess.json").read_bytes()) | spoil
-    with pytest.raises(BundleRejected, match=r"preprocess\.json is not valid"):
+    with pytest.raises(BundleRejected, match=r"preprocess\.json.* is not valid"):
         Scorer.load(resealed(copy, preprocess_json=json.dumps(raw).encode()))
 
 
@@ -127,20 +129,25 @@ def test_a_foreign_model_is_refused_though_the_manifest_fits(copy, what):
         Scorer.load(resealed(copy, model_onnx=model))
 
 
-@pytest.mark.parametrize("name", ["model", "baseline", "threshold"])
+@pytest.mark.parametrize("name", ["model", "model_all", "baseline", "axes", "limit"])
 def test_sentinels_notice_any_other_part(copy, name):
     bundle = sealed.Bundle.load(copy)
-    if name == "model":
-        changed = onnx.load_from_string(bundle.model)
+    detector = bundle.detector
+    if name.startswith("model"):
+        view = "all" if name == "model_all" else "contract"
+        changed = onnx.load_from_string(detector.views[view].model)
         weights = next(a for a in changed.graph.node[0].attribute if a.name == "target_weights")
-        weights.floats[:] = [1.01 * weight for weight in weights.floats]
-        bundle = bundle._replace(model=changed.SerializeToString())
+        weights.floats[:] = [1.02 * weight for weight in weights.floats]
+        detector.views[view] = detector.views[view]._replace(model=changed.SerializeToString())
     elif name == "baseline":
-        bundle.baseline._pooled[0][0] += 0.1
+        detector.usual.pooled[0, 0] += 0.1
+    elif name == "axes":
+        view = detector.views["all"]
+        detector.views["all"] = view._replace(axes=view.axes._replace(whiten=view.axes.whiten[::-1]))
     else:
-        middle = sorted(s.score for s in bundle.sentinels if s.is_anomaly)[0]
-        entity = msgspec.structs.replace(bundle.thresholds.entity, threshold=(middle + 1) / 2)
-        bundle = bundle._replace(thresholds=msgspec.structs.replace(bundle.thresholds, entity=entity))
+        view = detector.views["all"]
+        limits = view.limits | {"entity": view.limits["entity"]._replace(height=1.02 * view.limits["entity"].height)}
+        detector.views["all"] = view._replace(limits=limits)
     with pytest.raises(BundleRejected, match="sentinel"):
         Scorer(bundle).check_sentinels()
 
@@ -179,7 +186,7 @@ def test_adopting_heals_a_bundle_that_a_crash_left_broken(bundle, tmp_path):
 def test_a_killed_writer_leaves_nothing_that_looks_like_a_bundle(bundle, tmp_path):
     """SIGKILL at many moments of sealing: there is a complete bundle of this version, or none."""
     code = (
-        "import sys, pathlib; from adnomaly.model import bundle as s; source, to = map(pathlib.Path, sys.argv[1:]);"
+        "import sys, pathlib; from adnomaly.detector import bundle as s; source, to = map(pathlib.Path, sys.argv[1:]);"
         "files = {n: (source / n).read_bytes() for n in s.FILES}; print('go', flush=True);"
         "[s.seal(to / str(i), files) for i in range(10**6)]"
     )

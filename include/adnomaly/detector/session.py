@@ -1,5 +1,6 @@
 """Running an exported model; apart from the export, so that a scoring process loads no training library."""
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -9,8 +10,12 @@ INPUT: Final = "residuals"
 OUTPUT: Final = "anomaly_score"
 
 
+@lru_cache(maxsize=8)
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session on one thread, as it is served: the model takes microseconds, threads would only wait for each other."""
+    """A session on one thread, as it is served: the model takes microseconds, threads would only wait for each other.
+
+    Opened once for each model.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

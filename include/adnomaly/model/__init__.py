@@ -1,1 +1,0 @@
-"""The detector: preprocess, train, evaluate, export, bundle, score."""
