@@ -1,6 +1,7 @@
 """The scoring application on real Ray: deployed, asked, offered a broken bundle, and its replicas killed under load."""
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -10,12 +11,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
 
-from adnomaly.adapters.ray_serve import Serving
+from adnomaly.adapters.mlflow import Registered, Registry
+from adnomaly.adapters.ray_serve import Serving, current_bundle
+from adnomaly.detector.bundle import MANIFEST, seal
 from adnomaly.errors import BundleRejected
+from adnomaly.pipelines import deploy_detector
 from adnomaly.settings import Settings
 from serving.openapi import EXAMPLE
 
@@ -128,6 +133,52 @@ def test_a_killed_replica_costs_at_most_one_more_try(settings: Settings, served:
     assert seen["asked again"] <= len(load)
     assert seen["failed"] == 0
     assert seen["answered"] > 200
+
+
+def test_a_rollback_under_load_fails_no_request(settings: Settings, served: tuple[Serving, Path], tmp_path: Path):
+    """The champion before this one is back, by way of a real registry, while four clients ask on; and once more, to return."""
+    serving, folder = served
+    registry = Registry(settings.mlflow_tracking_uri, model=f"test-rollback-{uuid4().hex[:8]}")
+    champions = [_registered(registry, _resealed(tmp_path, folder, str(number)), tmp_path) for number in range(2)]
+    for champion in champions:
+        registry.promote(champion)
+    pointed = current_bundle(settings.adnomaly_home / "bundles")
+    try:
+        deploy_detector.run(registry, serving, settings.adnomaly_home)
+        stop, seen = threading.Event(), Counter()
+        load = [threading.Thread(target=_ask_on, args=(settings.serving_url, stop, seen)) for _ in range(4)]
+        for thread in load:
+            thread.start()
+        for back_to in (champions[0], champions[1]):
+            began = time.monotonic()
+            assert deploy_detector.rollback(registry, serving, settings.adnomaly_home) == back_to.bundle
+            print(f"rollback to {back_to.bundle} in {time.monotonic() - began:.1f} s, {seen['answered']} answers so far")
+            assert serving.served()["model_version"] == back_to.bundle
+            assert registry.champion() == back_to
+        stop.set()
+        for thread in load:
+            thread.join()
+        assert (seen["asked again"], seen["failed"]) == (0, 0)
+        assert seen["answered"] > 100
+    finally:
+        if pointed:
+            deploy_detector.point(pointed.parent, pointed.name)
+        else:
+            (settings.adnomaly_home / "bundles" / "CURRENT").unlink(missing_ok=True)
+
+
+def _resealed(folder: Path, bundle: Path, note: str) -> Path:
+    """The same model with another version."""
+    files = {f.name: f.read_bytes() for f in bundle.iterdir() if f.name != MANIFEST}
+    card = json.loads(files["card.json"]) | {"note": note}
+    return seal(folder / "sealed", files | {"card.json": json.dumps(card).encode()})
+
+
+def _registered(registry: Registry, bundle: Path, folder: Path) -> Registered:
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    (figures / "none.txt").write_text("no figures")
+    return registry.register("test", params={}, metrics={}, files=figures, bundle=bundle, source=bundle.name)
 
 
 def test_metrics_are_the_sum_of_the_replicas(http_client: httpx.Client):

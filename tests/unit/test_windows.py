@@ -2,10 +2,11 @@
 
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
 import pytest
 
 from adnomaly.features import CONTRACT, FEATURES, Feature
-from adnomaly.windows import SIZE, SLIDE, day_of, decode_window, window_sql, windows_of
+from adnomaly.windows import SIZE, SLIDE, TrafficWindow, check_window, day_of, decode_window, window_sql, windows_of
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
@@ -64,3 +65,43 @@ def test_decode_window_names_what_is_missing():
     assert (window.window_end, window.key, window.features["event_count"]) == (NOON + SIZE, "US|web", 7)
     with pytest.raises(ValueError, match="bounce_rate_avg"):
         decode_window(message.replace(b"bounce_rate_avg", b"bounce"))
+
+
+GOOD = TrafficWindow(
+    window_start=NOON - SIZE,
+    window_end=NOON,
+    geo="US",
+    platform="web",
+    features={"ctr_avg": 0.02, "bounce_rate_avg": 0.4, "event_count": 12, "unique_user_ratio": 1.0},
+)
+
+
+def test_a_window_of_ours_passes():
+    check_window(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"window_end": NOON + SLIDE}, "window_end: must be a full minute, 0:05:00 after window_start"),
+        (
+            {"window_start": NOON - SIZE + timedelta(seconds=7), "window_end": NOON + timedelta(seconds=7)},
+            "window_end: must be a full minute",
+        ),
+        ({"geo": "usa"}, "geo: .*got 'usa'"),
+        ({"geo": 7}, "geo: .*got 7"),
+        ({"platform": "fridge"}, "platform: .*got 'fridge'"),
+        ({"ctr_avg": 1.5}, "ctr_avg: must be a number from 0 to 1, got 1.5"),
+        ({"ctr_avg": float("nan")}, "ctr_avg: must be a number from 0 to 1, got nan"),
+        ({"bounce_rate_avg": "0.4"}, "bounce_rate_avg: must be a number from 0 to 1, got '0.4'"),
+        ({"event_count": 0}, "event_count: must be a whole number from 1 to inf, got 0"),
+        ({"event_count": 2.5}, "event_count: must be a whole number"),
+        ({"event_count": True}, "event_count: must be a whole number"),
+        ({"unique_user_ratio": -0.1}, "unique_user_ratio: must be a number from 0 to 1, got -0.1"),
+    ],
+)
+def test_what_can_be_no_window_is_refused_by_field_value_and_rule(change, rule):
+    own = {name: value for name, value in change.items() if name not in GOOD.features}
+    features = GOOD.features | {name: value for name, value in change.items() if name in GOOD.features}
+    with pytest.raises(ValueError, match=rule):
+        check_window(msgspec.structs.replace(GOOD, features=features, **own))

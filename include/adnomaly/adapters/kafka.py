@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Iterable
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from adnomaly.errors import Unavailable
@@ -37,6 +37,8 @@ def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
 def topic_id(bootstrap: str, topic: str) -> str:
     """Kafka's own id of a topic: a topic of the same name that is made anew has another one.
 
+    Spelled as Kafka's tools spell it, in the alphabet that is safe in URLs and in object keys (RFC 4648, section 5).
+
     Raises:
         Unavailable: the broker does not answer, or there is no such topic.
     """
@@ -46,7 +48,12 @@ def topic_id(bootstrap: str, topic: str) -> str:
         description = admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[topic].result()
     except KafkaException as error:
         raise Unavailable(f"topic {topic}: {error.args[0].str()}; `make create-topic` creates what is missing") from error
-    return str(description.topic_id)
+    return url_safe(description.topic_id)
+
+
+def url_safe(uuid: Uuid) -> str:
+    """The client spells ids in plain base64, whose "/" would make an empty folder of an object key."""
+    return str(uuid).replace("+", "-").replace("/", "_")
 
 
 def await_topic_id(bootstrap: str, topic: str, stop: threading.Event) -> str:

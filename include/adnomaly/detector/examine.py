@@ -114,9 +114,8 @@ def rules(trial: Trial) -> tuple[Truth, dict[str, np.ndarray]]:
     return Truth(grid.between(first, len(grid.end_s)), trial.events), simple_rules(z, first)
 
 
-def evaluate(detector: Detector, trial: Trial, simple: Mapping[str, Figures], budget_per_day: float) -> Evaluation:
-    """Everything that is known about a detector from a trial."""
-    seen = see(detector, trial)
+def evaluate(seen: Seen, simple: Mapping[str, Figures], budget_per_day: float) -> Evaluation:
+    """Everything that is known about a detector from what it made of a trial, beside the simple rules."""
     truth = seen.truth
     found = {OURS: truth.judge(seen.score, seen.flagged, budget_per_day=budget_per_day)}
     for how, score in seen.alone.items():

@@ -131,7 +131,7 @@ def decide(
     checks += [*_sane(seen), *_served(scorer, seen, trial)]
     found = None
     if all(check.passed for check in checks):
-        found = evaluate(bundle.detector, trial, simple, budget_per_day)
+        found = evaluate(seen, simple, budget_per_day)
         checks += [*_good(found), *_quiet(found), *_better(found, current)]
     return Decision(candidate.name, against, all(check.passed for check in checks), checks, found, current)
 
@@ -230,6 +230,6 @@ def _moment(second: int) -> str:
 
 def _evaluated(folder: Path, trial: Trial, simple: Mapping[str, Figures], budget_per_day: float) -> Evaluation | None:
     try:
-        return evaluate(Bundle.load(folder).detector, trial, simple, budget_per_day)
+        return evaluate(see(Bundle.load(folder).detector, trial), simple, budget_per_day)
     except BundleRejected:
         return None

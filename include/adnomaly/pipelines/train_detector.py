@@ -134,10 +134,10 @@ def evaluate(folder: str, traffic: "Traffic", *, days: float = TRIAL_DAYS) -> st
     bundle, trial = work.drafted, work.trial
     truth, scores = examine.rules(trial)
     simple = {name: truth.judge(score) for name, score in scores.items()}
-    found = examine.evaluate(bundle.detector, trial, simple, sample.budget_per_day)
+    seen = examine.see(bundle.detector, trial)
+    found = examine.evaluate(seen, simple, sample.budget_per_day)
     work.figures.mkdir(exist_ok=True)
     (work.figures / "evaluation.json").write_bytes(to_json(found))
-    seen = examine.see(bundle.detector, trial)
     ordered = [truth.grid.names.index(name) for name in seen.truth.grid.names]
     drawn = {examine.OURS: seen.score, **{name: score[:, ordered] for name, score in scores.items()}}
     for name, picture in draw(seen.truth, drawn, found.ours, examine.OURS).items():
