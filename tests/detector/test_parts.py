@@ -145,6 +145,12 @@ def test_a_sentence_says_why():
     )
 
 
+def test_a_sentence_names_what_is_far_off_beside_something_further_off():
+    values, expected = {"event_count": 300.0, "bounce_rate_avg": 0.66}, {"event_count": 20.0, "bounce_rate_avg": 0.4}
+    text = sentence(("US", "web"), Spec.ours().measures, values, expected, {"event_count": 10.0, "bounce_rate_avg": 170.0})
+    assert text.endswith("times the expected bounce rate (0.66 instead of 0.4), 15 times the expected clicks (300 instead of 20)")
+
+
 def test_truth_counts_events_not_windows():
     values = np.ones((2 * 1440, 2))
     series = grid(values, SLIDING)

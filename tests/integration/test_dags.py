@@ -90,7 +90,7 @@ def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
 def test_the_planted_attack_comes_out_as_an_alert(backends, attack):
     alert = await_alert(backends, attack, Progress())
     assert (alert.geo, alert.platform) == ("US", "web")
-    assert "event_count" in alert.explanation["summary"]
+    assert "times the expected bounce rate" in alert.explanation["summary"]
 
 
 def test_watch_streams(dags_test):

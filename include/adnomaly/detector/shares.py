@@ -7,9 +7,11 @@ import numpy as np
 
 from adnomaly.detector.spec import Measure
 
-LISTED: Final = 3
-"""Features that a sentence names, the most unusual first."""
+LISTED: Final = 4
+"""Features that a sentence names at most, the most unusual first."""
 NAMED_SHARE: Final = 0.05
+NAMED_Z: Final = 4.0
+"""A feature this far off is news however far off another one is: squares leave it no share worth naming."""
 
 
 def shares(z: np.ndarray) -> np.ndarray:
@@ -32,7 +34,7 @@ def sentence(
     known = {m.name: m for m in measures}
     names = sorted(z, key=lambda name: -abs(z[name]))
     share = dict(zip(names, np.abs(shares(np.array([z[n] for n in names]))).tolist(), strict=True))
-    told = [name for i, name in enumerate(names[:LISTED]) if i == 0 or share[name] >= NAMED_SHARE]
+    told = [name for i, name in enumerate(names[:LISTED]) if i == 0 or share[name] >= NAMED_SHARE or abs(z[name]) >= NAMED_Z]
     return f"{' '.join(entity)}: {', '.join(_part(known[name], values[name], expected[name]) for name in told)}"
 
 
