@@ -15,8 +15,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 
 from adnomaly.detector.forest import forest_scores
-from adnomaly.detector.session import INPUT, OUTPUT, open_session, run
-from adnomaly.detector.views import CLIP
+from adnomaly.detector.session import CLIP, INPUT, OUTPUT, open_session, run
 from adnomaly.errors import BundleRejected
 
 OPSET: Final = {"": 18, "ai.onnx.ml": 3}

@@ -8,6 +8,8 @@ import onnxruntime
 
 INPUT: Final = "residuals"
 OUTPUT: Final = "anomaly_score"
+CLIP: Final = 30.0
+"""Coordinates beyond this say nothing more to a forest."""
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ import numpy as np
 
 from adnomaly.detector.axes import Axes
 from adnomaly.detector.calibrate import Limit
-from adnomaly.detector.session import open_session, run
+from adnomaly.detector.session import CLIP, open_session, run
 
 if TYPE_CHECKING:
     from sklearn.ensemble import IsolationForest
@@ -19,8 +19,6 @@ ENTITY: Final = "entity"
 GLOBAL: Final = "global"
 """... or alone, against all entities together."""
 
-CLIP: Final = 30.0
-"""Coordinates beyond this say nothing more to a forest."""
 RADIUS_COLUMNS: Final = 3
 """The radius stands beside the axes three times, so that trees ask for it about as often as for all axes together."""
 FOREST_WEIGHT: Final = 3.0
