@@ -1,52 +1,60 @@
 """
 # Watch streams
 
-Asks every five minutes whether what is meant to run does run and keeps up: states of the programs, the window job, lag of the sinks,
-age of the newest window. What has fallen is started again.
+Looks at the whole path of a click every minute: processes, the window job, lag, freshness, windows without a score, readiness of the
+scoring API. What has fallen is started again, at most *Most restarts* times in ten minutes; then it is given up and becomes an incident.
 
-- **Runs** every five minutes from the moment Airflow knows it. Streams that were stopped on purpose are left alone.
-- **Reads** supervisord, Flink, Kafka's end offsets, `sink_offsets`, `feature_aggregates`. **Writes** nothing; starts programs.
-- **Normal** a few seconds.
+- **Runs** every minute from the moment Airflow knows it. Streams that were stopped on purpose are left alone.
+- **Reads** supervisord, Kafka's offsets, PostgreSQL, Flink, `/readyz`. **Writes** `stream_health`, `ledger`, and an incident about what
+  stays red or was given up; starts and stops programs.
+- **Normal** a few seconds. The page *Adnomaly* (menu) shows the same, live.
 
-**If it fails** the message lists what is still wrong after the restart, one line each: a program that does not stay up (its log:
-`make logs`), a sink that falls behind (is PostgreSQL or S3 slow or down? `make status`), windows that have stopped (does the generator
-run? does the Flink job?). The next run asks again; there is nothing to clear.
+**If it fails** the message lists what is red, one line each, with the next step. A program that was given up is started again by
+`run_streams`, action start, after its cause is repaired: its last words are in the message, its log is `make logs P=<program>`. The next
+run asks again; there is nothing to clear.
 """
 
 from datetime import timedelta
 
-from adnomaly_airflow.defaults import EVERY_FIVE_MINUTES, dag_arguments
+from adnomaly_airflow.defaults import EVERY_MINUTE, dag_arguments
 from airflow.sdk import Param, dag, task
 
+from adnomaly.operations.path import Limits
 from adnomaly.pipelines import watch_streams as pipeline
 from adnomaly.wiring import connect
 
 PARAMS = {
-    "max_lag": Param(
-        50_000, type="integer", minimum=1, title="Largest lag", description_md="Messages of `clickstream.valid` a sink may be behind"
-    ),
+    "max_lag": Param(50_000, type="integer", minimum=1, title="Largest lag", description_md="Messages that may wait before a stage"),
     "max_age_s": Param(
         300, type="integer", minimum=60, title="Oldest newest window", description_md="Seconds since the end of the newest window"
+    ),
+    "max_restarts": Param(
+        5,
+        type="integer",
+        minimum=0,
+        maximum=50,
+        title="Most restarts",
+        description_md="Of one program within ten minutes, before it is given up",
     ),
 }
 
 
 @dag(
-    schedule=EVERY_FIVE_MINUTES,
+    schedule=EVERY_MINUTE,
     params=PARAMS,
     doc_md=__doc__,
     is_paused_upon_creation=False,
-    **dag_arguments("watch", retries=0, timeout=timedelta(minutes=4)),
+    **dag_arguments("watch", retries=0, timeout=timedelta(minutes=2)),
 )
 def watch_streams():
     @task
-    def restart_fallen() -> list[str]:
-        return pipeline.restart_fallen(connect().supervisor)
+    def restart_fallen(params, dag_run) -> dict[str, list[str]]:
+        return pipeline.restart_fallen(connect().supervisor, most=params["max_restarts"], now=dag_run.run_after)
 
     @task
-    def check(params, dag_run) -> dict[str, str]:
+    def check(params) -> dict[str, str]:
         b = connect()
-        return pipeline.check(b.supervisor, b.flink, b.sinks, b.window_store, **params, now=dag_run.run_after)
+        return pipeline.check(b.sight, b.health, b.incidents, Limits(params["max_lag"], params["max_age_s"]))
 
     restart_fallen() >> check()
 

@@ -1,4 +1,4 @@
-"""The one plugin file: links to the other consoles in Airflow's menu, and the safe login cookie.
+"""The one plugin file: the page Adnomaly, links to the other consoles in Airflow's menu, and the safe login cookie.
 
 Airflow executes every .py of this folder under its bare file name, so whatever else we need is the package beside it,
 which .airflowignore keeps from being executed that way.
@@ -18,11 +18,30 @@ def _link(name: str, url: str) -> dict[str, str]:
     return {"name": name, "href": url, "destination": "nav", "category": "browse"}
 
 
+class _OnlyWhereServed:
+    """The page's application, imported when Airflow asks for it: only the API server does, and pays the seconds."""
+
+    def __get__(self, plugin: object, owner: type) -> list[dict[str, object]]:
+        from adnomaly_airflow.console.app import PREFIX, app
+
+        return [{"app": app, "url_prefix": PREFIX, "name": "adnomaly"}]
+
+
 class AdnomalyPlugin(AirflowPlugin):
     """What Airflow asks of us."""
 
     name = "adnomaly"
+    fastapi_apps = _OnlyWhereServed()
     external_views = [
+        {
+            "name": "Adnomaly",
+            "href": "/adnomaly/",
+            "destination": "nav",
+            "url_route": "adnomaly",
+            "nav_top_level": True,
+            "icon": "/adnomaly/static/icon.svg",
+            "icon_dark_mode": "/adnomaly/static/icon-dark.svg",
+        },
         _link("Flink", _SETTINGS.flink_url),
         _link("Ray dashboard", _SETTINGS.ray_dashboard_url),
         _link("MLflow", _SETTINGS.mlflow_tracking_uri),

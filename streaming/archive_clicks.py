@@ -111,7 +111,7 @@ class Archiver:
             self._failpoints.reach("after_put")
         with self._postgres.connection() as connection:
             self._lake.record(connection, items)
-            self._offsets.advance(connection, claim, first=part.first, following=part.following)
+            self._offsets.advance(connection, claim, first=part.first, following=part.following, records=part.rows)
             self._failpoints.reach("before_commit")
         self._failpoints.reach("after_commit")
         return len(items)

@@ -1,6 +1,6 @@
 """The gate: judges every message of `clickstream` once, into `clickstream.valid` or `clickstream.dlq`.
 
-Exactly once: verdicts and offsets commit in one Kafka transaction. A click that was seen within the last 15 minutes on its
+Exactly once: verdicts, offsets and the counts of verdicts commit in one Kafka transaction. A click that was seen within the last 15 minutes on its
 partition is dropped and counted; the memory of ids is rebuilt from the tail of `clickstream.valid` after a restart.
 Dead letters keep key and value to the byte; their headers say field, rule, value and where they came from.
 
@@ -12,7 +12,6 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from adnomaly.adapters.kafka import await_topic_id
 from adnomaly.adapters.kafka_relay import Out, Relay
 from adnomaly.adapters.kafka_tail import values_since
 from adnomaly.failpoints import Failpoints
-from adnomaly.gate import MEMORY, Arrival, Duplicate, DuplicateMemory, Rejected, Valid, Verdict, judge_batch
+from adnomaly.gate import MEMORY, Arrival, Duplicate, DuplicateMemory, Rejected, Tally, Valid, Verdict, judge_batch
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
 from adnomaly.topics import CLICKS, DEAD, VALID
@@ -57,7 +56,7 @@ class Validator:
         self._failpoints = Failpoints(settings.failpoint)
         self._memories: dict[int, DuplicateMemory] = {}
         self._generation = 0
-        self._counts: Counter[str] = Counter()
+        self._tallies: dict[int, Tally] = {}
         self._version = version("adnomaly").encode()
         self._reported = time.monotonic()
 
@@ -82,18 +81,18 @@ class Validator:
             by_partition.setdefault(message.partition(), []).append(message)
         out: list[Out] = []
         fresh: dict[int, list[UUID]] = {}
-        counts: Counter[str] = Counter()
+        tallies: dict[int, Tally] = {}
         for partition, group in by_partition.items():
             arrivals = [Arrival(self._topic_id, partition, m.offset(), m.value()) for m in group]
             verdicts, fresh[partition] = judge_batch(arrivals, self._memory(partition, now), now=now, max_age_hours=self._max_age_hours)
             out += [o for m, v in zip(group, verdicts, strict=True) if (o := self._out(m, v))]
-            counts.update(type(v).__name__ for v in verdicts)
+            tallies[partition] = self._tallies[partition].plus(verdicts)
         self._failpoints.reach("before_commit")
-        if not self._relay.commit(messages, out):
+        if not self._relay.commit(messages, out, {partition: tally.text() for partition, tally in tallies.items()}):
             self._memories.clear()
             return
         self._failpoints.reach("after_commit")
-        self._counts += counts
+        self._tallies |= tallies
         for partition, ids in fresh.items():
             self._memories[partition].add(ids, now)
 
@@ -125,6 +124,7 @@ class Validator:
             self._generation = self._relay.generation
         if partition not in self._memories:
             self._memories[partition] = self._read_back(partition, now)
+            self._tallies[partition] = Tally.of(self._relay.note(partition))
             log.info("partition %d: %d ids of the last 15 minutes remembered", partition, len(self._memories[partition]))
         return self._memories[partition]
 
@@ -148,8 +148,8 @@ class Validator:
     def _report(self) -> None:
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self._reported = time.monotonic()
-            c = self._counts
-            log.info("valid %d, rejected %d, duplicates %d; lag %s", c["Valid"], c["Rejected"], c["Duplicate"], self._relay.lag())
+            t = Tally.total(self._tallies[partition] for partition in self._memories)
+            log.info("valid %d, rejected %d, duplicates %d so far; lag %s", t.valid, t.rejected, t.duplicate, self._relay.lag())
 
 
 def _arguments() -> argparse.Namespace:

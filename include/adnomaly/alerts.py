@@ -12,12 +12,18 @@ ANOMALY = "anomaly"
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Why a window has its score, per feature: what was expected, how far off it is, its share in that; and one sentence."""
+    """Why a window has its score, per feature: what was expected, how far off it is, its share in that; and one sentence.
+
+    Attributes:
+        low, high: between which nearly all normal windows lie (3 robust deviations).
+    """
 
     summary: str
     expected: dict[str, float]
     z: dict[str, float]
     share: dict[str, float]
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
 
 
 class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,3 +47,11 @@ class WindowsDiffer(AdnomalyError):
 
 class StreamsUnhealthy(AdnomalyError):
     """Something that is meant to run does not, or falls behind; the message has one line for each."""
+
+
+class InvalidDecision(AdnomalyError):
+    """A decision about an incident that cannot be taken; the message names the field and the fix."""
+
+
+class DecisionOutdated(AdnomalyError):
+    """Somebody else has decided about the incident since it was looked at."""

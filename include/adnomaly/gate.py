@@ -1,8 +1,9 @@
 """The gate: judges each message of `clickstream` once. Pure: the clock, the topic id and the memory come from outside."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from uuid import UUID, uuid5
 
 import msgspec
@@ -46,6 +47,33 @@ class Rejected(NamedTuple):
 
 
 Verdict = Valid | Duplicate | Rejected
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How many verdicts of each kind there were so far on one partition. Kafka keeps it with the gate's offset."""
+
+    valid: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+
+    def plus(self, verdicts: Iterable[Verdict]) -> Self:
+        """The tally after some more verdicts."""
+        more = Counter(type(verdict) for verdict in verdicts)
+        return type(self)(self.valid + more[Valid], self.rejected + more[Rejected], self.duplicate + more[Duplicate])
+
+    def text(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """The tally that a text holds; nothing counted yet when it is empty."""
+        return msgspec.json.decode(text, type=cls) if text else cls()
+
+    @classmethod
+    def total(cls, tallies: Iterable[Self]) -> Self:
+        """Of several partitions together."""
+        valid, rejected, duplicate = (sum(column) for column in zip((0, 0, 0), *map(msgspec.structs.astuple, tallies), strict=True))
+        return cls(valid, rejected, duplicate)
 
 
 class DuplicateMemory:

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     preprocess_path: Path | None = Field(None, description="Its preprocess.json")
     threshold_path: Path | None = Field(None, description="Its threshold.json")
     alerts_per_day: float = Field(1.0, gt=0, description="Budget of false incidents a day for the whole platform")
+    alert_channels: SecretStr = Field(SecretStr(""), description="Who is told about incidents: Apprise URLs, separated by spaces")
+    retention_days: int = Field(30, ge=2, le=3650, description="Days that clicks stay in PostgreSQL and in the lake")
 
     failpoint: str = Field("", description="For tests: a line at which a stream kills itself, such as after_put:3")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")

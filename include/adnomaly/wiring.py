@@ -6,19 +6,28 @@
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from adnomaly.settings import ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
+    from adnomaly.adapters.alert_topic import AlertTopic
+    from adnomaly.adapters.dead_letters import DeadLetters
+    from adnomaly.adapters.evidence_store import EvidenceStore
     from adnomaly.adapters.feature_store import OnlineFeatures
     from adnomaly.adapters.flink import Flink
+    from adnomaly.adapters.health_store import HealthStore
+    from adnomaly.adapters.incident_store import IncidentStore
     from adnomaly.adapters.lake import Lake
     from adnomaly.adapters.mlflow import Registry
+    from adnomaly.adapters.model_catalog import ModelCatalog
+    from adnomaly.adapters.model_history import ModelHistory
+    from adnomaly.adapters.notifier import Notifier
     from adnomaly.adapters.offline_features import OfflineFeatures
+    from adnomaly.adapters.path_sight import PathSight
     from adnomaly.adapters.postgres import Postgres
     from adnomaly.adapters.ray_serve import Serving
     from adnomaly.adapters.s3 import ObjectStore
-    from adnomaly.adapters.sink_lag import SinkLag
     from adnomaly.adapters.supervisor import Supervisor
     from adnomaly.adapters.window_store import WindowStore
     from adnomaly.synthetic.traffic import Traffic
@@ -54,12 +63,6 @@ class Backends:
         return Lake(self.objects, self.postgres)
 
     @cached_property
-    def sinks(self) -> "SinkLag":
-        from adnomaly.adapters.sink_lag import SinkLag
-
-        return SinkLag(self.settings.kafka_bootstrap, self.postgres)
-
-    @cached_property
     def flink(self) -> "Flink":
         from adnomaly.adapters.flink import Flink
 
@@ -87,6 +90,61 @@ class Backends:
         from adnomaly.adapters.window_store import WindowStore
 
         return WindowStore(self.postgres)
+
+    @cached_property
+    def incidents(self) -> "IncidentStore":
+        from adnomaly.adapters.incident_store import IncidentStore
+
+        return IncidentStore(self.postgres)
+
+    @cached_property
+    def evidence(self) -> "EvidenceStore":
+        from adnomaly.adapters.evidence_store import EvidenceStore
+
+        return EvidenceStore(self.postgres)
+
+    @cached_property
+    def alerts(self) -> "AlertTopic":
+        from adnomaly.adapters.alert_topic import AlertTopic
+
+        return AlertTopic(self.settings.kafka_bootstrap, self.postgres)
+
+    @cached_property
+    def sight(self) -> "PathSight":
+        from adnomaly.adapters.path_sight import PathSight
+
+        return PathSight(self.settings.kafka_bootstrap, self.postgres, self.supervisor, self.flink, self.settings.serving_url, self.home)
+
+    @cached_property
+    def health(self) -> "HealthStore":
+        from adnomaly.adapters.health_store import HealthStore
+
+        return HealthStore(self.postgres, self.settings.kafka_bootstrap)
+
+    @cached_property
+    def dead_letters(self) -> "DeadLetters":
+        from adnomaly.adapters.dead_letters import DeadLetters
+
+        return DeadLetters(self.settings.kafka_bootstrap, self.postgres)
+
+    @cached_property
+    def catalog(self) -> "ModelCatalog":
+        from adnomaly.adapters.model_catalog import ModelCatalog
+
+        return ModelCatalog(self.settings.mlflow_tracking_uri)
+
+    @cached_property
+    def model_history(self) -> "ModelHistory":
+        from adnomaly.adapters.model_history import ModelHistory
+
+        return ModelHistory(self.postgres)
+
+    @cached_property
+    def notifier(self) -> "Notifier":
+        from adnomaly.adapters.notifier import Notifier
+
+        page = f"{self.settings.airflow_url}/plugin/adnomaly/adnomaly/incidents?id="
+        return Notifier(self.postgres, self.settings.alert_channels.get_secret_value(), lambda name: page + quote(name, safe=""))
 
     @cached_property
     def registry(self) -> "Registry":

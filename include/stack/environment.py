@@ -94,6 +94,18 @@ def airflow(settings: Settings, *, home: Path, database: str) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        # The watcher of the topic of alerts refuses to commit by itself; where it is does not matter, whom it wakes reads on his own.
+        "AIRFLOW_CONN_KAFKA_ALERTS": json.dumps(
+            {
+                "conn_type": "kafka",
+                "extra": {
+                    "bootstrap.servers": settings.kafka_bootstrap,
+                    "group.id": "airflow-alerts",
+                    "enable.auto.commit": "false",
+                    "auto.offset.reset": "latest",
+                },
+            }
+        ),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
     }

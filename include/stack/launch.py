@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from adnomaly.adapters.starts import Starts
 from adnomaly.settings import ROOT, Settings
 from stack import environment
 from stack.paths import Paths
@@ -31,6 +32,7 @@ def run(settings: Settings, name: str) -> None:
         wanted = Paths.of(settings).wanted_streams
         wanted.mkdir(exist_ok=True)
         (wanted / name).touch()
+        Starts(Paths.of(settings).home).note(name)
     clear(Paths.of(settings).home, name)
     _wait_for_ports(settings, program)
     for need in program.needs:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from adnomaly import topics, windows
 from adnomaly.events import COLUMNS, Click, json_schema
 from adnomaly.features import FEATURES
@@ -135,6 +137,7 @@ def _settings() -> Iterable[tuple[str, str, str]]:
 def _shown(name: str, value: Any) -> str:
     if name == "adnomaly_home":
         return ".adnomaly"
+    value = value.get_secret_value() if isinstance(value, SecretStr) else value
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

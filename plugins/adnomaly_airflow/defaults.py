@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow.timetables.interval import CronDataIntervalTimetable
+from airflow.timetables.trigger import CronTriggerTimetable
 
 TAGS: Final = frozenset({"streams", "features", "model", "watch"})
 """The closed set: what a DAG is about."""
@@ -14,7 +15,10 @@ DAY_AFTER: Final = CronDataIntervalTimetable("30 0 * * *", timezone="UTC")
 HOUR_AFTER: Final = CronDataIntervalTimetable("30 1 * * *", timezone="UTC")
 """Daily, an hour after that."""
 
-EVERY_FIVE_MINUTES: Final = "*/5 * * * *"
+EVERY_MINUTE: Final = "* * * * *"
+
+SWEEP: Final = CronTriggerTimetable("*/5 * * * *", timezone="UTC")
+"""Behind a wake-up that can be lost."""
 
 _TASK: Final[dict[str, Any]] = {
     "owner": "adnomaly",

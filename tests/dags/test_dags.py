@@ -27,6 +27,7 @@ GRAPH = {
     "compare_windows": {"compare": []},
     "deploy_detector": {"fetch": ["roll_out"], "roll_out": ["verify"], "verify": []},
     "generate_history": {"write_clicks": []},
+    "handle_alert": {"take_up": ["notify"], "notify": []},
     "run_streams": {
         "choose": ["prepare", "status", "stop_streams"],
         "prepare": ["start_consumers", "start_scoring_and_generator"],

@@ -10,6 +10,7 @@ import pytest
 
 from adnomaly.adapters.supervisor import Supervisor
 from adnomaly.errors import StreamsUnhealthy, Unavailable
+from adnomaly.operations.path import Limits, Program, Seen
 from adnomaly.pipelines import run_streams, watch_streams
 
 CONFIG = """
@@ -102,58 +103,88 @@ def test_streams_stop_writers_first(supervisor):
     assert set(run_streams.status(supervisor).values()) == {"STOPPED for 0 s"}
 
 
+def _restart(supervisor, most=5):
+    return watch_streams.restart_fallen(supervisor, most=most, now=datetime.now(UTC))
+
+
 def test_what_fell_is_started_again_and_what_was_stopped_is_not(supervisor):
     supervisor.start(["falls", "validate_clicks"])
     _until(lambda: supervisor.programs()["falls"].state == "EXITED")
-    assert watch_streams.restart_fallen(supervisor) == ["falls"]
+    assert _restart(supervisor) == {"restarted": ["falls"], "given_up": []}
 
 
-class Flink:
-    def __init__(self, state):
-        self.state = state
-
-    def window_job_state(self):
-        return self.state
-
-
-class Sinks:
-    def __init__(self, **lags):
-        self._lags = lags
-
-    def lags(self):
-        return self._lags
-
-
-class Windows:
-    def __init__(self, newest):
-        self._newest = newest
-
-    def span(self):
-        return (self._newest, self._newest)
+def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
+    (home / "logs").mkdir(exist_ok=True)
+    (home / "logs" / "validate_clicks.log").write_text("begin\nthe topic is gone\n")
+    supervisor.start(["validate_clicks"])
+    for _ in range(7):
+        supervisor.starts.note("validate_clicks")
+    assert _restart(supervisor)["given_up"] == ["validate_clicks"]
+    assert supervisor.programs()["validate_clicks"].state == "STOPPED"
+    assert "the topic is gone" in supervisor.starts.given_up()["validate_clicks"]
+    again = _restart(supervisor)
+    assert (again["given_up"], "validate_clicks" in again["restarted"]) == ([], False)
+    supervisor.start(["validate_clicks"])
+    assert supervisor.starts.given_up() == {}
+    assert _restart(supervisor)["given_up"] == []
 
 
-def _check(supervisor, *, job="RUNNING", lag=10, age_s=60):
-    windows = Windows(NOON - timedelta(seconds=age_s))
-    return watch_streams.check(supervisor, Flink(job), Sinks(store_clicks=lag), windows, max_lag=100, max_age_s=1, now=NOON)
+class Sight:
+    def __init__(self, **changed):
+        programs = {name: Program("RUNNING", 4000) for name in run_streams.STREAMS}
+        self._seen = Seen(**{"at": NOON, "programs": programs, "flink": "RUNNING", "serving": "m1"} | changed)
+
+    def look(self):
+        return self._seen
 
 
-def test_stopped_streams_are_left_alone(supervisor):
-    assert _check(supervisor, job=None, lag=10**9, age_s=10**6) == {}
+class Notes:
+    """What was kept and told."""
+
+    def __init__(self, red=()):
+        self._red, self.rows, self.reported, self.still = set(red), [], [], None
+
+    def before(self, now):
+        return {}
+
+    def red(self, now):
+        return self._red
+
+    def save(self, stages, at):
+        self.rows = stages
+
+    def close_accounts(self, now):
+        self.closed = now
+
+    def report(self, stage, summary, now):
+        self.reported.append(summary)
+        return f"operations:{stage}"
+
+    def resolve_operations(self, still, now):
+        self.still = still
 
 
-def test_each_trouble_is_one_line(supervisor):
-    supervisor.start(run_streams.STREAMS)
-    _until(lambda: min(supervisor.programs()[n].uptime_s for n in run_streams.STREAMS) >= 1)
-    with pytest.raises(StreamsUnhealthy) as error:
-        _check(supervisor, job="FAILED", lag=101, age_s=2)
-    lines = str(error.value).splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["flink", "lag", "windows"]
+def test_a_flowing_path_ends_what_was_reported_before():
+    notes = Notes()
+    assert set(watch_streams.check(Sight(), notes, notes, Limits()).values()) == {"green"}
+    assert (notes.reported, notes.still, notes.closed) == ([], [], NOON)
 
 
-def test_well_streams_are_reported(supervisor):
-    supervisor.start(run_streams.STREAMS)
-    found = _check(supervisor, age_s=1)
-    assert set(found) == {*run_streams.STREAMS, "flink", "lag", "windows"}
+def test_what_is_red_twice_is_an_incident():
+    first, second = Notes(), Notes(red=["table"])
+    for notes in (first, second):
+        with pytest.raises(StreamsUnhealthy, match=r"^PostgreSQL: 60,000 clicks wait"):
+            watch_streams.check(Sight(lags={"table": 60_000}), notes, notes, Limits())
+    assert (first.reported, first.still) == ([], None)
+    assert len(second.reported) == 1
+    assert second.still == ["operations:table"]
+
+
+def test_what_was_given_up_is_an_incident_at_once():
+    notes = Notes()
+    with pytest.raises(StreamsUnhealthy, match="no topic"):
+        watch_streams.check(Sight(given_up={"validate_clicks": "no topic"}), notes, notes, Limits())
+    assert notes.reported == ["Gate: validate_clicks was given up: no topic"]
 
 
 def test_operator_waits_in_the_trigger_until_programs_run(home, monkeypatch):

@@ -33,7 +33,7 @@ def test_the_message_holds_the_window_the_incident_and_the_reason():
     alert = scored().alert()
     assert (alert["kind"], alert["window_start"], alert["event_count"]) == ("anomaly", "2026-11-22T11:55:00Z", 412)
     assert alert["incident_id"] == "DE|ios@2026-11-22T12:00:00Z"
-    assert set(alert["explanation"]) == {"summary", "expected", "z", "share"}
+    assert set(alert["explanation"]) == {"summary", "expected", "z", "share", "low", "high"}
 
 
 def test_a_window_without_an_incident_is_no_anomaly():

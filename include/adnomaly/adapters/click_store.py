@@ -62,7 +62,8 @@ class ClickStore:
                             copy.write_row(row(message.value()))
                 new = cursor.execute(self._insert).rowcount
                 for claim, messages in batch.items():
-                    self._offsets.advance(connection, claim, first=messages[0].offset(), following=messages[-1].offset() + 1)
+                    first, following = messages[0].offset(), messages[-1].offset() + 1
+                    self._offsets.advance(connection, claim, first=first, following=following, records=len(messages))
             return new
         except psycopg.OperationalError as error:
             self.close()

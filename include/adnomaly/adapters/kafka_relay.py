@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -103,8 +104,11 @@ class Relay:
         self._consumer.resume(self._consumer.assignment())
         return not self._lost
 
-    def commit(self, read: Sequence[Message], out: Iterable[Out]) -> bool:
+    def commit(self, read: Sequence[Message], out: Iterable[Out], notes: Mapping[int, str] = MappingProxyType({})) -> bool:
         """Produce and move the offsets behind `read`, in one transaction; returns once the broker has all of it.
+
+        Args:
+            notes: a text for each partition that Kafka keeps with its offset; `note` reads it back.
 
         False when the partitions were taken away meanwhile: nothing was produced, and the new owner reads them again.
 
@@ -116,7 +120,7 @@ class Relay:
             self._call(self._producer.begin_transaction)
             for message in out:
                 self._produce(message)
-            positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+            positions = [TopicPartition(topic, p, offset, notes.get(p) or None) for (topic, p), offset in offsets.items()]
             self._call(
                 lambda: self._producer.send_offsets_to_transaction(positions, self._consumer.consumer_group_metadata(), CALL_SECONDS)
             )
@@ -154,6 +158,12 @@ class Relay:
         for p in self._consumer.assignment():
             committed = self._consumer.committed([p], timeout=CALL_SECONDS)[0].offset
             self._consumer.seek(TopicPartition(p.topic, p.partition, committed if committed >= 0 else OFFSET_BEGINNING))
+
+    def note(self, partition: int) -> str:
+        """What was committed with the offset of a partition; empty before the first time. Waits while the broker is away."""
+        found: list[TopicPartition] = []
+        self._call(lambda: found.extend(self._consumer.committed([TopicPartition(self._topic, partition)], timeout=CALL_SECONDS)))
+        return found[0].metadata or ""
 
     def partitions(self) -> list[int]:
         """Those that are ours now."""

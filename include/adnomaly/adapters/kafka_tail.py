@@ -5,6 +5,8 @@ from datetime import datetime
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from adnomaly.errors import Unavailable
+
 CALL_SECONDS = 10.0
 
 
@@ -65,6 +67,46 @@ def _values(bootstrap: str, topic: str, part: Callable[[int, int], tuple[int, in
                 if error:
                     raise KafkaException(error)
                 yield message.value()
+    finally:
+        consumer.close()
+
+
+def messages_from(bootstrap: str, topic: str, partition: int, offset: int, most: int = 100_000) -> list[Message]:
+    """The committed messages of one partition from an offset to its present end.
+
+    Raises:
+        Unavailable: the broker does not answer.
+    """
+    consumer, found = _consumer(bootstrap), []
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        while len(found) < most:
+            message = consumer.poll(CALL_SECONDS)
+            if message is None:
+                raise Unavailable(f"topic {topic}: the broker does not answer within {CALL_SECONDS:.0f} s")
+            if message.error() is None:
+                found.append(message)
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                break
+            else:
+                raise Unavailable(f"topic {topic}: {message.error().str()}")
+    finally:
+        consumer.close()
+    return found
+
+
+def ends(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
+    """First offset and the one that comes next, of each partition.
+
+    Raises:
+        Unavailable: the broker does not answer.
+    """
+    consumer = _consumer(bootstrap)
+    try:
+        numbers = consumer.list_topics(topic, timeout=CALL_SECONDS).topics[topic].partitions
+        return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=CALL_SECONDS) for n in numbers}
+    except KafkaException as error:
+        raise Unavailable(f"topic {topic}: {error.args[0].str()}") from error
     finally:
         consumer.close()
 

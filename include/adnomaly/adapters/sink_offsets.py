@@ -13,7 +13,7 @@ ON CONFLICT (sink, topic_id, partition) DO UPDATE SET epoch = old.epoch + 1, upd
 RETURNING next_offset, epoch
 """
 _ADVANCE = """
-UPDATE sink_offsets SET next_offset = %(next)s, updated_at = now()
+UPDATE sink_offsets SET next_offset = %(next)s, records = records + %(records)s, updated_at = now()
 WHERE sink = %(sink)s AND topic_id = %(id)s AND partition = %(partition)s AND epoch = %(epoch)s AND next_offset <= %(first)s
 """
 
@@ -52,8 +52,11 @@ class SinkOffsets:
                 )
         return Claim(partition, epoch, next_offset)
 
-    def advance(self, connection: psycopg.Connection, claim: Claim, *, first: int, following: int) -> None:
+    def advance(self, connection: psycopg.Connection, claim: Claim, *, first: int, following: int, records: int) -> None:
         """Move on from `first` to `following`, in the caller's transaction and as its last statement.
+
+        Args:
+            records: how many messages these are; offsets between them may belong to markers.
 
         Raises:
             StoreFenced: somebody else has claimed the partition, or stored these offsets already. Roll back and stop.
@@ -65,6 +68,7 @@ class SinkOffsets:
             "epoch": claim.epoch,
             "first": first,
             "next": following,
+            "records": records,
         }
         if connection.execute(_ADVANCE, values).rowcount != 1:
             raise StoreFenced(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
+from adnomaly.adapters.starts import Starts
 from adnomaly.errors import Unavailable
 
 _NO_SUCH_PROGRAM = "supervisord knows no program {name!r}: `make up` writes its configuration anew"
@@ -35,18 +36,24 @@ class Supervisor:
     """
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self._home, self.starts = home, Starts(home)
 
     def programs(self) -> dict[str, ProgramState]:
         """Every program by name, in supervisord's order."""
         infos = self._call("getAllProcessInfo")
         return {info["name"]: _state(info) for info in infos}
 
-    def start(self, names: Sequence[str]) -> list[str]:
+    def start(self, names: Sequence[str], *, again: bool = False) -> list[str]:
         """Ask for these to run, without waiting; returns those that were not running yet. Safe to repeat.
 
         One that ends at once counts as started: supervisord tries again, and its state tells how that went.
+
+        Args:
+            again: after a fall, so that it counts as one more restart; else somebody wants it, and the count begins anew.
         """
+        if not again:
+            for name in names:
+                self.starts.forget(name)
         return [name for name in names if self._accepted("startProcess", name, unless=Faults.ALREADY_STARTED)]
 
     def stop(self, names: Sequence[str]) -> list[str]:

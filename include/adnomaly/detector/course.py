@@ -33,6 +33,8 @@ class Found(NamedTuple):
     score: float | None
     incident: str | None
     expected: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
     z: dict[str, float]
     share: dict[str, float]
 
@@ -97,7 +99,7 @@ class Course(NamedTuple):
 def _found(detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, places: np.ndarray) -> list[Found]:
     row, entity = places.T
     z = judged.z[row, entity]
-    parts = (judged.expected[row, entity], z, shares(z))
+    parts = (judged.expected[row, entity], judged.low[row, entity], judged.high[row, entity], z, shares(z))
     rows = zip(judged.score[row, entity].tolist(), began[row, entity].tolist(), entity.tolist(), *parts, strict=True)
     names = detector.spec.names
     return [

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from adnomaly.detector.trailing import Trailing
 
 THRESHOLD: Final = 0.5
+BAND_Z: Final = 3.0
+"""Robust standard deviations around what is expected, in which nearly all normal windows lie."""
 HELD_OUT: Final = 0.25
 """Share of history, its end, that limits are calibrated on by a detector fitted on the rest."""
 GATE_SHARE: Final = 0.003
@@ -37,6 +39,7 @@ class Judged(NamedTuple):
         flagged: score >= 0.5, unless the whole platform is down.
         expected: in the features' own units.
         z: robust standard deviations from what is expected.
+        low, high: what lies 3 deviations below and above what is expected, in the features' own units.
         down: the whole platform is down, (T,).
         there: the entity has been seen, (T, E).
     """
@@ -45,6 +48,8 @@ class Judged(NamedTuple):
     flagged: np.ndarray
     expected: np.ndarray
     z: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     down: np.ndarray
     there: np.ndarray
 
@@ -208,7 +213,9 @@ class Detector:
         down = self._down(grid, standing, there)
         flagged = (np.nan_to_num(score) >= THRESHOLD) & ~down[:, None]
         score = np.where(down[:, None] & (score >= THRESHOLD), THRESHOLD * 0.99, score)
-        return Judged(score, flagged, unlinked(standing.expected, self.usual.links), left, down, there)
+        width, links = BAND_Z * standing.sd, self.usual.links
+        expected, low, high = (unlinked(standing.expected + by, links) for by in (0.0, -width, width))
+        return Judged(score, flagged, expected, left, low, high, down, there)
 
     def _down(self, grid: Grid, standing: Standing, there: np.ndarray) -> np.ndarray:
         volume = self.spec.volume

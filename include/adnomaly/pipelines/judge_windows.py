@@ -129,7 +129,7 @@ def _scored(window: TrafficWindow, found: Found, version: str, spec: Spec) -> Sc
         threshold=THRESHOLD,
         incident_id=found.incident,
         model_version=version,
-        explanation=Explanation(summary, found.expected, found.z, found.share),
+        explanation=Explanation(summary, found.expected, found.z, found.share, found.low, found.high),
     )
 
 

@@ -1,114 +1,124 @@
-"""Do the streams run and keep up? Programs, the window job, lag of the sinks, age of the newest window."""
+"""Does the path of a click flow? Start again what fell, up to a limit; keep what was seen; raise an incident about what stays wrong."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
 
 from adnomaly.errors import AdnomalyError, StreamsUnhealthy
-from adnomaly.pipelines.run_streams import GENERATOR, STREAMS, Program
-from adnomaly.ports import StreamedWindows
+from adnomaly.operations import path
+from adnomaly.operations.path import Before, Limits, Seen, Stage
+from adnomaly.pipelines.run_streams import STREAMS, Program
 
 FALLEN: Final = frozenset({"EXITED", "FATAL", "UNKNOWN"})
 """States of a program that is meant to run and that its supervisor has given up. STOPPED is none: that was asked for."""
 
-_MEANT_TO_RUN: Final = FALLEN | {"STARTING", "RUNNING", "BACKOFF"}
-
-_SINKS: Final = frozenset({"store_clicks", "archive_clicks"})
-_WINDOW_MAKERS: Final = frozenset({*GENERATOR, "validate_clicks", "window_job", "publish_features"})
-
+COUNTED: Final = timedelta(minutes=10)
+"""Restarts within this time count against the limit."""
 
 log = logging.getLogger(__name__)
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at."""
+class Starts(Protocol):
+    """Who knows how often a program was started."""
 
-    name: str
-    text: str
-    well: bool = True
+    def since(self, program: str, moment_s: float) -> int: ...
+    def give_up(self, program: str, reason: str) -> None: ...
+    def given_up(self) -> dict[str, str]: ...
+    def last_words(self, program: str) -> str: ...
 
 
 class Programs(Protocol):
     """Whoever owns the processes."""
 
+    @property
+    def starts(self) -> Starts: ...
     def programs(self) -> Mapping[str, Program]: ...
-    def start(self, names: Sequence[str]) -> list[str]: ...
+    def start(self, names: Sequence[str], *, again: bool = False) -> list[str]: ...
+    def stop(self, names: Sequence[str]) -> list[str]: ...
 
 
-class WindowJob(Protocol):
-    """Whoever runs the window job."""
+class Sight(Protocol):
+    """Whoever can look at the whole path."""
 
-    def window_job_state(self) -> str | None: ...
-
-
-class Sinks(Protocol):
-    """Whoever knows how far the sinks are."""
-
-    def lags(self) -> Mapping[str, int]: ...
+    def look(self) -> Seen: ...
 
 
-def restart_fallen(supervisor: Programs) -> list[str]:
-    """Start every program that ended although it should run; returns their names. What was stopped on purpose stays so."""
-    fallen = [name for name, program in supervisor.programs().items() if program.state in FALLEN]
+class Health(Protocol):
+    """Where it is kept what was seen."""
+
+    def before(self, now: datetime) -> dict[str, Before]: ...
+    def red(self, now: datetime) -> set[str]: ...
+    def save(self, stages: Sequence[Stage], at: datetime) -> None: ...
+    def close_accounts(self, now: datetime) -> None: ...
+
+
+class Incidents(Protocol):
+    """Where people are told."""
+
+    def report(self, stage: str, summary: str, now: datetime) -> str: ...
+    def resolve_operations(self, still: Sequence[str], now: datetime) -> list[str]: ...
+
+
+def restart_fallen(supervisor: Programs, *, most: int, now: datetime) -> dict[str, list[str]]:
+    """Start every program that ended although it should run, and give up streams that keep ending.
+
+    A stream that was started more than `most` times after the first within ten minutes, by its supervisor or by us, is stopped,
+    and its last words are kept as the reason. What was stopped on purpose stays so.
+
+    Returns:
+        `restarted` and `given_up`: names.
+    """
+    starts, known = supervisor.starts, supervisor.programs()
+    hopeless = [n for n in STREAMS if n in known and n not in starts.given_up() and known[n].state != "STOPPED"]
+    hopeless = [n for n in hopeless if starts.since(n, (now - COUNTED).timestamp()) > most + 1]
+    for name in hopeless:
+        reason = f"restarted {most} times within {COUNTED // timedelta(minutes=1)} minutes; its last words: {starts.last_words(name)}"
+        log.error("%s is given up: %s", name, reason)
+        starts.give_up(name, reason)
+    supervisor.stop(hopeless)
+    fallen = [name for name, program in known.items() if program.state in FALLEN and name not in hopeless]
     for name in fallen:
         log.warning("%s has fallen: starting it again", name)
-    return supervisor.start(fallen)
+    return {"restarted": supervisor.start(fallen, again=True), "given_up": hopeless}
 
 
-def check(
-    supervisor: Programs, flink: WindowJob, sinks: Sinks, windows: StreamedWindows, *, max_lag: int, max_age_s: int, now: datetime
-) -> dict[str, str]:
-    """What was looked at and found well, one line each; nothing is asked about streams that are stopped.
+def check(sight: Sight, health: Health, incidents: Incidents, limits: Limits) -> dict[str, str]:
+    """Look at the whole path, keep what was seen, and raise an incident about what is red for the second time or given up.
+
+    Returns:
+        stage -> its state and why.
 
     Raises:
-        StreamsUnhealthy: one line for each thing that is not as it should be.
+        StreamsUnhealthy: one line for each stage that is red.
     """
-    programs = supervisor.programs()
-    meant = {name for name in STREAMS if name in programs and programs[name].state in _MEANT_TO_RUN}
-    found = [_program(name, programs[name]) for name in STREAMS if name in meant]
-    if "window_job" in meant:
-        found.append(_asked("flink", lambda: _job(flink.window_job_state())))
-    if meant & _SINKS:
-        found.append(_asked("lag", lambda: _lag({s: n for s, n in sinks.lags().items() if s in meant}, max_lag)))
-    # The generator says when windows are due: other producers may be silent for as long as they like.
-    if meant >= _WINDOW_MAKERS:
-        uptime_s = min(programs[name].uptime_s for name in _WINDOW_MAKERS)
-        found.append(_asked("windows", lambda: _age(windows.span(), now, max_age_s, uptime_s)))
-    wrong = [f"{finding.name}: {finding.text}" for finding in found if not finding.well]
-    if wrong:
-        raise StreamsUnhealthy("\n".join(wrong))
-    return {finding.name: finding.text for finding in found}
+    seen = sight.look()
+    stages = path.judge(seen, _or_nothing(lambda: health.before(seen.at), {}), limits)
+    red = path.wrong(stages)
+    for stage in stages:
+        log.log(logging.ERROR if stage in red else logging.INFO, "%s: %s, %s", stage.title, stage.state, stage.reason)
+    _or_nothing(lambda: _keep(health, incidents, seen, stages), None)
+    if red:
+        raise StreamsUnhealthy("\n".join(f"{s.title}: {s.reason}; {s.todo}" for s in red))
+    return {s.name: s.state if s.reason == "well" else f"{s.state}: {s.reason}" for s in stages}
 
 
-def _asked(name: str, question: Callable[[], Finding]) -> Finding:
-    """The answer, or why there is none."""
+def _keep(health: Health, incidents: Incidents, seen: Seen, stages: Sequence[Stage]) -> None:
+    again = health.red(seen.at)
+    health.save(stages, seen.at)
+    programs = {arrow.name: arrow.program for arrow in path.PATH}
+    lasting = [s for s in path.wrong(stages) if s.name in again or programs[s.name] in seen.given_up]
+    still = [incidents.report(s.name, f"{s.title}: {s.reason}", seen.at) for s in lasting]
+    # What is red for the first time is neither reported nor over.
+    if all(s in lasting for s in path.wrong(stages)):
+        incidents.resolve_operations(still, seen.at)
+    health.close_accounts(seen.at)
+
+
+def _or_nothing(ask: Any, otherwise: Any) -> Any:
+    """The answer; when a store is away, what is wrong is told in the run alone."""
     try:
-        return question()
+        return ask()
     except AdnomalyError as error:
-        return Finding(name, str(error), well=False)
-
-
-def _program(name: str, program: Program) -> Finding:
-    if program.state in ("RUNNING", "STARTING"):
-        return Finding(name, f"{program.state} for {program.uptime_s} s")
-    return Finding(name, f"{program.state}, its log is logs/{name}.log", well=False)
-
-
-def _job(state: str | None) -> Finding:
-    return Finding("flink", f"the window job is {state or 'not there'}", well=state == "RUNNING")
-
-
-def _lag(lags: Mapping[str, int], most: int) -> Finding:
-    text = ", ".join(f"{sink} is {messages:,} messages behind" for sink, messages in sorted(lags.items()))
-    return Finding("lag", text or "nothing stored yet", well=max(lags.values(), default=0) <= most)
-
-
-def _age(span: tuple[datetime, datetime] | None, now: datetime, most_s: int, uptime_s: int) -> Finding:
-    """Streams that came up a moment ago are given the time to close their first window."""
-    if uptime_s < most_s:
-        return Finding("windows", f"not judged: the streams have run for {uptime_s} s only")
-    if span is None:
-        return Finding("windows", "none has been closed yet", well=False)
-    age_s = (now - span[1]).total_seconds()
-    return Finding("windows", f"the newest ended {age_s:.0f} s ago", well=age_s <= most_s)
+        log.error("%s", error)
+        return otherwise

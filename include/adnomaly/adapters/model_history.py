@@ -1,0 +1,77 @@
+"""Which model was live when, how much it alerted, and whether its inputs have moved: the tables behind the page *Model*."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from adnomaly.adapters.postgres import Postgres
+
+_DEPLOYED: Final = """
+INSERT INTO deployments (model_version, run_id, deployed_at)
+SELECT %(version)s, %(run_id)s, %(at)s WHERE %(version)s IS DISTINCT FROM (
+    SELECT model_version FROM deployments ORDER BY deployed_at DESC LIMIT 1
+)
+"""
+_LIVE: Final = """
+SELECT deployed_at, model_version, run_id, lead(deployed_at) OVER (ORDER BY deployed_at) FROM deployments ORDER BY 1 DESC LIMIT 20
+"""
+_VOLUME: Final = """
+SELECT date_trunc('day', began AT TIME ZONE 'UTC')::date, count(*), count(*) FILTER (WHERE status = 'confirmed'),
+    count(*) FILTER (WHERE status = 'false_alarm') FROM incidents WHERE kind = 'anomaly' AND began > %s GROUP BY 1 ORDER BY 1
+"""
+_HEALTH: Final = """
+SELECT at, model_version, measure, subject, value, most FROM model_health
+WHERE at > %s ORDER BY at DESC, measure, subject LIMIT 2000
+"""
+
+
+class Measured(NamedTuple):
+    """One thing that `watch_model` looked at. Up to `most` it calls for nothing; None where there was too little to say."""
+
+    measure: str
+    subject: str
+    value: float | None
+    most: float
+
+    @property
+    def well(self) -> bool:
+        return self.value is None or self.value <= self.most
+
+
+class ModelHistory:
+    """Every method raises `Unavailable` while PostgreSQL is away."""
+
+    def __init__(self, postgres: "Postgres") -> None:
+        self._postgres = postgres
+
+    def deployed(self, version: str, run_id: str, at: datetime) -> None:
+        """A bundle is live from now on; deploying what is live already says nothing."""
+        with self._postgres.connection() as connection:
+            connection.execute(_DEPLOYED, {"version": version, "run_id": run_id, "at": at})
+
+    def live(self) -> list[dict[str, Any]]:
+        """Who was live when, newest first; `until` is None for the one that is."""
+        return self._rows(_LIVE, (), ("deployed_at", "model_version", "run_id", "until"))
+
+    def volume(self, since: datetime) -> list[dict[str, Any]]:
+        """Incidents of each UTC day, and what people said of them."""
+        return self._rows(_VOLUME, (since,), ("day", "incidents", "confirmed", "false_alarms"))
+
+    def keep(self, version: str, measured: Iterable[Measured], at: datetime) -> None:
+        """What was measured at a moment."""
+        rows = [(at, version, *m) for m in measured]
+        with self._postgres.connection() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO model_health (at, model_version, measure, subject, value, most) VALUES (%s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT DO NOTHING",
+                rows,
+            )
+
+    def health(self, now: datetime, days: float = 14) -> list[dict[str, Any]]:
+        """What was measured in the last days, newest first."""
+        return self._rows(_HEALTH, (now - timedelta(days=days),), ("at", "model_version", "measure", "subject", "value", "most"))
+
+    def _rows(self, query: str, values: tuple[object, ...], names: tuple[str, ...]) -> list[dict[str, Any]]:
+        with self._postgres.connection() as connection:
+            return [dict(zip(names, row, strict=True)) for row in connection.execute(query, values)]

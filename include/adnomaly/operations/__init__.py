@@ -1,0 +1,1 @@
+"""What people who run Adnomaly decide and look at: incidents, the path of a click and its ledger, drift. Pure; stores are adapters."""

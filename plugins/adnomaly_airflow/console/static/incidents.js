@@ -1,0 +1,160 @@
+// What looks wrong, why, what it touches, and what people decide about it.
+import { course } from "./charts.js";
+import { ago, api, el, moment, money, number, percent, short, table, toast } from "./dom.js";
+
+const STATUS = { open: "open", acknowledged: "acknowledged", confirmed: "confirmed fraud", false_alarm: "false alarm", snoozed: "snoozed", resolved: "over" };
+const DIMENSIONS = { campaign_id: "campaigns", ad_id: "ads", user_agent: "agents", user_id_hash: "users", "all clicks": "all clicks" };
+const DID = { acknowledge: "acknowledged it", confirm: "confirmed fraud", false_alarm: "called it a false alarm", snooze: "snoozed it", comment: "commented", reopen: "opened it again" };
+let user, open, shown;
+
+export async function show(view, me, navigate) {
+  user = me;
+  const id = new URLSearchParams(location.search).get("id");
+  open = { view, id, navigate };
+  shown = "";
+  if (id) await one(); else await list();
+}
+
+export async function refresh() {
+  if (open.id) await refreshOne(); else await list();
+}
+
+async function list() {
+  const data = await api("incidents");
+  const text = JSON.stringify(data.incidents);
+  if (text === shown) return;
+  shown = text;
+  const rows = data.incidents.map((i) => {
+    const go = () => open.navigate(`/adnomaly/incidents?id=${encodeURIComponent(i.incident_id)}`);
+    return el("tr", { class: "row", tabindex: "0", "data-incident": i.incident_id, onclick: go, onkeydown: (e) => { if (e.key === "Enter") go(); } },
+      el("td", {}, el("span", { class: `tag ${i.status}` }, STATUS[i.status]), i.status === "open" && !i.is_over ? el("span", { class: "small red" }, " still going on") : null),
+      el("td", {}, el("strong", {}, i.who)), el("td", { class: "text" }, i.summary.replace(`${i.who}: `, "")),
+      el("td", { class: "number" }, i.money_at_risk ? money(i.money_at_risk) : "–"),
+      el("td", { class: "number" }, i.peak_score === null ? "–" : i.peak_score.toFixed(2)),
+      el("td", { class: "number" }, moment(i.began)), el("td", { class: "number" }, ago(i.last_seen, data.at)));
+  });
+  const waiting = data.incidents.filter((i) => i.status === "open").length;
+  open.view.replaceChildren(el("h1", {}, waiting ? `${waiting} incident${waiting > 1 ? "s wait" : " waits"} for a decision` : "No incident waits for a decision"),
+    el("p", { class: "quiet" }, "Worst first: by what waits, money at risk and score. Open ones, and those of the last 14 days."),
+    rows.length ? table(["status", "who", "why", "at risk", "score", "since", "last seen"], rows, { wide: true }) : el("p", {}, "There is none. When an attack begins, it is here within two minutes."));
+}
+
+let current;
+
+async function one() {
+  const data = await api(`incident?id=${encodeURIComponent(open.id)}`);
+  current = data;
+  const i = data.incident;
+  const top = el("section", { id: "top" });
+  const decide = el("section", { class: "panel", id: "decide" });
+  const charts = el("section", { class: "charts", "aria-label": "Score and features over time" });
+  open.view.replaceChildren(el("p", {}, back()), top, el("div", { class: "beside" }, decide, el("div", {}, charts, evidence(data.evidence, i), examples(data.examples))));
+  head(top, data);
+  forms(decide, data);
+  draw(charts, data.course);
+}
+
+// While somebody writes, only what does not hold the form is brought up to date.
+async function refreshOne() {
+  const data = await api(`incident?id=${encodeURIComponent(open.id)}`);
+  const changed = data.incident.revision !== current.incident.revision;
+  const grown = data.incident.last_seen !== current.incident.last_seen;
+  if (!changed && !grown) { head(document.getElementById("top"), data); return; }
+  const writing = document.querySelector("#decide textarea")?.value;
+  if (changed && writing) toast("Somebody has decided meanwhile; your text is kept.");
+  await one();
+  if (writing) document.querySelector("#decide textarea").value = writing;
+}
+
+function back() {
+  const go = (event) => { event.preventDefault(); open.navigate("/adnomaly/incidents"); };
+  return el("a", { href: "/adnomaly/incidents", onclick: go }, "← all incidents");
+}
+
+function head(box, data) {
+  const i = data.incident;
+  const facts = [`since ${moment(i.began)}`, i.is_over ? `over since ${moment(i.last_seen)}` : `still going on, last seen ${ago(i.last_seen, data.at)}`];
+  if (i.windows) facts.push(`${number(i.windows)} anomalous windows`, `peak score ${i.peak_score.toFixed(3)}`);
+  if (i.model_version) facts.push(`model ${i.model_version.slice(0, 10)}`);
+  box.replaceChildren(el("h1", {}, i.who, " ", el("span", { class: `tag ${i.status}` }, STATUS[i.status] + (i.fraud_kind ? `: ${i.fraud_kind}` : "") + (i.status === "snoozed" ? ` until ${moment(i.snoozed_until)}` : ""))),
+    el("p", {}, el("bdi", {}, i.summary)), el("p", { class: "quiet" }, facts.join(" · ")));
+}
+
+function forms(box, data) {
+  const i = data.incident;
+  const history = data.history.map((d) => el("li", {}, el("strong", {}, el("bdi", {}, d.author)), ` ${DID[d.action] ?? d.action}${d.fraud_kind ? ` (${d.fraud_kind})` : ""}${d.until ? ` until ${moment(d.until)}` : ""}`,
+    el("span", { class: "quiet small" }, `, ${moment(d.decided_at)}`), d.comment ? el("p", {}, el("bdi", {}, d.comment)) : null));
+  const parts = [el("h2", { style: "margin-top:0" }, "Decide")];
+  if (user.may_act) parts.push(form(i)); else parts.push(el("p", { class: "quiet" }, `Logged in as ${user.name}, who may look but not decide.`));
+  parts.push(el("h2", {}, "History"), history.length ? el("ol", { class: "history" }, history.reverse()) : el("p", { class: "quiet" }, "Nobody has decided yet."));
+  box.replaceChildren(...parts);
+}
+
+function form(i) {
+  const comment = el("textarea", { name: "comment", maxlength: user.longest_comment, placeholder: "Comment (kept with the decision)", "aria-label": "Comment" });
+  const kind = el("select", { name: "kind", "aria-label": "Kind of fraud" }, user.fraud_kinds.map((name) => el("option", {}, name)));
+  const hours = el("select", { name: "hours", "aria-label": "Snooze for" }, [[1, "1 hour"], [8, "8 hours"], [24, "1 day"], [72, "3 days"], [167.9, "7 days"]].map(([h, text]) => el("option", { value: h }, text)));
+  const button = (action, text, more = () => ({}), kindOf = "") => el("button", { type: "button", class: kindOf, "data-action": action, onclick: (e) => decide(e.target, { action, comment: comment.value, revision: i.revision, ...more() }) }, text);
+  const until = () => ({ until: new Date(Date.now() + 3600e3 * Number(hours.value)).toISOString() });
+  return el("form", { class: "decide", onsubmit: (e) => e.preventDefault() }, comment,
+    el("div", { class: "buttons" }, button("acknowledge", "Acknowledge", undefined, "main"), button("false_alarm", "False alarm"), button("comment", "Comment"), i.status === "open" ? null : button("reopen", "Open again")),
+    el("div", { class: "buttons" }, button("confirm", "Confirm fraud:", () => ({ fraud_kind: kind.value })), kind, button("snooze", "Snooze for", until), hours));
+}
+
+async function decide(button, decision) {
+  const buttons = document.querySelectorAll("#decide button");
+  buttons.forEach((b) => { b.disabled = true; });
+  try {
+    await api(`incident/decide?id=${encodeURIComponent(open.id)}`, decision);
+    document.querySelector("#decide textarea").value = "";
+    toast("Written down.");
+    await one();
+  } catch (error) {
+    toast(error.message);
+    const text = decision.comment;
+    if (error.status === 409) await one();
+    const box = document.querySelector("#decide textarea");
+    if (box) box.value = text;
+    document.querySelectorAll("#decide button").forEach((b) => { b.disabled = false; });
+  }
+}
+
+function evidence(e, i) {
+  if (!e) return el("section", { class: "panel" }, el("h2", { style: "margin-top:0" }, "What it touches"), el("p", { class: "quiet" }, i.windows ? "Not worked out yet: handle_alert does that within a minute." : "No clicks: that is what is wrong."));
+  const past = e.past_minutes ? `usual: the ${e.past_minutes >= 120 ? `${(e.past_minutes / 60).toFixed(0)} hours` : `${e.past_minutes.toFixed(0)} minutes`} before` : "too little is stored from before to say what is usual";
+  const order = Object.keys(DIMENSIONS).filter((name) => e.touches[name]).sort((a, b) => (b === e.basis) - (a === e.basis));
+  const tables = order.map((name) => [name, e.touches[name]]).map(([name, values]) => el("details", { open: name === e.basis || undefined },
+    el("summary", {}, `Top ${DIMENSIONS[name]}`),
+    table([DIMENSIONS[name].slice(0, -1), "clicks", "share", "usually", "too many"], values.map((v) => el("tr", {}, el("td", { class: "text small" }, el("bdi", {}, v.value)),
+      el("td", { class: "number" }, number(v.clicks)), el("td", { class: "number" }, percent(v.share)), el("td", { class: "number" }, percent(v.usual_share)),
+      el("td", { class: `number ${v.excess ? "red" : "quiet"}` }, v.excess ? number(v.excess) : "–"))))));
+  return el("section", { class: "panel" }, el("h2", { style: "margin-top:0" }, "What it touches"),
+    el("p", {}, el("strong", {}, `${money(e.money_at_risk)} at risk`), ` (estimate): ${number(e.suspect_clicks)} of ${number(e.clicks)} clicks are suspect by their ${DIMENSIONS[e.basis]}, times their CPC`,
+      e.expected_clicks ? `; ${number(e.expected_clicks)} clicks were expected` : ""),
+    el("p", { class: "quiet small" }, past), ...tables);
+}
+
+function draw(box, points) {
+  if (!points.length) return;
+  const chart = (title, read, options) => {
+    const node = el("div", { class: "chart" });
+    box.append(node);
+    course(node, title, points, read, options).catch((error) => node.replaceChildren(el("p", { class: "problem" }, error.message)));
+  };
+  chart("anomaly score", (p) => p.anomaly_score, { limit: points[0].threshold, range: { range: [0, 1] } });
+  for (const f of user.features) {
+    if (!points.some((p) => p[f.name] !== null && p[f.name] !== undefined)) continue;
+    const clip = (v) => v === undefined ? null : Math.min(f.high ?? Infinity, Math.max(f.low ?? -Infinity, v));
+    const banded = points.some((p) => p.low[f.name] !== undefined);
+    chart(`${f.label}${banded ? ", and where it usually is" : ""}`, (p) => p[f.name] ?? null, { band: banded ? (p) => [clip(p.low[f.name]), clip(p.high[f.name])] : null });
+  }
+}
+
+function examples(rows) {
+  if (!rows.length) return el("section");
+  const names = ["timestamp", "user_id_hash", "ad_id", "campaign_id", "user_agent", "cpc", "ctr", "bounce_rate", "conversion"];
+  const cell = (row, name) => el("td", { class: typeof row[name] === "number" ? "number" : "text small" }, typeof row[name] === "number" ? short(row[name]) : String(row[name]));
+  return el("section", {}, el("h2", {}, "Raw examples"), el("p", { class: "quiet small" }, `The newest ${rows.length} clicks of it.`),
+    el("details", {}, el("summary", {}, "Show the clicks"), table(names, rows.map((row) => el("tr", {}, names.map((name) => cell(row, name)))))));
+}
+
