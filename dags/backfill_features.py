@@ -7,7 +7,7 @@ replaces the day's offline features and corrects what is online.
 - **Runs** daily at 00:30 UTC for the day before; triggered with *First day* and *Last day* for a range, which is one Flink job.
 - **Reads** the lake by its manifest. **Writes** `features/dt=…/` in S3, Feast's mirror of it, and the newest windows online.
 - **Normal** about one minute for a day, three for 21 days at 20 clicks per second.
-- **Again** a day gives the same bytes of data. Updates the asset *offline features*, which wakes `train_detector`.
+- **Again** a day gives the same bytes of data, and a task that was killed finds its Flink job again. Updates the asset *offline features*, which wakes `train_detector`.
 
 **If it fails** clear the failed task: each step replaces its own output. In `compute_windows` look at Flink's exceptions (menu
 Browse, Flink): without a free slot a TaskManager is missing (`make up`). `Unavailable` names the server that does not answer. A day
@@ -19,6 +19,8 @@ from datetime import timedelta
 from adnomaly_airflow.assets import OFFLINE_FEATURES
 from adnomaly_airflow.defaults import DAY_AFTER, dag_arguments
 from adnomaly_airflow.inputs import day, instant, optional_day
+from adnomaly_airflow.links import S3Link, note
+from adnomaly_airflow.operators import FlinkSqlJob
 from airflow.sdk import Param, dag, task
 
 from adnomaly.pipelines import backfill_features as pipeline
@@ -40,9 +42,21 @@ def asked(params, dag_run) -> pipeline.Span:
 
 @dag(schedule=DAY_AFTER, params=PARAMS, doc_md=__doc__, **dag_arguments("features", timeout=timedelta(minutes=30)))
 def backfill_features():
-    @task
-    def compute_windows(params, dag_run) -> str:
-        return pipeline.compute_windows(connect().flink, connect().offline_features, asked(params, dag_run))
+    def window_batch(context) -> object:
+        return pipeline.window_batch(connect().flink, connect().offline_features, asked(context["params"], context["dag_run"]))
+
+    def computed(context) -> str:
+        span, b = asked(context["params"], context["dag_run"]), connect()
+        b.lake.let_go(b.offline_features.url(span.prefix))
+        note(context, S3Link.key, span.prefix)
+        return span.prefix
+
+    compute_windows = FlinkSqlJob(
+        task_id="compute_windows",
+        script=window_batch,
+        finish=computed,
+        doc_md="Flink computes the windows of all days in batch, from the lake, in one job.",
+    )
 
     @task(outlets=[OFFLINE_FEATURES])
     def write_days(prefix: str, params, dag_run) -> dict[str, str]:
@@ -52,7 +66,7 @@ def backfill_features():
     def load_online(params, dag_run) -> int:
         return pipeline.load_online(connect().offline_features, connect().online_features, asked(params, dag_run))
 
-    write_days(compute_windows()) >> load_online()
+    write_days(compute_windows.output) >> load_online()
 
 
 backfill_features()

@@ -5,9 +5,11 @@ Brings the champion of the registry to the service: fetches and verifies its bun
 without a failed request, names it in `bundles/CURRENT`, and asks the service which version answers.
 
 - **Runs** when a detector was trained, and when triggered. Changes nothing while the champion is served already.
-- **Reads** the champion in MLflow. **Writes** `bundles/<version>/` and `bundles/CURRENT`; keeps the five newest bundles.
+- **Reads** the champion in MLflow. **Writes** `bundles/<version>/` and `bundles/CURRENT`; keeps the five newest bundles; `deployments`.
 - **Normal** half a minute when scoring has to start, seconds for a new version.
-- **Back** to the champion before: `make rollback`.
+- **Back** to the champion before: *Which model* = previous, or *Roll back* on the page *Adnomaly*, or `make rollback`.
+- **Approval** by a person when *Ask a person first* is set (`DEPLOY_APPROVAL=true` makes that the rule): *Required Actions* on
+  Airflow's home page. A rejected deployment is skipped; what is served stays.
 
 **If it fails** what was served is served on. `NotEnoughHistory`: no model was promoted yet, run `train_detector`. `BundleRejected`: the bundle
 is not what was sealed, or its sentinels fail; train again. `JobFailed`: Ray did not start the application; its reason is in the Ray dashboard
@@ -18,27 +20,69 @@ from datetime import timedelta
 
 from adnomaly_airflow.assets import DETECTOR
 from adnomaly_airflow.defaults import dag_arguments
-from airflow.sdk import dag, task
+from adnomaly_airflow.operators import ServeRollout
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Param, dag, task
 
 from adnomaly.pipelines import deploy_detector as pipeline
+from adnomaly.settings import load_settings
 from adnomaly.wiring import connect
 
+PARAMS = {
+    "which": Param(
+        "champion",
+        enum=["champion", "previous"],
+        title="Which model",
+        description_md="`previous` goes back to the champion before this one, and makes it the champion again",
+    ),
+    "approval": Param(
+        load_settings().deploy_approval,
+        type="boolean",
+        title="Ask a person first",
+        description_md="The run waits for an answer under *Required Actions*, a day at most",
+        section="Safety",
+    ),
+}
 
-@dag(schedule=[DETECTOR], doc_md=__doc__, **dag_arguments("model", timeout=timedelta(minutes=10)))
+
+@dag(schedule=[DETECTOR], params=PARAMS, doc_md=__doc__, **dag_arguments("model", timeout=timedelta(minutes=10), waits=timedelta(days=1)))
 def deploy_detector():
     @task
-    def fetch() -> str:
-        return pipeline.fetch(connect().registry, connect().home)
+    def fetch(params) -> str:
+        return pipeline.fetch(connect().registry, connect().home, params["which"])
+
+    @task.branch
+    def ask_first(params) -> str:
+        return "approve" if params["approval"] else "roll_out"
+
+    version = fetch()
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject="May the detector {{ ti.xcom_pull(task_ids='fetch') }} go live?",
+        body="Its figures beside those of the model that is live: page *Adnomaly*, *Model*. Its promotion check: `decision.txt` of its run in MLflow.",
+        response_timeout=timedelta(days=1),
+        doc_md="Waits for a person, when asked to.",
+    )
+    roll_out = ServeRollout(
+        task_id="roll_out",
+        version=version,
+        trigger_rule="none_failed_min_one_success",
+        doc_md="Every replica takes the bundle up, one after the other; then `CURRENT` names it.",
+    )
 
     @task
-    def roll_out(version: str) -> str:
-        return pipeline.roll_out(connect().serving, connect().home, version)
+    def verify(version: str, params, dag_run) -> str:
+        b = connect()
+        pipeline.verify(b.serving, b.home, version)
+        if params["which"] == "previous":
+            pipeline.crown(b.registry, version)
+        b.model_history.deployed(version, dag_run.run_id, dag_run.run_after)
+        return version
 
-    @task
-    def verify(version: str) -> str:
-        return pipeline.verify(connect().serving, connect().home, version)
-
-    verify(roll_out(fetch()))
+    chosen = ask_first()
+    version >> chosen >> [approve, roll_out]
+    approve >> roll_out
+    verify(roll_out.output)
 
 
 deploy_detector()

@@ -6,7 +6,7 @@ Forest on what deviates, limits for a budget of false incidents (`ALERTS_PER_DAY
 rules, seals it as one bundle, registers it in MLflow, and makes it the champion if the promotion check finds it good and not worse than the
 champion there is.
 
-- **Runs** when the offline features are updated, that is daily after the backfill, and when triggered.
+- **Runs** when the offline features are updated, that is daily after the backfill, when `watch_model` finds drift, and when triggered.
 - **Reads** offline features, and the champion to compare with. **Writes** a work folder `work/<run>/`, a run and a version in MLflow.
 - **Normal** two to four minutes for 21 days; the limits come from the last quarter of them.
 - **Again** each step replaces its own files; equal data and seed give an equal bundle. Updates the asset *detector*, which wakes
@@ -19,7 +19,7 @@ result and not a failure: every check with its figure and its limit is in the ta
 
 from datetime import timedelta
 
-from adnomaly_airflow.assets import DETECTOR, OFFLINE_FEATURES
+from adnomaly_airflow.assets import DETECTOR, DRIFT, OFFLINE_FEATURES
 from adnomaly_airflow.defaults import dag_arguments
 from adnomaly_airflow.inputs import instant, work_folder
 from airflow.sdk import Param, dag, task
@@ -33,7 +33,7 @@ PARAMS = {
 }
 
 
-@dag(schedule=[OFFLINE_FEATURES], params=PARAMS, doc_md=__doc__, **dag_arguments("model", timeout=timedelta(minutes=20)))
+@dag(schedule=OFFLINE_FEATURES | DRIFT, params=PARAMS, doc_md=__doc__, **dag_arguments("model", timeout=timedelta(minutes=20)))
 def train_detector():
     @task
     def take_sample(params, dag_run) -> str:

@@ -1,6 +1,6 @@
 """Runs a script of SQL statements as one Flink job: what `adnomaly.adapters.flink` hands to Flink's client.
 
-    flink run -py streaming/window_program.py <script.json> [<id of the job>]
+    flink run -d -py streaming/window_program.py <script.json> <id of the job>
 
 No Python runs per click: the statements become JVM operators.
 """
@@ -25,16 +25,13 @@ def main() -> None:
     config.set("pipeline.auto-watermark-interval", "1 s")
     # Names of operators that do not depend on how the plan is put together.
     config.set("table.exec.uid.generation", "ALWAYS")
-    if len(sys.argv) > 2:
-        config.set("$internal.pipeline.job-id", sys.argv[2])
+    config.set("$internal.pipeline.job-id", sys.argv[2])
     for statement in script.tables:
         environment.execute_sql(statement)
     statements = environment.create_statement_set()
     for statement in script.inserts:
         statements.add_insert_sql(statement)
-    result = statements.execute()
-    if not script.streaming:
-        result.wait()
+    statements.execute()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ class WindowBatch(Protocol):
         """Leave the windows with start < window_end <= end as Parquet below the URL `output`; returns when they are complete."""
         ...
 
+    def window_batch(self, start: datetime, end: datetime, *, output: str) -> object:
+        """The same as a job that somebody else submits."""
+        ...
+
 
 class OfflineWindows(Protocol):
     """All windows, one file per UTC day."""

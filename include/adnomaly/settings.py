@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     preprocess_path: Path | None = Field(None, description="Its preprocess.json")
     threshold_path: Path | None = Field(None, description="Its threshold.json")
     alerts_per_day: float = Field(1.0, gt=0, description="Budget of false incidents a day for the whole platform")
+    deploy_approval: bool = Field(False, description="A person must approve before a detector goes live")
     alert_channels: SecretStr = Field(SecretStr(""), description="Who is told about incidents: Apprise URLs, separated by spaces")
     retention_days: int = Field(30, ge=2, le=3650, description="Days that clicks stay in PostgreSQL and in the lake")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adnomaly.adapters.health_store import HealthStore
     from adnomaly.adapters.incident_store import IncidentStore
     from adnomaly.adapters.lake import Lake
+    from adnomaly.adapters.lake_upkeep import LakeUpkeep
     from adnomaly.adapters.mlflow import Registry
     from adnomaly.adapters.model_catalog import ModelCatalog
     from adnomaly.adapters.model_history import ModelHistory
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from adnomaly.adapters.path_sight import PathSight
     from adnomaly.adapters.postgres import Postgres
     from adnomaly.adapters.ray_serve import Serving
+    from adnomaly.adapters.retention import Retention
     from adnomaly.adapters.s3 import ObjectStore
     from adnomaly.adapters.supervisor import Supervisor
     from adnomaly.adapters.window_store import WindowStore
@@ -138,6 +140,18 @@ class Backends:
         from adnomaly.adapters.model_history import ModelHistory
 
         return ModelHistory(self.postgres)
+
+    @cached_property
+    def lake_upkeep(self) -> "LakeUpkeep":
+        from adnomaly.adapters.lake_upkeep import LakeUpkeep
+
+        return LakeUpkeep(self.objects, self.postgres)
+
+    @cached_property
+    def retention(self) -> "Retention":
+        from adnomaly.adapters.retention import Retention
+
+        return Retention(self.postgres)
 
     @cached_property
     def notifier(self) -> "Notifier":

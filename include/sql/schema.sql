@@ -193,6 +193,15 @@ CREATE TABLE IF NOT EXISTS lake_objects (
     created_at   timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX IF NOT EXISTS lake_objects_hour ON lake_objects (hour);
+CREATE TABLE IF NOT EXISTS lake_readers (
+    reader text PRIMARY KEY,
+    until  timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS lake_replaced (
+    object_key text PRIMARY KEY
+);
+COMMENT ON TABLE lake_readers IS 'Who reads whole hours of the lake now: nothing is rewritten meanwhile';
+COMMENT ON TABLE lake_replaced IS 'Objects that left the manifest and are to be deleted';
 COMMENT ON TABLE lake_objects IS 'The manifest of the lake: an object that is not named here does not exist for readers';
 COMMENT ON COLUMN lake_objects.topic_id IS 'Kafka''s id of the topic, or the name of a generated history';
 COMMENT ON COLUMN lake_objects.first_offset IS 'Offset of its first row; rows of other hours may lie between first and last';

@@ -36,14 +36,17 @@ DAGS: Final = (
     "deploy_detector",
     "run_streams",
     "watch_streams",
+    "handle_alert",
+    "watch_model",
+    "maintain_stores",
     "compare_windows",
 )
 
 TARGETS: Final = (
     ("click_flood", "DE", "web"),
-    ("bot_farm", "BR", "android"),
+    ("click_flood", "BR", "android"),
     ("click_flood", "IN", "ios"),
-    ("campaign_drain", "US", "android"),
+    ("click_flood", "US", "android"),
 )
 """What is planted, in turn, so that two demos in a row do not touch the same entity."""
 
@@ -134,7 +137,9 @@ class Demo:
 
     def _streams(self, end: datetime) -> Attack:
         """Start the streams with one attack in what is still to be sent."""
-        attack = next_attack(self._files, end, datetime.now(UTC))
+        # A generator that runs already is soon at the present, wherever it is now.
+        sending = self._backends.supervisor.programs()["generate_clicks"].state in ("STARTING", "RUNNING")
+        attack = next_attack(self._files, end, datetime.now(UTC), sending=sending)
         print(f"planted attack: {attack}", flush=True)
         with self._progress.step(f"streams: from {self._files.read_progress().next or end:%H:%M}Z to now, then live"):
             conf = {"action": "start", "begin": end.isoformat(), "attacks": [spelled(attack)], "base_eps": BASE_EPS}
@@ -149,10 +154,10 @@ class Demo:
         return follow.run_dag(self._airflow, self._progress, dag_id, conf, logical_date=logical_date)
 
 
-def next_attack(files: GeneratorFiles, history_end: datetime, now: datetime) -> Attack:
+def next_attack(files: GeneratorFiles, history_end: datetime, now: datetime, *, sending: bool = False) -> Attack:
     """An attack on the next entity in turn: 40 to 20 minutes ago when that is still to be sent, else as soon as possible."""
-    sent_until = max(files.read_progress().next or history_end, history_end)
-    soonest = (max(sent_until, history_end) + 3 * MINUTE).replace(second=0, microsecond=0)
+    sent_until = max(files.read_progress().next or history_end, history_end, now if sending else history_end)
+    soonest = (sent_until + 3 * MINUTE).replace(second=0, microsecond=0)
     start = max(soonest, (now - 40 * MINUTE).replace(second=0, microsecond=0))
     kind, geo, platform = TARGETS[len(read_truth(files.truth)) % len(TARGETS)]
     length = 20 * MINUTE if start + 20 * MINUTE <= now else 10 * MINUTE

@@ -17,6 +17,11 @@ HOUR_AFTER: Final = CronDataIntervalTimetable("30 1 * * *", timezone="UTC")
 
 EVERY_MINUTE: Final = "* * * * *"
 
+HOURLY: Final = "17 * * * *"
+
+NIGHTLY: Final = "45 3 * * *"
+"""When little else runs."""
+
 SWEEP: Final = CronTriggerTimetable("*/5 * * * *", timezone="UTC")
 """Behind a wake-up that can be lost."""
 
@@ -30,13 +35,19 @@ _TASK: Final[dict[str, Any]] = {
 }
 
 
-def dag_arguments(*tags: str, retries: int = 2, timeout: timedelta = timedelta(minutes=30)) -> dict[str, Any]:
-    """Arguments of `@dag`: one run at a time, no runs for the past, `timeout` per task and thrice that per run."""
+def dag_arguments(
+    *tags: str, retries: int = 2, timeout: timedelta = timedelta(minutes=30), waits: timedelta = timedelta(0)
+) -> dict[str, Any]:
+    """Arguments of `@dag`: one run at a time, no runs for the past, `timeout` per task and thrice that per run.
+
+    Args:
+        waits: time that a run may wait for a person beside that.
+    """
     return {
         "tags": list(tags),
         "start_date": datetime(2026, 1, 1, tzinfo=UTC),
         "catchup": False,
         "max_active_runs": 1,
-        "dagrun_timeout": 3 * timeout,
+        "dagrun_timeout": 3 * timeout + waits,
         "default_args": _TASK | {"retries": retries, "execution_timeout": timeout},
     }

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from adnomaly.errors import JobFailed, Unavailable
+from adnomaly.errors import BundleRejected, JobFailed, Unavailable
 from adnomaly.wiring import connect
 
 POLL_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Wait(BaseTrigger):
                 missing = await asyncio.to_thread(self.missing)
             except Unavailable as error:
                 missing = str(error)
-            except JobFailed as error:
+            except (JobFailed, BundleRejected) as error:
                 yield TriggerEvent({"missing": str(error)})
                 return
             if not missing or datetime.now(UTC) >= end:
@@ -78,3 +78,40 @@ class WindowJobRuns(Wait):
     def missing(self) -> str:
         state = connect().flink.window_job_state()
         return "" if state == "RUNNING" else f"the window job is {state or 'not submitted'}"
+
+
+class FlinkJobEnds(Wait):
+    """Until a batch job has finished, or a stream runs. A task that is killed meanwhile takes its job along."""
+
+    arguments = ("job_id", "streaming", "until")
+
+    def __init__(self, job_id: str, streaming: bool, until: str) -> None:
+        super().__init__(until)
+        self.job_id, self.streaming = job_id, streaming
+
+    def missing(self) -> str:
+        flink = connect().flink
+        state = flink.job_state(self.job_id)
+        if state is None:
+            raise JobFailed(f"Flink has forgotten job {self.job_id}: its JobManager was restarted. The next try submits it again")
+        if state in ("FAILED", "CANCELED"):
+            raise JobFailed(f"job {self.job_id} is {state}: {flink.root_cause(self.job_id)}")
+        return "" if state == ("RUNNING" if self.streaming else "FINISHED") else f"job {self.job_id} is {state}"
+
+    async def on_kill(self) -> None:
+        """Somebody has marked the task: cancel the batch, or stop the stream with a savepoint."""
+        flink = connect().flink
+        await asyncio.to_thread(flink.stop if self.streaming else flink.cancel, self.job_id)
+
+
+class BundleServed(Wait):
+    """Until every replica of the scoring application serves a version."""
+
+    arguments = ("version", "until")
+
+    def __init__(self, version: str, until: str) -> None:
+        super().__init__(until)
+        self.version = version
+
+    def missing(self) -> str:
+        return connect().serving.missing(self.version)

@@ -25,9 +25,16 @@ HEAVY = {"feast", "matplotlib", "mlflow", "onnx", "onnxruntime", "pandas", "pyfl
 GRAPH = {
     "backfill_features": {"compute_windows": ["write_days"], "write_days": ["load_online"], "load_online": []},
     "compare_windows": {"compare": []},
-    "deploy_detector": {"fetch": ["roll_out"], "roll_out": ["verify"], "verify": []},
+    "deploy_detector": {
+        "fetch": ["ask_first", "roll_out"],
+        "ask_first": ["approve", "roll_out"],
+        "approve": ["roll_out"],
+        "roll_out": ["verify"],
+        "verify": [],
+    },
     "generate_history": {"write_clicks": []},
     "handle_alert": {"take_up": ["notify"], "notify": []},
+    "maintain_stores": {"expire_rows": [], "expire_lake": ["compact_lake"], "compact_lake": []},
     "run_streams": {
         "choose": ["prepare", "status", "stop_streams"],
         "prepare": ["start_consumers", "start_scoring_and_generator"],
@@ -45,6 +52,7 @@ GRAPH = {
         "register": ["promote_if_better"],
         "promote_if_better": [],
     },
+    "watch_model": {"measure": ["is_training_worth_it"], "is_training_worth_it": ["ask_for_training"], "ask_for_training": []},
     "watch_streams": {"restart_fallen": ["check"], "check": []},
 }
 

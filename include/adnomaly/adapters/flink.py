@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -82,14 +83,18 @@ class Flink:
         tasks = {vertex["status"] for vertex in self._get(f"/jobs/{shown.id}")["vertices"]}
         return RUNNING if tasks == {RUNNING} else "CREATED"
 
-    def submit(self, script: Script, job_id: str, *, checkpoint: Path | None) -> None:
-        """Start a stream under an id of our choice, going on from a checkpoint where there is one.
+    def job_state(self, job_id: str) -> str | None:
+        """State of one job; None when the JobManager does not know it (a restarted one has forgotten all)."""
+        return next((job["state"] for job in self._get("/jobs/overview")["jobs"] if job["jid"] == job_id), None)
+
+    def submit(self, script: Script, job_id: str, *, checkpoint: Path | None = None) -> None:
+        """Start a job under an id of our choice, a stream going on from a checkpoint where there is one; returns when it is accepted.
 
         Raises:
             JobFailed: Flink's client refused; the message ends with its own words.
         """
         resume = ["-s", f"file://{checkpoint}"] if checkpoint else []
-        self._run(["-d", *resume], script, job_id, seconds=SUBMIT_SECONDS)
+        self._run(resume, script, job_id, seconds=SUBMIT_SECONDS)
 
     def cancel(self, job_id: str, *, patience_s: float = 60.0) -> None:
         """Cancel a job and wait for its end; its last checkpoint stays.
@@ -103,6 +108,26 @@ class Flink:
             if time.monotonic() > deadline:
                 raise JobFailed(f"job {job_id} does not end: cancelled {patience_s:.0f} s ago; restart the TaskManager")
             time.sleep(0.3)
+
+    def stop(self, job_id: str, *, patience_s: float = 120.0) -> Path:
+        """End a stream with a savepoint, from which `submit` can go on without reading anything twice; returns the savepoint.
+
+        Raises:
+            JobFailed: Flink could not take one; the job runs on then.
+        """
+        body = {"targetDirectory": f"file://{self._home.parent / 'savepoints'}", "drain": False}
+        request = self._call("POST", f"/jobs/{job_id}/stop", json=body).json()["request-id"]
+        deadline = time.monotonic() + patience_s
+        while (answer := self._get(f"/jobs/{job_id}/savepoints/{request}"))["status"]["id"] != "COMPLETED":
+            if time.monotonic() > deadline:
+                raise JobFailed(f"job {job_id} has no savepoint after {patience_s:.0f} s: look at its checkpoints in Flink's UI")
+            time.sleep(0.3)
+        operation = answer["operation"]
+        if "location" not in operation:
+            raise JobFailed(
+                f"job {job_id} could not be stopped with a savepoint: {operation['failure-cause']['stack-trace'].splitlines()[0]}"
+            )
+        return Path(operation["location"].removeprefix("file:"))
 
     def root_cause(self, job_id: str) -> str:
         """First line of what a job failed of; empty when it did not."""
@@ -137,25 +162,35 @@ class Flink:
         for job_id in job_ids:
             shutil.rmtree(self.checkpoints / job_id, ignore_errors=True)
 
-    def run_window_batch(self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB) -> None:
-        """Leave the windows with start < window_end <= end as Parquet below the URL `output`; returns when they are complete.
+    def window_batch(self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB) -> Script:
+        """The job that leaves the windows with start < window_end <= end as Parquet below the URL `output`.
 
-        Reads the hours of the lake that the manifest names. Objects that no manifest row names are removed first: their
-        writer was killed, and another one has written their clicks again.
+        It reads whole hours of the lake. So nothing may lie there that the manifest does not name, as long as it runs: what killed
+        writers left is removed now, and nothing is rewritten before `Lake.let_go(output)`, or an hour has passed.
+        """
+        self._lake.hold(output)
+        self._lake.remove_orphans(start, end)
+        outputs = [f"{output.rstrip('/')}/{part}" for part in range(BATCH_PARTS)]
+        return batch_script(name, start, end, lake=self._lake_url, outputs=outputs, features=self.features)
+
+    def run_window_batch(self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB) -> None:
+        """Run `window_batch`; returns when the windows are complete.
 
         Raises:
             JobFailed: with the first line of the cause.
         """
-        self._lake.remove_orphans(start, end)
-        outputs = [f"{output.rstrip('/')}/{part}" for part in range(BATCH_PARTS)]
-        script = batch_script(name, start, end, lake=self._lake_url, outputs=outputs, features=self.features)
-        before = {job.id for job in self.jobs(name)}
+        script, job_id = self.window_batch(start, end, output=output, name=name), uuid4().hex
+        self.submit(script, job_id)
+        deadline = time.monotonic() + BATCH_SECONDS
         try:
-            self._run([], script, seconds=BATCH_SECONDS)
-        except JobFailed as error:
-            failed = [job for job in self.jobs(name) if job.id not in before]
-            cause = self.root_cause(failed[0].id) if failed else ""
-            raise JobFailed(f"windows of {start} to {end}: {cause or error}") from error
+            while (state := self.job_state(job_id)) not in ENDED:
+                if state is None or time.monotonic() > deadline:
+                    raise JobFailed(f"windows of {start} to {end}: job {job_id} is {state or 'forgotten'}")
+                time.sleep(0.5)
+            if state != "FINISHED":
+                raise JobFailed(f"windows of {start} to {end}: {self.root_cause(job_id) or state}")
+        finally:
+            self._lake.let_go(output)
 
     def _run(self, options: Sequence[str], script: Script, *arguments: str, seconds: float) -> None:
         """Run a script through Flink's client."""
@@ -163,7 +198,7 @@ class Flink:
             file.write(msgspec.json.encode(script))
             file.flush()
             python = ["-pyexec", sys.executable, "-pyclientexec", sys.executable]
-            self._client(["run", *python, *options, "-py", str(PROGRAM), file.name, *arguments], seconds=seconds)
+            self._client(["run", "-d", *python, *options, "-py", str(PROGRAM), file.name, *arguments], seconds=seconds)
 
     def _client(self, arguments: Sequence[str], *, seconds: float) -> None:
         """Run Flink's command line client."""

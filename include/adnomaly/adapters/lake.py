@@ -25,8 +25,8 @@ _ARROW: Final = {"string": pa.string(), "timestamp[us, UTC]": pa.timestamp("us",
 SCHEMA: Final = pa.schema([pa.field(c.name, _ARROW[c.arrow], nullable=False, metadata={"comment": c.comment}) for c in COLUMNS])
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
-_HISTORY_LOCK: Final = 7_262_106
-"""Writers of history share it; whoever removes orphans holds it alone."""
+LOCK: Final = 7_262_106
+"""Writers of history share it; whoever removes or rewrites objects holds it alone."""
 
 _INSERT = """
 INSERT INTO lake_objects (object_key, source, topic_id, partition, first_offset, last_offset, row_count, sha256, hour)
@@ -63,8 +63,8 @@ class Lake:
             LakeConflict: the name is taken by other bytes.
         """
         first, last = offsets
-        key = f"{_folder(hour)}{topic_id}-{partition}-{first:020d}-{epoch}.parquet"
-        return self._create(LakeObject(key, "stream", topic_id, partition, first, last, table.num_rows, "", hour), parquet_bytes(table))
+        key = f"{folder_of(hour)}{topic_id}-{partition}-{first:020d}-{epoch}.parquet"
+        return self.create(LakeObject(key, "stream", topic_id, partition, first, last, table.num_rows, "", hour), parquet_bytes(table))
 
     @staticmethod
     def record(connection: psycopg.Connection, objects: Sequence[LakeObject]) -> None:
@@ -76,10 +76,10 @@ class Lake:
         """Store the generated clicks of one hour, in place of what the same source stored for that hour before."""
         body = parquet_bytes(table)
         digest = hashlib.sha256(body).hexdigest()
-        key = f"{_folder(hour)}{source_id}-0-{int(hour.timestamp()) // 3600:020d}-{digest[:8]}.parquet"
+        key = f"{folder_of(hour)}{source_id}-0-{int(hour.timestamp()) // 3600:020d}-{digest[:8]}.parquet"
         with self._postgres.connection() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_HISTORY_LOCK,))
-            item = self._create(LakeObject(key, "history", source_id, 0, 0, table.num_rows - 1, table.num_rows, digest, hour), body)
+            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (LOCK,))
+            item = self.create(LakeObject(key, "history", source_id, 0, 0, table.num_rows - 1, table.num_rows, digest, hour), body)
             deleted = "DELETE FROM lake_objects WHERE source = 'history' AND topic_id = %s AND hour = %s RETURNING object_key"
             old = [found for (found,) in connection.execute(deleted, (source_id, hour))]
             self.record(connection, [item])
@@ -113,6 +113,21 @@ class Lake:
             raise LakeConflict(f"{item.object_key} is not what the manifest says; restore it, or delete its row and read the topic again")
         return pq.ParquetFile(io.BytesIO(body)).read()
 
+    def hold(self, reader: str) -> None:
+        """Whoever reads whole hours keeps them as they are: nothing is rewritten until `let_go`, or for an hour."""
+        with self._postgres.connection() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            connection.execute(
+                "INSERT INTO lake_readers (reader, until) VALUES (%s, now() + interval '1 hour')"
+                " ON CONFLICT (reader) DO UPDATE SET until = EXCLUDED.until",
+                (reader,),
+            )
+
+    def let_go(self, reader: str) -> None:
+        """It has read everything; fine when it held nothing."""
+        with self._postgres.connection() as connection:
+            connection.execute("DELETE FROM lake_readers WHERE reader = %s OR until < now()", (reader,))
+
     def remove_orphans(self, start: datetime, end: datetime) -> list[str]:
         """Delete what killed writers left in the hours of start <= event time < end; returns the keys.
 
@@ -120,7 +135,7 @@ class Lake:
         by another since, or it is generated history, whose writers hold a lock while they write.
         """
         with self._postgres.connection() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_HISTORY_LOCK,))
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             there = [key for day in _days(start, end) for key in self._objects.tags(f"{PREFIX}dt={day}/")]
             known = {
                 key
@@ -131,12 +146,14 @@ class Lake:
             claims = connection.execute(
                 "SELECT topic_id || '-' || partition, epoch FROM sink_offsets WHERE sink = %s", (self._sink,)
             ).fetchall()
-            orphans = [key for key in there if key not in known and _is_given_up(key, dict(claims))]
+            replaced = {key for (key,) in connection.execute("SELECT object_key FROM lake_replaced")}
+            orphans = [key for key in there if key not in known and (key in replaced or _is_given_up(key, dict(claims)))]
             for key in orphans:
                 self._objects.delete(key)
         return orphans
 
-    def _create(self, item: LakeObject, body: bytes) -> LakeObject:
+    def create(self, item: LakeObject, body: bytes) -> LakeObject:
+        """Upload one object, which no reader sees before it is recorded; returns it with its hash."""
         digest = hashlib.sha256(body).hexdigest()
         if not self._objects.put_new(item.object_key, body) and hashlib.sha256(self._objects.get(item.object_key)).hexdigest() != digest:
             raise LakeConflict(f"{item.object_key} is there already with other bytes")
@@ -154,7 +171,7 @@ def hour_of(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def _folder(hour: datetime) -> str:
+def folder_of(hour: datetime) -> str:
     return f"{PREFIX}dt={_day(hour)}/hr={hour.astimezone(UTC):%H}/"
 
 

@@ -73,6 +73,12 @@ class Registry:
         """What was registered last and is not the champion yet."""
         return self._alias(CHALLENGER)
 
+    def find(self, bundle: str) -> Registered | None:
+        """The newest registration of a bundle."""
+        with self._client() as client:
+            found = client.search_model_versions(f"name = '{self._model}' and tags.{_TAG} = '{bundle}'")
+        return max((_registered(v) for v in found), key=lambda r: int(r.number), default=None)
+
     def promote(self, registered: Registered) -> None:
         """Make it the champion, and remember who was. Repeating it changes nothing."""
         current, challenger = self.champion(), self.challenger()

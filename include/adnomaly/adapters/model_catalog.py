@@ -48,6 +48,10 @@ class ModelCatalog:
                     entry.figures = {m["key"]: float(m["value"]) for m in metrics}
         return entries
 
+    def newest(self) -> datetime | None:
+        """When a model was registered last; None before the first one."""
+        return max((entry.registered_at for entry in self.entries()), default=None)
+
     def _ask(self, client: httpx.Client, path: str, **query: str) -> dict[str, Any]:
         try:
             answer = client.get(f"/{path}", params=query)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from adnomaly.operations.drift import Measured
 
 if TYPE_CHECKING:
     from adnomaly.adapters.postgres import Postgres
@@ -20,23 +22,18 @@ _VOLUME: Final = """
 SELECT date_trunc('day', began AT TIME ZONE 'UTC')::date, count(*), count(*) FILTER (WHERE status = 'confirmed'),
     count(*) FILTER (WHERE status = 'false_alarm') FROM incidents WHERE kind = 'anomaly' AND began > %s GROUP BY 1 ORDER BY 1
 """
+_JUDGED: Final = """
+SELECT anomaly_score, coalesce(explanation -> 'z', '{}') FROM anomaly_results
+WHERE model_version = %s AND window_end > %s AND date_bin('5 minutes', window_end, 'epoch') = window_end
+"""
+_UNJUST: Final = """
+SELECT (SELECT count(*) FROM incidents WHERE kind = 'anomaly' AND began > %(since)s AND status <> 'confirmed'),
+    coalesce(extract(epoch FROM max(window_end) - min(window_end)) / 86400, 0)::float8 FROM anomaly_results WHERE window_end > %(since)s
+"""
 _HEALTH: Final = """
 SELECT at, model_version, measure, subject, value, most FROM model_health
 WHERE at > %s ORDER BY at DESC, measure, subject LIMIT 2000
 """
-
-
-class Measured(NamedTuple):
-    """One thing that `watch_model` looked at. Up to `most` it calls for nothing; None where there was too little to say."""
-
-    measure: str
-    subject: str
-    value: float | None
-    most: float
-
-    @property
-    def well(self) -> bool:
-        return self.value is None or self.value <= self.most
 
 
 class ModelHistory:
@@ -71,6 +68,16 @@ class ModelHistory:
     def health(self, now: datetime, days: float = 14) -> list[dict[str, Any]]:
         """What was measured in the last days, newest first."""
         return self._rows(_HEALTH, (now - timedelta(days=days),), ("at", "model_version", "measure", "subject", "value", "most"))
+
+    def judged(self, version: str, since: datetime) -> list[tuple[float | None, dict[str, float]]]:
+        """Score and deviations of the windows that a model judged since a moment, of each entity those that do not overlap."""
+        with self._postgres.connection() as connection:
+            return connection.execute(_JUDGED, (version, since)).fetchall()
+
+    def unjust_incidents(self, since: datetime) -> tuple[int, float]:
+        """Incidents since a moment that nobody confirmed as fraud, and the days of that time in which windows were judged."""
+        with self._postgres.connection() as connection:
+            return connection.execute(_UNJUST, {"since": since}).fetchone()
 
     def _rows(self, query: str, values: tuple[object, ...], names: tuple[str, ...]) -> list[dict[str, Any]]:
         with self._postgres.connection() as connection:

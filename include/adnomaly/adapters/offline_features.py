@@ -61,6 +61,11 @@ class OfflineFeatures:
                 self._path(day).unlink()
         return changed
 
+    def remove(self, day: date) -> None:
+        """Forget one day, in S3 and in the mirror; fine when it is gone."""
+        self._objects.delete(self._key(day))
+        self._path(day).unlink(missing_ok=True)
+
     def days(self) -> list[date]:
         """The days in the mirror, oldest first."""
         return sorted(_day_of_key(path.relative_to(self.mirror).as_posix()) for path in self.mirror.glob(f"dt=*/{_FILE}"))

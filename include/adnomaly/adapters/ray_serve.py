@@ -38,10 +38,18 @@ class Serving:
             BundleRejected: the replicas refused it, and serve on with what they had; /v1/model says why.
             JobFailed: the application does not start, or not in time.
         """
+        self.begin(bundle)
+        deadline, missing = time.monotonic() + timeout.total_seconds(), "not asked yet"
+        while missing := self.missing(bundle.name):
+            if time.monotonic() > deadline:
+                raise JobFailed(f"model {bundle.name} is not served in time: {missing}. See logs/ray.log")
+            time.sleep(POLL_SECONDS)
+
+    def begin(self, bundle: Path) -> None:
+        """Ask for this bundle, over the remains of one that failed; `missing` says how far it is."""
         if self.status() == "DEPLOY_FAILED":
             self.delete()
         self.put(bundle)
-        self._wait_until_served(bundle.name, time.monotonic() + timeout.total_seconds())
 
     def put(self, bundle: Path) -> None:
         """Ask Ray for the application with this bundle; it starts in the background."""
@@ -90,18 +98,20 @@ class Serving:
         except httpx.HTTPError:
             return False
 
-    def _wait_until_served(self, version: str, deadline: float) -> None:
-        same, state = 0, ""
-        while same < SAME_ANSWERS:
-            if time.monotonic() > deadline:
-                raise JobFailed(f"model {version} is not served in time; Ray says {state or 'nothing'}. See logs/ray.log")
-            application = self._application()
-            state = application.get("status", ABSENT)
-            if state in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise JobFailed(f"the application is {state}: {application.get('message', '')[:500]}")
-            same = same + 1 if state == "RUNNING" and self._names(version) else 0
-            if not same:
-                time.sleep(POLL_SECONDS)
+    def missing(self, version: str) -> str:
+        """What keeps every replica from serving this version, in words; empty when nothing does.
+
+        Raises:
+            BundleRejected: the replicas refused it, and serve on with what they had.
+            JobFailed: the application does not start.
+        """
+        application = self._application()
+        state = application.get("status", ABSENT)
+        if state in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise JobFailed(f"the application is {state}: {application.get('message', '')[:500]}")
+        if state != "RUNNING":
+            return f"Ray says {state}"
+        return "" if all(self._names(version) for _ in range(SAME_ANSWERS)) else "a replica serves another version"
 
     def _names(self, version: str) -> bool:
         try:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adnomaly.errors import InvalidSetting, NotEnoughHistory
 from adnomaly.ports import OfflineWindows, OnlineWindows, WindowBatch
@@ -50,8 +50,14 @@ def span_of(first: date, last: date, *, now: datetime, until: datetime | None = 
     return Span(start, end)
 
 
+def window_batch(flink: WindowBatch, offline: OfflineWindows, span: Span) -> Any:
+    """The Flink job that computes all days over the lake and leaves them below `span.prefix`, which is cleared first."""
+    offline.discard(span.prefix)
+    return flink.window_batch(span.start, span.end, output=offline.url(span.prefix))
+
+
 def compute_windows(flink: WindowBatch, offline: OfflineWindows, span: Span) -> str:
-    """Run the window SQL over the lake, all days in one job; returns the S3 prefix of its result."""
+    """Run that job here and now; returns the S3 prefix of its result."""
     offline.discard(span.prefix)
     flink.run_window_batch(span.start, span.end, output=offline.url(span.prefix))
     return span.prefix

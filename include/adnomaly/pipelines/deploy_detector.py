@@ -24,6 +24,7 @@ class Champions(Protocol):
 
     def champion(self) -> Any: ...
     def previous(self) -> Any: ...
+    def find(self, bundle: str) -> Any: ...
     def promote(self, registered: Any) -> None: ...
     def download(self, registered: Any, to: Path) -> Path: ...
 
@@ -36,17 +37,37 @@ class Replicas(Protocol):
     def ready(self) -> bool: ...
 
 
-def fetch(registry: Champions, home: Path) -> str:
-    """The champion's bundle below `bundles/`, verified and tried out; returns its version.
+def fetch(registry: Champions, home: Path, which: str = "champion") -> str:
+    """The bundle to deploy, below `bundles/`, verified and tried out; returns its version.
+
+    Args:
+        which: `champion`, or `previous` for the champion before it.
 
     Raises:
-        NotEnoughHistory: no model was promoted yet.
+        NotEnoughHistory: no model was promoted yet, or there was none before.
         BundleRejected: what the registry holds is not what was sealed, or fails its sentinels. What is served stays.
     """
-    champion = registry.champion()
-    if champion is None:
+    chosen = registry.champion() if which == "champion" else registry.previous()
+    if chosen is None and which == "champion":
         raise NotEnoughHistory("there is no champion yet: run train_detector; its last task says why a model was not promoted")
-    return _adopt(registry, champion, home)
+    if chosen is None:
+        raise NotEnoughHistory("there is no champion before this one to go back to")
+    return _adopt(registry, chosen, home)
+
+
+def crown(registry: Champions, version: str) -> str:
+    """Make the model of a bundle the champion, if it is not; returns the version. Repeating it changes nothing.
+
+    Raises:
+        NotEnoughHistory: the registry does not know it.
+    """
+    champion = registry.champion()
+    if champion is None or champion.bundle != version:
+        model = registry.find(version)
+        if model is None:
+            raise NotEnoughHistory(f"the registry has no model with the bundle {version}")
+        registry.promote(model)
+    return version
 
 
 def roll_out(serving: Replicas, home: Path, version: str) -> str:
@@ -56,9 +77,14 @@ def roll_out(serving: Replicas, home: Path, version: str) -> str:
         BundleRejected: the replicas refused it, and serve on what `CURRENT` names.
         JobFailed: the application does not start.
     """
+    serving.deploy(home / "bundles" / version)
+    return settle(home, version)
+
+
+def settle(home: Path, version: str) -> str:
+    """Every replica serves this bundle: it is the one to come back to from now on; returns the version."""
     bundles = home / "bundles"
     before = current(bundles)
-    serving.deploy(bundles / version)
     point(bundles, version)
     log.info("serving %s%s", version, f", before {before}" if before and before != version else "")
     return version
@@ -86,12 +112,9 @@ def rollback(registry: Champions, serving: Replicas, home: Path) -> str:
     Raises:
         NotEnoughHistory: there was no champion before.
     """
-    previous = registry.previous()
-    if previous is None:
-        raise NotEnoughHistory("there is no champion before this one to go back to")
-    version = _adopt(registry, previous, home)
-    registry.promote(previous)
-    return verify(serving, home, roll_out(serving, home, version))
+    version = fetch(registry, home, "previous")
+    verify(serving, home, roll_out(serving, home, version))
+    return crown(registry, version)
 
 
 def run(registry: Champions, serving: Replicas, home: Path) -> str:

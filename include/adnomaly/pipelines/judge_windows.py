@@ -86,7 +86,7 @@ class Judge:
         if not windows:
             return Judgement([], [], self._course)
         course = self._course or self._resumed(min(w.window_end for w in windows))
-        found, begun, after = course.judge(_as_windows(windows, self._spec))
+        found, begun, after = course.judge(as_windows(windows, self._spec))
         version = course.bundle.version
         scored = [_scored(w, f, version, self._spec) for w, f in zip(windows, found, strict=True)]
         return Judgement(scored, [_silence(i, version) for i in begun], after)
@@ -105,10 +105,10 @@ class Judge:
             f"{geo}{SEPARATOR}{platform}": (int(last.timestamp()), incidents.began_s(name))
             for geo, platform, last, name in self._results.last_incidents(start, end, bundle.version)
         }
-        return Course.begin(bundle, _as_windows(past, self._spec) if past else None, spans)
+        return Course.begin(bundle, as_windows(past, self._spec) if past else None, spans)
 
 
-def _as_windows(windows: Sequence[TrafficWindow], spec: Spec) -> Windows:
+def as_windows(windows: Sequence[TrafficWindow], spec: Spec) -> Windows:
     keys = [SEPARATOR.join((w.geo, w.platform)) for w in windows]
     names, entity = np.unique(keys, return_inverse=True)
     start, end = (np.array([int(getattr(w, name).timestamp()) for w in windows], np.int64) for name in ("window_start", "window_end"))

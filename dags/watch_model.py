@@ -1,0 +1,47 @@
+"""
+# Watch the model
+
+Is the deployed detector still fit for what comes? Compares the inputs (deviations from what was expected, per feature) and the scores of
+the last day with those of its training days, and the incidents that nobody confirmed with the budget of false ones.
+
+- **Runs** every hour at 17 past, and when triggered.
+- **Reads** `anomaly_results`, `incidents`, offline features of the training days, the bundle. **Writes** `model_health`, shown on the page
+  *Adnomaly*, *Model*; `drift/<version>.json` once per version. Updates the asset *drift*, which wakes `train_detector`, when something
+  has moved and the newest model is older than 20 hours.
+- **Normal** seconds; half a minute for the first time after a deployment. A skipped `ask_for_training` means: nothing to do.
+
+**If it fails** `NotEnoughHistory` says what is missing: no detector is deployed (run `deploy_detector`), or its training days are gone from the
+offline features (run `backfill_features` for them, or train anew). Judging goes on meanwhile; the next run asks again.
+"""
+
+from datetime import timedelta
+
+from adnomaly_airflow.assets import DRIFT
+from adnomaly_airflow.defaults import HOURLY, dag_arguments
+from airflow.sdk import dag, task
+
+from adnomaly.pipelines import watch_model as pipeline
+from adnomaly.wiring import connect
+
+
+@dag(schedule=HOURLY, doc_md=__doc__, **dag_arguments("model", "watch", timeout=timedelta(minutes=10)))
+def watch_model():
+    @task
+    def measure(dag_run) -> list[str]:
+        b = connect()
+        return pipeline.measure(
+            b.model_history, b.offline_features, b.model_history, b.home, budget_per_day=b.settings.alerts_per_day, now=dag_run.run_after
+        )
+
+    @task.short_circuit
+    def is_training_worth_it(moved: list[str], dag_run) -> bool:
+        return pipeline.should_train(moved, connect().catalog.newest(), dag_run.run_after)
+
+    @task(outlets=[DRIFT])
+    def ask_for_training() -> None:
+        """Its end updates the asset."""
+
+    is_training_worth_it(measure()) >> ask_for_training()
+
+
+watch_model()
