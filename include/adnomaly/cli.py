@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adnomaly.errors import AdnomalyError
+from adnomaly.errors import AdnomalyError, BadInput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -82,6 +82,35 @@ def replay(
     from adnomaly.replay.command import replay
 
     replay(files, map_file, speed=speed, to_now=shift_to_now, topic=topic, say=_say)
+
+
+decisions = typer.Typer(no_args_is_help=True, help="What people decided about incidents, as data.")
+app.add_typer(decisions, name="decisions")
+
+
+@decisions.callback()
+def _decisions() -> None:
+    """Keeps `export` a command of its own."""
+
+
+@decisions.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="A .parquet file, which is replaced")],
+    labels: Annotated[bool, typer.Option("--labels", help="Only the verdicts that stand, as events for adnomaly eval --labels")] = False,
+) -> None:
+    """Every decision with its incident, for training and for credit claims."""
+    import pyarrow.parquet as pq
+
+    from adnomaly.adapters.decision_table import decision_table
+    from adnomaly.wiring import connect
+
+    if out.suffix != ".parquet" or not out.parent.is_dir():
+        raise BadInput(f"OUT: is {out}; name a .parquet file in a folder that exists")
+    table = decision_table(connect().postgres, labels=labels)
+    draft = out.with_suffix(".part")
+    pq.write_table(table, draft)
+    draft.replace(out)
+    _say(f"{table.num_rows:,} {'verdicts' if labels else 'decisions'} in {out}")
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,6 @@
 """`make reference`: every page and table that is derived from code. A test fails while one of them is stale.
 
-`.env.example`, `docs/dags.md`, `docs/schemas.md`, and the parts of `README.md` between `<!-- settings -->` and its like.
+`.env.example`, `docs/dags.md` with its picture, `docs/schemas.md`, and the parts of `README.md` between `<!-- settings -->` and its like.
 """
 
 import ast
@@ -15,6 +15,7 @@ from adnomaly import topics, windows
 from adnomaly.events import COLUMNS, Click, json_schema
 from adnomaly.features import FEATURES
 from adnomaly.settings import ROOT, SECRETS, Settings
+from stack import dag_graph
 from stack.ports import BASE
 
 ENV_HEAD: Final = """# Every setting of Adnomaly with its default, made by `make reference`. Copy to .env and uncomment what you change.
@@ -23,8 +24,10 @@ ENV_HEAD: Final = """# Every setting of Adnomaly with its default, made by `make
 
 DAGS_HEAD: Final = """# DAGs
 
-What Airflow runs, when, and what to do when it fails. Written from the DAG files by `make reference`; the same text
+What Airflow runs, when, and what to do when it fails. Written from the DAGs by `make reference`; the same text
 is shown in Airflow on each DAG's page.
+
+![DAGs (boxes) and the assets by which they wake each other (rounded)](images/assets.svg)
 """
 
 TABLE: Final = "| {} |".format
@@ -114,6 +117,7 @@ def readme() -> str:
 PAGES: Final[dict[str, Callable[[], str]]] = {
     ".env.example": env_example,
     "docs/dags.md": dags_page,
+    "docs/images/assets.svg": dag_graph.picture,
     "docs/schemas.md": schemas_page,
     "README.md": readme,
 }
@@ -144,7 +148,7 @@ def _shown(name: str, value: Any) -> str:
 def _runbook(file: Path) -> str:
     """The text of one DAG, its title one level down and with the DAG's id."""
     title, _, text = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")
-    return f"## {title.lstrip('# ')} (`{file.stem}`)\n\n{text.strip()}"
+    return f"## {title.lstrip('# ')} (`{file.stem}`)\n\n{dag_graph.facts(file.stem)}\n\n{text.strip()}"
 
 
 def _rule(schema: dict[str, Any]) -> str:

@@ -1,0 +1,226 @@
+"""SIGKILL of Airflow's components in the middle of runs: every run ends in success, and what it does happens once.
+
+And of streams while `watch_streams` looks on: one that falls is back, one that keeps falling is reported and left alone.
+"""
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+
+import psutil
+import pytest
+
+from adnomaly.adapters.airflow import Airflow
+from adnomaly.adapters.flink import BATCH_JOB
+from adnomaly.errors import Unavailable
+from adnomaly.pipelines import run_streams
+from adnomaly.settings import Settings
+from adnomaly.synthetic.attacks import read_truth
+from adnomaly.synthetic.plan import GeneratorFiles
+from adnomaly.wiring import Backends
+from stack import supervisord
+from stack.ready import wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.kills]
+
+DAYS = 15
+RECOVERY_S = 120
+PARTS = ("scheduler", "triggerer", "dag-processor", "api-server")
+
+
+@pytest.fixture(scope="module")
+def airflow(settings: Settings) -> Airflow:
+    return Airflow(settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value())
+
+
+@pytest.fixture(scope="module")
+def history(airflow: Airflow, backends: Backends) -> date:
+    """Days of clicks in the lake, and of features; returns the day after the last one."""
+    end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if len(backends.lake.history_hours(end - timedelta(days=DAYS), end)) < DAYS * 24:
+        run = Run(airflow, "generate_history", {"days": DAYS, "end": end.isoformat(), "base_eps": 1})
+        run.ends_well()
+    return end.date()
+
+
+class Run:
+    """One run of a DAG on the live Airflow."""
+
+    def __init__(self, airflow: Airflow, dag_id: str, form: dict[str, object]) -> None:
+        self._airflow, self.dag_id = airflow, dag_id
+        patiently(lambda: airflow.set_paused(dag_id, False))
+        while active := patiently(lambda: airflow.active_run(dag_id)):
+            patiently(lambda active=active: self._state(active))
+            time.sleep(1)
+        self.run_id = patiently(lambda: airflow.trigger(dag_id, form))
+
+    def states(self) -> dict[str, str | None]:
+        return {t.task_id: t.state for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id))}
+
+    def _state(self, run_id: str) -> str:
+        return self._airflow.run_state(self.dag_id, run_id)
+
+    def reaches(self, task: str, states: set[str], patience_s: float = 400) -> None:
+        """Wait until a task is in one of these states."""
+        deadline = time.monotonic() + patience_s
+        while (state := self.states().get(task)) not in states:
+            assert state not in ("failed", "upstream_failed", "success"), f"{self.dag_id}.{task} is {state}"
+            assert time.monotonic() < deadline, f"{self.dag_id}.{task} is {state}, not {states}"
+            time.sleep(0.3)
+
+    def ends_well(self, patience_s: float = 600) -> None:
+        deadline = time.monotonic() + patience_s
+        while (state := patiently(lambda: self._state(self.run_id))) not in ("success", "failed"):
+            assert time.monotonic() < deadline, f"{self.dag_id} is {state}: {self.states()}"
+            time.sleep(1)
+        assert state == "success", self.states()
+
+    def goes_on(self, task: str, before: tuple[str | None, int]) -> float:
+        """Seconds until a task that was interrupted has moved on: another state, or another try."""
+        began = time.monotonic()
+        while self.attempt(task) == before:
+            assert time.monotonic() - began < RECOVERY_S, f"{self.dag_id}.{task} is still {before} after {RECOVERY_S} s"
+            time.sleep(0.5)
+        return time.monotonic() - began
+
+    def attempt(self, task: str) -> tuple[str | None, int]:
+        return next((t.state, t.try_number) for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id)) if t.task_id == task)
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's work folder, which its registration carries."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.run_id)
+
+
+def patiently(call):
+    """The answer of an Airflow that may be away for a while."""
+    deadline = time.monotonic() + RECOVERY_S
+    while True:
+        try:
+            return call()
+        except Unavailable:
+            assert time.monotonic() < deadline, "the API server is not back"
+            time.sleep(0.5)
+
+
+def kill(settings: Settings, name: str) -> None:
+    """SIGKILL of a component with everything below it, tasks that run included."""
+    main = psutil.Process(supervisord.states(settings)[name]["pid"])
+    for process in [main, *main.children(recursive=True)]:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def is_back(settings: Settings, name: str) -> None:
+    time.sleep(2)
+    wait_for(settings, "api-server", patience_s=RECOVERY_S)
+    wait_for(settings, name, patience_s=RECOVERY_S)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_run_streams_starts_everything_once(settings, backends, airflow, name):
+    backends.supervisor.stop(run_streams.STREAMS[::-1])
+    attack = f"click_flood:CA:ios:+{60 + PARTS.index(name)}m:10m"
+    run = Run(airflow, "run_streams", {"action": "start", "attacks": [attack], "base_eps": 1})
+    run.reaches("prepare" if name in ("scheduler", "api-server") else "start_consumers", {"running", "deferred"})
+    kill(settings, name)
+    is_back(settings, name)
+    run.ends_well()
+    programs = backends.supervisor.programs()
+    wanted = {*run_streams.CONSUMERS, *run_streams.GENERATOR}
+    assert {n: programs[n].state for n in wanted} == dict.fromkeys(wanted, "RUNNING")
+    assert backends.flink.window_job_state() == "RUNNING"
+    assert len([job for job in backends.flink.jobs() if job.alive]) == 1
+    planned = GeneratorFiles(settings.adnomaly_home).read_plan().attacks
+    assert Counter((a.geo, a.platform, a.start) for a in planned).most_common(1)[0][1] == 1
+    truth = read_truth(GeneratorFiles(settings.adnomaly_home).truth)
+    assert len(truth) == len(set(truth))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_backfill_features_computes_once(settings, backends, airflow, history, name):
+    backends.supervisor.stop(run_streams.STREAMS[::-1])
+    day = str(history - timedelta(days=2 + PARTS.index(name)))
+    known = {job.id for job in backends.flink.jobs(BATCH_JOB)}
+    run = Run(airflow, "backfill_features", {"first_day": day, "last_day": day})
+    run.reaches("compute_windows", {"deferred"} if name in ("triggerer", "dag-processor") else {"running", "deferred"})
+    kill(settings, name)
+    is_back(settings, name)
+    run.ends_well()
+    assert len([job for job in backends.flink.jobs(BATCH_JOB) if job.id not in known]) == 1
+    assert date.fromisoformat(day) in backends.offline_features.days()
+    again = Run(airflow, "backfill_features", {"first_day": day, "last_day": day})
+    again.ends_well()
+    digests = [airflow.returned("backfill_features", r.run_id, "write_days")[day] for r in (run, again)]
+    assert digests[0] == digests[1]
+
+
+def test_train_detector_registers_once(settings, backends, airflow, history):
+    """All four, one after the other, at different steps of one run."""
+    first, last = history - timedelta(days=DAYS), history - timedelta(days=1)
+    Run(airflow, "backfill_features", {"first_day": str(first), "last_day": str(last)}).ends_well()
+    while patiently(lambda: airflow.active_run("train_detector")):
+        time.sleep(1)
+    run = Run(airflow, "train_detector", {"train_days": DAYS})
+    for name, task in (("scheduler", "fit"), ("api-server", "evaluate"), ("triggerer", "seal"), ("scheduler", "promote_if_better")):
+        run.reaches(task, {"running"})
+        time.sleep(1)
+        before = run.attempt(task)
+        kill(settings, name)
+        is_back(settings, name)
+        if name == "scheduler":
+            print(f"{task} goes on {run.goes_on(task, before):.0f} s after its scheduler was back")
+    run.ends_well()
+    from mlflow import MlflowClient
+
+    found = MlflowClient(settings.mlflow_tracking_uri).search_model_versions("name = 'adnomaly-detector'")
+    assert len([v for v in found if v.tags.get("source") == run.folder]) == 1
+
+
+def test_a_stream_that_is_killed_is_back(settings, backends):
+    backends.supervisor.start(["store_clicks"])
+    time.sleep(5)
+    before = backends.supervisor.programs()["store_clicks"].pid
+    os.kill(before, signal.SIGKILL)
+    began = time.monotonic()
+    while (now := backends.supervisor.programs()["store_clicks"]).pid in (0, before) or not now.running:
+        assert time.monotonic() - began < 90
+        time.sleep(0.2)
+    backends.supervisor.stop(["store_clicks"])
+
+
+def test_a_stream_that_keeps_dying_is_reported_and_left_alone(settings, backends, airflow):
+    """Killed whenever it runs, until `watch_streams`, which runs every minute, has had enough."""
+    airflow.set_paused("watch_streams", False)
+    backends.supervisor.start(["archive_clicks"])
+    deadline, killed = time.monotonic() + 240, 0
+    while "archive_clicks" not in backends.supervisor.starts.given_up():
+        assert time.monotonic() < deadline, f"killed {killed} times, and still started again"
+        program = backends.supervisor.programs()["archive_clicks"]
+        if program.running and program.pid:
+            os.kill(program.pid, signal.SIGKILL)
+            killed += 1
+        time.sleep(2)
+    assert killed >= 5
+    while not (found := _operations(backends, "lake")):
+        assert time.monotonic() < deadline, "nobody was told"
+        time.sleep(1)
+    assert "given up" in found[0]
+    assert backends.supervisor.programs()["archive_clicks"].state == "STOPPED"
+    backends.supervisor.start(["archive_clicks"])
+    assert backends.supervisor.starts.given_up() == {}
+    while _operations(backends, "lake"):
+        assert time.monotonic() < deadline + 120, "it is not over although it runs again"
+        time.sleep(2)
+    backends.supervisor.stop(["archive_clicks"])
+
+
+def _operations(backends: Backends, stage: str) -> list[str]:
+    """Reasons of what is reported about a stage and is not over."""
+    recent = backends.incidents.recent(datetime.now(UTC) - timedelta(hours=1))
+    return [i.summary for i in recent if i.incident_id.startswith(f"operations:{stage}@") and i.status == "open"]
