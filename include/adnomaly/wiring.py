@@ -157,8 +157,11 @@ class Backends:
     def notifier(self) -> "Notifier":
         from adnomaly.adapters.notifier import Notifier
 
-        page = f"{self.settings.airflow_url}/plugin/adnomaly/adnomaly/incidents?id="
-        return Notifier(self.postgres, self.settings.alert_channels.get_secret_value(), lambda name: page + quote(name, safe=""))
+        return Notifier(self.postgres, self.settings.alert_channels.get_secret_value(), self.incident_page)
+
+    def incident_page(self, incident_id: str) -> str:
+        """Where people look at an incident and decide about it."""
+        return f"{self.settings.airflow_url}/plugin/adnomaly/adnomaly/incidents?id={quote(incident_id, safe='')}"
 
     @cached_property
     def registry(self) -> "Registry":

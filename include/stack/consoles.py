@@ -7,10 +7,11 @@ from stack.ports import port
 
 NEXT = """
 What to click next
-  1. Airflow, Dags: `run_streams` > Trigger > Attacks to plant: `click_flood:FR:web:+2m:10m` and watch the next alert come in.
-  2. Airflow, Assets: how features, model and deployment wake each other.
-  3. MLflow, Models: the detector with its metrics and plots. Flink: the running window job.
-  4. `make tail` shows the clicks, `make tail-features` the windows, `make logs` what every process says.
+  1. Airflow, Adnomaly (left, at the bottom): the path of a click, live; the incident that waits for your decision; the model.
+  2. Airflow, Dags: `run_streams` > Trigger > Attacks to plant: `click_flood:FR:web:+2m:10m` and watch the next incident come in.
+  3. Airflow, Assets: how features, model and deployment wake each other.
+  4. MLflow, Models: the detector with its metrics and plots. Flink: the running window job.
+  5. `make tail` shows the clicks, `make tail-features` the windows, `make logs` what every process says.
   `make down` stops everything and keeps the data; `make demo` goes on from here.
 """
 

@@ -73,13 +73,19 @@ def picture() -> str:
     column = _columns([*dags, *assets], arrows)
     places: dict[str, tuple[int, int]] = {}
     for number in range(max(column.values()) + 1):
-        for row, name in enumerate(sorted(n for n, c in column.items() if c == number)):
+        for row, name in enumerate(sorted((n for n, c in column.items() if c == number), key=lambda n: (_height(n, arrows, places), n))):
             places[name] = (20 + number * COLUMN, 20 + row * ROW)
     width, height = max(x for x, _ in places.values()) + WIDTH + 20, max(y for _, y in places.values()) + HEIGHT + 20
     parts = [_arrow(places[a], places[b]) for a, b in arrows] + [_box(name, *at, asset=name in assets) for name, at in places.items()]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="13">'
     marker = '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="#64748b"/></marker></defs>'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="#ffffff"/>', marker, *parts, "</svg>"]) + "\n"
+
+
+def _height(name: str, arrows: list[tuple[str, str]], places: dict[str, tuple[int, int]]) -> float:
+    """Beside what leads to it, so that few arrows cross."""
+    before = [places[a][1] for a, b in arrows if b == name and a in places]
+    return sum(before) / len(before) if before else 0.0
 
 
 def _columns(names: list[str], arrows: list[tuple[str, str]]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from adnomaly.wiring import Backends, connect
 from stack import follow
 from stack.consoles import print_consoles
 from stack.progress import Progress
-from stack.verdict import await_alert, print_verdict
+from stack.verdict import await_alert, await_incident, print_verdict
 
 BASE_EPS: Final = 4
 HISTORY_DAYS: Final = 21
@@ -75,6 +75,9 @@ class Demo:
         for dag_id in DAGS:
             self._airflow.set_paused(dag_id, False)
         print_verdict(self._backends, attack, alert, since=end, progress=self._progress)
+        with self._progress.step("the incident that people decide about"):
+            page = await_incident(self._backends, attack, self._progress)
+        print(f"decide about it: {page}", flush=True)
 
     def _await_dags(self) -> None:
         """Airflow reads the DAG files some seconds after it has come up."""

@@ -71,6 +71,26 @@ def await_present(backends: Backends, progress: Progress) -> None:
         time.sleep(1)
 
 
+def await_incident(backends: Backends, attack: Attack, progress: Progress) -> str:
+    """The incident about the attack, as the page Adnomaly shows it; returns its address.
+
+    Raises:
+        JobFailed: there is none in time: handle_alert does not run.
+    """
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        about = [i for i in backends.incidents.recent(attack.start) if (i.geo, i.platform) == (attack.geo, attack.platform)]
+        if found := [i for i in about if i.last_seen > attack.start and i.clicks]:
+            i = found[0]
+            print(
+                f"incident: {i.who}, {i.windows} windows, {i.suspect_clicks:,.0f} of {i.clicks:,} clicks suspect, {i.money_at_risk:,.2f} at risk"
+            )
+            return backends.incident_page(i.incident_id)
+        progress.waiting(lambda: "   waiting for handle_alert to open the incident")
+        time.sleep(1)
+    raise JobFailed("no incident about the attack within two minutes of its alert: look at the DAG handle_alert in Airflow")
+
+
 def print_verdict(backends: Backends, attack: Attack, alert: Alert, *, since: datetime, progress: Progress) -> None:
     """The alert with its reason, and how many windows of entities that nobody attacked were called anomalous since then."""
     print(f"alert: {alert.geo} {alert.platform} {time_text(alert.window_start)}..{time_text(alert.window_end)}")

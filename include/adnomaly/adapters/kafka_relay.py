@@ -120,7 +120,7 @@ class Relay:
             self._call(self._producer.begin_transaction)
             for message in out:
                 self._produce(message)
-            positions = [TopicPartition(topic, p, offset, notes.get(p) or None) for (topic, p), offset in offsets.items()]
+            positions = [TopicPartition(topic, p, offset, notes.get(p, "")) for (topic, p), offset in offsets.items()]
             self._call(
                 lambda: self._producer.send_offsets_to_transaction(positions, self._consumer.consumer_group_metadata(), CALL_SECONDS)
             )

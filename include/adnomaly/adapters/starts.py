@@ -1,11 +1,13 @@
 """When each program was started, and which are not started any more because that did not help: files below `run/`."""
 
+import re
 import time
 from pathlib import Path
 from typing import Final
 
 LOG_BYTES: Final = 20_000
 KEPT: Final = 100
+_ERROR: Final = re.compile(r"\b\w*(Error|Exception)\b|\berror: ")
 
 
 class Starts:
@@ -41,11 +43,12 @@ class Starts:
         return {file.name: file.read_text().strip() for file in self._given_up.iterdir()} if self._given_up.is_dir() else {}
 
     def last_words(self, program: str) -> str:
-        """The last line of its log."""
+        """The last line of its log that names an error, or else the last one."""
         file = self._logs / f"{program}.log"
         if not file.exists():
             return "its log is empty"
         with file.open("rb") as log:
             log.seek(max(0, file.stat().st_size - LOG_BYTES))
             lines = log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "its log is empty"
+        errors = [line for line in lines if _ERROR.search(line)]
+        return ([*lines[-1:], *errors[-1:]] or ["its log is empty"])[-1][:300]

@@ -27,7 +27,7 @@ async function list() {
   const rows = data.incidents.map((i) => {
     const go = () => open.navigate(`/adnomaly/incidents?id=${encodeURIComponent(i.incident_id)}`);
     return el("tr", { class: "row", tabindex: "0", "data-incident": i.incident_id, onclick: go, onkeydown: (e) => { if (e.key === "Enter") go(); } },
-      el("td", {}, el("span", { class: `tag ${i.status}` }, STATUS[i.status]), i.status === "open" && !i.is_over ? el("span", { class: "small red" }, " still going on") : null),
+      el("td", {}, el("span", { class: `tag ${i.status}` }, STATUS[i.status]), i.status === "open" && going(i, data.at) === "still going on" ? el("span", { class: "small red" }, " going on") : null),
       el("td", {}, el("strong", {}, i.who)), el("td", { class: "text" }, i.summary.replace(`${i.who}: `, "")),
       el("td", { class: "number" }, i.money_at_risk ? money(i.money_at_risk) : "–"),
       el("td", { class: "number" }, i.peak_score === null ? "–" : i.peak_score.toFixed(2)),
@@ -66,6 +66,12 @@ async function refreshOne() {
   if (writing) document.querySelector("#decide textarea").value = writing;
 }
 
+// Windows come once a minute, about a minute late; half an hour of silence ends an incident.
+function going(i, now) {
+  if (i.is_over) return `over since ${moment(i.last_seen)}`;
+  return new Date(now) - new Date(i.last_seen) < 4 * 60e3 ? "still going on" : `quiet since ${moment(i.last_seen)}`;
+}
+
 function back() {
   const go = (event) => { event.preventDefault(); open.navigate("/adnomaly/incidents"); };
   return el("a", { href: "/adnomaly/incidents", onclick: go }, "← all incidents");
@@ -73,7 +79,7 @@ function back() {
 
 function head(box, data) {
   const i = data.incident;
-  const facts = [`since ${moment(i.began)}`, i.is_over ? `over since ${moment(i.last_seen)}` : `still going on, last seen ${ago(i.last_seen, data.at)}`];
+  const facts = [`since ${moment(i.began)}`, going(i, data.at)];
   if (i.windows) facts.push(`${number(i.windows)} anomalous windows`, `peak score ${i.peak_score.toFixed(3)}`);
   if (i.model_version) facts.push(`model ${i.model_version.slice(0, 10)}`);
   box.replaceChildren(el("h1", {}, i.who, " ", el("span", { class: `tag ${i.status}` }, STATUS[i.status] + (i.fraud_kind ? `: ${i.fraud_kind}` : "") + (i.status === "snoozed" ? ` until ${moment(i.snoozed_until)}` : ""))),
@@ -146,7 +152,7 @@ function draw(box, points) {
     if (!points.some((p) => p[f.name] !== null && p[f.name] !== undefined)) continue;
     const clip = (v) => v === undefined ? null : Math.min(f.high ?? Infinity, Math.max(f.low ?? -Infinity, v));
     const banded = points.some((p) => p.low[f.name] !== undefined);
-    chart(`${f.label}${banded ? ", and where it usually is" : ""}`, (p) => p[f.name] ?? null, { band: banded ? (p) => [clip(p.low[f.name]), clip(p.high[f.name])] : null });
+    chart(`${f.label}${banded ? " (band: usual)" : ""}`, (p) => p[f.name] ?? null, { band: banded ? (p) => [clip(p.low[f.name]), clip(p.high[f.name])] : null });
   }
 }
 
