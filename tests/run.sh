@@ -7,6 +7,9 @@ export PATH=$PWD/.venv/bin:$PATH
 began=$SECONDS
 step() { printf '\n=== %4d s  %s\n' "$((SECONDS - began))" "$1"; }
 
+# Only tests need a browser.
+command -v chromium >/dev/null && command -v chromedriver >/dev/null || include/stack/setup.sh chromium chromium-driver
+
 step "lint"
 ruff check .
 ruff format --check .

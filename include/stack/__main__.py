@@ -80,6 +80,15 @@ def write_reference() -> None:
     reference.write()
 
 
+@app.command()
+def screenshots() -> None:
+    """Make the README's pictures anew, from what runs."""
+    from stack.screenshots import take
+
+    for file in take(load_settings()):
+        print(file)
+
+
 @app.command(hidden=True)
 def run(program: str) -> None:
     """Become one program; supervisord calls this."""
@@ -110,7 +119,7 @@ def demo() -> None:
 def main() -> None:
     try:
         app()
-    except (AdnomalyError, lifecycle.PortTaken, RuntimeError) as error:
+    except (AdnomalyError, lifecycle.PortTaken, RuntimeError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Everything this checkout needs, in the order of need; what is there already is left alone, and a cut-off run goes on.
+# Arguments are further system packages to install.
 set -eu
+more=$*
 cd "$(dirname "$0")/../.."
 home=.adnomaly
 stamps=$home/setup
@@ -19,7 +21,7 @@ missing_packages() {
 python() { for p in python3.11 python3.12 python3; do command -v "$p" >/dev/null && "$p" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' && { echo "$p"; return; }; done; echo python3; }
 
 install_packages() {
-  packages=$(missing_packages | tr '\n' ' ')
+  packages="$(missing_packages | tr '\n' ' ')$more"
   [ -n "$(echo "$packages" | tr -d ' ')" ] || return 0
   if [ "$(id -u)" = 0 ]; then as=; elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as=sudo; else
     echo "error: these system packages are missing: $packages. Install them, then run this again" >&2; exit 1

@@ -3,6 +3,7 @@
 And of streams while `watch_streams` looks on: one that falls is back, one that keeps falling is reported and left alone.
 """
 
+import hashlib
 import os
 import re
 import signal
@@ -14,7 +15,6 @@ import psutil
 import pytest
 
 from adnomaly.adapters.airflow import Airflow
-from adnomaly.adapters.flink import BATCH_JOB
 from adnomaly.errors import Unavailable
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import Settings
@@ -46,15 +46,20 @@ def history(airflow: Airflow, backends: Backends) -> date:
     return end.date()
 
 
+def settle(airflow: Airflow, dag_id: str) -> None:
+    """Switch a DAG on, and wait for what its schedule or an asset begins then."""
+    patiently(lambda: airflow.set_paused(dag_id, False))
+    time.sleep(3)
+    while patiently(lambda: airflow.active_run(dag_id)):
+        time.sleep(1)
+
+
 class Run:
     """One run of a DAG on the live Airflow."""
 
     def __init__(self, airflow: Airflow, dag_id: str, form: dict[str, object]) -> None:
         self._airflow, self.dag_id = airflow, dag_id
-        patiently(lambda: airflow.set_paused(dag_id, False))
-        while active := patiently(lambda: airflow.active_run(dag_id)):
-            patiently(lambda active=active: self._state(active))
-            time.sleep(1)
+        settle(airflow, dag_id)
         self.run_id = patiently(lambda: airflow.trigger(dag_id, form))
 
     def states(self) -> dict[str, str | None]:
@@ -142,30 +147,34 @@ def test_run_streams_starts_everything_once(settings, backends, airflow, name):
     assert len(truth) == len(set(truth))
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_backfill_features_computes_once(settings, backends, airflow, history, name):
+def test_backfill_features_computes_once(settings, backends, airflow, history):
+    """All four, one after the other, while one job computes all days, and before and after it."""
     backends.supervisor.stop(run_streams.STREAMS[::-1])
-    day = str(history - timedelta(days=2 + PARTS.index(name)))
-    known = {job.id for job in backends.flink.jobs(BATCH_JOB)}
-    run = Run(airflow, "backfill_features", {"first_day": day, "last_day": day})
-    run.reaches("compute_windows", {"deferred"} if name in ("triggerer", "dag-processor") else {"running", "deferred"})
-    kill(settings, name)
-    is_back(settings, name)
+    first, last = history - timedelta(days=DAYS), history - timedelta(days=1)
+    settle(airflow, "backfill_features")
+    run = Run(airflow, "backfill_features", {"first_day": str(first), "last_day": str(last)})
+    for name, task, states in (
+        ("api-server", "compute_windows", {"running"}),
+        ("triggerer", "compute_windows", {"running", "deferred"}),
+        ("scheduler", "compute_windows", {"running", "deferred"}),
+        ("dag-processor", "write_days", {"scheduled", "queued", "running"}),
+    ):
+        run.reaches(task, states)
+        kill(settings, name)
+        is_back(settings, name)
     run.ends_well()
-    assert len([job for job in backends.flink.jobs(BATCH_JOB) if job.id not in known]) == 1
-    assert date.fromisoformat(day) in backends.offline_features.days()
-    again = Run(airflow, "backfill_features", {"first_day": day, "last_day": day})
+    ids = [hashlib.md5(f"backfill_features|{run.run_id}|compute_windows|-1|{attempt}".encode()).hexdigest() for attempt in range(3)]
+    assert [backends.flink.job_state(job) for job in ids] == ["FINISHED", None, None]
+    assert set(backends.offline_features.days()) >= {first + timedelta(days=i) for i in range(DAYS)}
+    again = Run(airflow, "backfill_features", {"first_day": str(last), "last_day": str(last)})
     again.ends_well()
-    digests = [airflow.returned("backfill_features", r.run_id, "write_days")[day] for r in (run, again)]
+    digests = [airflow.returned("backfill_features", r.run_id, "write_days")[str(last)] for r in (run, again)]
     assert digests[0] == digests[1]
 
 
 def test_train_detector_registers_once(settings, backends, airflow, history):
     """All four, one after the other, at different steps of one run."""
-    first, last = history - timedelta(days=DAYS), history - timedelta(days=1)
-    Run(airflow, "backfill_features", {"first_day": str(first), "last_day": str(last)}).ends_well()
-    while patiently(lambda: airflow.active_run("train_detector")):
-        time.sleep(1)
+    settle(airflow, "train_detector")
     run = Run(airflow, "train_detector", {"train_days": DAYS})
     for name, task in (("scheduler", "fit"), ("api-server", "evaluate"), ("triggerer", "seal"), ("scheduler", "promote_if_better")):
         run.reaches(task, {"running"})

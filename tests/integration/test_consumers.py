@@ -10,6 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from adnomaly.adapters.kafka_offsets import KafkaOffsets
+from adnomaly.gate import Tally
+from adnomaly.pipelines import maintain_stores
 from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
@@ -78,6 +81,9 @@ def test_a_gate_killed_between_write_and_commit_loses_and_doubles_nothing(world)
     )
     assert ids(world.read("valid")) == EXPECTED
     assert world.read("dead") == []
+    # What it has counted moved with its offsets: exact, whatever was killed.
+    committed = KafkaOffsets(world.settings.kafka_bootstrap).committed(f"gate_{world.id}")
+    assert Tally.total(Tally.of(note) for _, note in committed.values()) == Tally(valid=COUNT, duplicate=500)
 
 
 def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world):
@@ -91,6 +97,7 @@ def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world
     )
     stored = Counter(str(event_id) for (event_id,) in world.rows("SELECT event_id FROM clickstream_events"))
     assert stored == EXPECTED
+    assert world.rows("SELECT sum(records) FROM sink_offsets") == [(COUNT,)]
 
 
 def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(world):
@@ -111,6 +118,48 @@ def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(w
     # What the killed writers uploaded and never recorded is there, invisible, and can be removed without touching the rest.
     assert len(lake.remove_orphans(*span)) >= 1
     assert len(world.backends.objects.tags("clicks/")) == len(objects)
+    assert world.rows("SELECT sum(records) FROM sink_offsets") == [(COUNT,)]
+
+
+def test_small_objects_become_one_per_partition_and_hour_without_a_click_more_or_less(world):
+    hour = (datetime.now(UTC) - timedelta(hours=5)).replace(minute=0, second=0, microsecond=0)
+    made = [click(n, hour + timedelta(seconds=n / 2)) for n in range(COUNT)]
+    messages = [("DE|web", json.dumps(c).encode()) for c in made]
+    world.start("archive_clicks", "--max-rows", "500")
+    for i in range(0, COUNT, 500):
+        world.send(valid_form(messages[i : i + 500]), "valid", partition=0)
+    world.wait("all is archived", lambda: world.rows("SELECT coalesce(sum(row_count), 0) FROM lake_objects") == [(COUNT,)])
+    lake = world.backends.lake_upkeep
+    now = datetime.now(UTC)
+    assert len(lake.objects_between(hour, hour + timedelta(hours=1))) >= 12
+    lake.hold("a reader")
+    assert maintain_stores.compact_lake(lake, really=True, now=now) == 0
+    lake.let_go("a reader")
+    assert maintain_stores.compact_lake(lake, really=True, now=now) >= 12
+    [item] = lake.objects_between(hour, hour + timedelta(hours=1))
+    assert Counter(lake.read(item)["event_id"].to_pylist()) == EXPECTED
+    assert list(world.backends.objects.tags("clicks/")) == [item.object_key]
+    assert maintain_stores.compact_lake(lake, really=True, now=now) == 0
+    assert lake.remove_orphans(hour, hour + timedelta(hours=1)) == []
+
+
+def test_old_clicks_go_from_table_and_lake_and_young_ones_stay(world):
+    now = datetime.now(UTC)
+    made = [click(n, now - timedelta(days=n % 6, hours=1)) for n in range(600)]
+    world.send(valid_form([("DE|web", json.dumps(c).encode()) for c in made]), "valid", partition=0)
+    world.start("store_clicks")
+    world.start("archive_clicks")
+    rows, objects = "SELECT count(*) FROM clickstream_events", "SELECT coalesce(sum(row_count), 0) FROM lake_objects"
+    world.wait("all is there", lambda: world.rows(rows) == [(600,)] and world.rows(objects) == [(600,)])
+    b = world.backends
+    assert maintain_stores.expire_rows(b.retention, days=3, really=False, now=now)["clickstream_events"] == 300
+    assert world.rows(rows) == [(600,)]
+    assert maintain_stores.expire_rows(b.retention, days=3, really=True, now=now)["clickstream_events"] == 300
+    assert world.rows(rows) == [(300,)]
+    assert maintain_stores.expire_lake(b.lake_upkeep, b.offline_features, days=3, really=True, now=now)["objects"] >= 1
+    [(left,)] = world.rows(objects)
+    assert 300 <= left <= 400  # the lake keeps whole days
+    assert len(b.objects.tags("clicks/")) == world.rows("SELECT count(*) FROM lake_objects")[0][0]
 
 
 def test_a_paused_writer_that_wakes_up_is_fenced(world):

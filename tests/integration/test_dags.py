@@ -6,10 +6,13 @@ The tests are one story, in order: history, features, model, deployment, streams
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adnomaly.features import FEATURES
+from adnomaly.operations import ledger
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
 from adnomaly.synthetic.attacks import Attack
@@ -36,8 +39,8 @@ def dags_test(settings, only_deployer):
     prepare.airflow_test(settings)
     environ = os.environ | environment.shell(settings)
 
-    def run(dag_id: str, **form: object) -> str:
-        command = ["airflow", "dags", "test", dag_id, "-c", json.dumps(form)]
+    def run(dag_id: str, options: Sequence[str] = (), **form: object) -> str:
+        command = ["airflow", "dags", "test", *options, dag_id, "-c", json.dumps(form)]
         done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
         log = done.stdout + done.stderr
         assert done.returncode == 0, log[-6000:]
@@ -74,6 +77,14 @@ def test_deploy_detector(dags_test, backends):
     dags_test("deploy_detector")
     served = backends.serving.served()
     assert served["model_version"] == (backends.home / "bundles" / "CURRENT").read_text().strip()
+    assert backends.model_history.live()[0]["model_version"] == served["model_version"]
+
+
+def test_deploy_detector_with_approval(dags_test, backends):
+    """Nobody is there to answer in a test: the question is passed over."""
+    log = dags_test("deploy_detector", ["--mark-success-pattern", "approve"], approval=True)
+    assert "approve" in log
+    assert backends.serving.ready()
 
 
 def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
@@ -93,8 +104,40 @@ def test_the_planted_attack_comes_out_as_an_alert(backends, attack):
     assert "times the expected bounce rate" in alert.explanation["summary"]
 
 
-def test_watch_streams(dags_test):
+def test_handle_alert(dags_test, backends, attack):
+    dags_test("handle_alert")
+    about = [i for i in backends.incidents.recent(attack.start) if (i.geo, i.platform) == (attack.geo, attack.platform)]
+    [incident] = [i for i in about if i.began < attack.end and i.last_seen > attack.start]
+    assert incident.status == "open"
+    assert 0 < incident.suspect_clicks <= incident.clicks
+    assert incident.money_at_risk > 0
+    assert {"campaign_id", "ad_id", "user_agent", "user_id_hash"} == set(backends.evidence.weigh(incident).touches)
+
+
+def test_watch_streams(dags_test, backends):
     dags_test("watch_streams")
+    assert backends.health.before(datetime.now(UTC))["gate"].total > 0
+
+
+def test_the_ledger_balances(backends):
+    """Whatever is on its way: nothing is missing, nothing is there twice."""
+    found = [ledger.lines(backends.sight.count()) for _ in range(5)]
+    assert [(line.name, line.difference) for lines in found for line in lines if not line.balanced] == []
+
+
+def test_watch_model(dags_test, backends):
+    dags_test("watch_model")
+    health = backends.model_history.health(datetime.now(UTC))
+    assert {h["subject"] for h in health} >= {"score", *(f.name for f in FEATURES)}
+    assert all(h["most"] >= 0.25 for h in health)
+
+
+def test_maintain_stores(dags_test, backends, history_end):
+    days = (history_end - timedelta(days=DAYS), history_end)
+    before = len(backends.lake.objects_between(*days))
+    assert "would delete" in dags_test("maintain_stores", really=False)
+    dags_test("maintain_stores", days=60)
+    assert len(backends.lake.objects_between(*days)) == before
 
 
 def test_compare_windows(dags_test, history_end):

@@ -29,7 +29,7 @@ class LakeUpkeep(Lake):
         replaced: list[str] = []
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            if connection.execute("SELECT FROM lake_readers WHERE until > now()").fetchone():
+            if connection.execute("SELECT reader FROM lake_readers WHERE until > now()").fetchone():
                 return 0
             found = connection.execute(
                 f"SELECT {', '.join(LakeObject._fields)} FROM lake_objects WHERE source = 'stream' AND hour = %s"

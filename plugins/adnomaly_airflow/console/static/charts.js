@@ -1,7 +1,7 @@
 // Plotly, fetched when the first chart is drawn.
 let loading;
 
-export function plotly() {
+function plotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = document.querySelector("script[data-plotly]").dataset.plotly;
@@ -10,6 +10,13 @@ export function plotly() {
     document.head.append(script);
   });
   return loading;
+}
+
+// A chart takes the size of its place, which has none before it is on the page.
+async function ready(box) {
+  const Plotly = await plotly();
+  for (let frames = 0; !box.isConnected && frames < 600; frames += 1) await new Promise(requestAnimationFrame);
+  return Plotly;
 }
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -26,7 +33,7 @@ function layout(title, shapes, range) {
 
 // One series over time, the usual band below it, anomalous windows marked.
 export async function course(box, title, points, read, { band = null, limit = null, range = {} } = {}) {
-  const Plotly = await plotly();
+  const Plotly = await ready(box);
   const x = points.map((p) => p.window_end), y = points.map(read);
   const bad = points.filter((p) => p.is_anomaly && read(p) !== null);
   const traces = [];
@@ -41,7 +48,7 @@ export async function course(box, title, points, read, { band = null, limit = nu
 }
 
 export async function bars(box, title, x, y, limit) {
-  const Plotly = await plotly();
+  const Plotly = await ready(box);
   const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: color("red"), width: 1, dash: "dot" } }];
   await Plotly.react(box, [{ x, y, type: "bar", marker: { color: color("accent") } }], { ...layout(title, shapes, { rangemode: "tozero" }), xaxis: { type: "category", nticks: 7 } }, { displayModeBar: false, responsive: true });
 }

@@ -90,8 +90,9 @@ export function ago(moment, now) {
 export const moment = (text) => new Date(text).toISOString().slice(0, 16).replace("T", " ") + " UTC";
 
 export function table(head, rows, { wide = false, caption = "" } = {}) {
+  const numeric = (i) => rows[0]?.children[i]?.classList.contains("number");
   return el("div", { class: "scroll" }, el("table", { class: wide ? "wide" : "" },
     caption ? el("caption", { class: "quiet small" }, caption) : null,
-    el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
+    el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: numeric(i) ? "number" : "" }, name)))),
     el("tbody", {}, rows)));
 }

@@ -50,7 +50,7 @@ function volume(data, chart) {
 
 function drift(data) {
   const newest = data.health.length ? data.health[0].at : null;
-  const rows = data.health.filter((h) => h.at === newest).map((h) => el("tr", {}, el("td", {}, h.measure), el("td", {}, h.subject),
+  const rows = data.health.filter((h) => h.at === newest).map((h) => el("tr", {}, el("td", {}, h.measure), el("td", {}, user.features.find((f) => f.name === h.subject)?.label ?? h.subject),
     el("td", { class: "number" }, h.value === null ? "too little data" : h.value.toFixed(3)), el("td", { class: "number" }, h.most.toFixed(3)),
     el("td", {}, h.value === null ? "–" : el("span", { class: `state ${h.value <= h.most ? "green" : "red"}` }, h.value <= h.most ? "OK" : "moved"))));
   return el("section", {}, el("h2", {}, "Drift and calibration"),
