@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
@@ -17,7 +18,7 @@ log = logging.getLogger("kafka")
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
-    """Create the topics that are missing; returns their names. Idempotent.
+    """Create the topics that are missing, and wait until the broker knows them; returns their names. Idempotent.
 
     Raises:
         Unavailable: the broker does not answer.
@@ -31,7 +32,22 @@ def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"topic {name}: {error.args[0].str()}") from error
+    # The controller has said yes; the broker that is asked next may take a moment to hear of it.
+    deadline = time.monotonic() + CALL_SECONDS
+    for name in created:
+        while not _is_known(admin, name) and time.monotonic() < deadline:
+            time.sleep(0.05)
     return created
+
+
+def _is_known(admin: AdminClient, topic: str) -> bool:
+    try:
+        admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[topic].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return False
+        raise Unavailable(f"topic {topic}: {error.args[0].str()}") from error
+    return True
 
 
 def topic_id(bootstrap: str, topic: str) -> str:
