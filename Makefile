@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup up down status logs reset env airflow demo test lint lock reference create-topic gen tail tail-features \
   db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model eval eval-real export-onnx \
-  serve db-query flink-submit rollback bench-windows bench-console screenshots
+  serve db-query flink-submit rollback bench-windows bench-console bench-incidents screenshots
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -113,6 +113,9 @@ screenshots: setup ## the README's pictures, from the running stack after make d
 
 bench-console: setup ## the page's queries and paints on 14 million clicks, 14 days and 200 incidents; on the stack that is up
 	@$(PY) tests/bench/bench_console.py $(ARGS)
+
+bench-incidents: setup ## from the begin of an attack to its incident on the page, on the stack that is up (ARGS="--attacks 20")
+	@$(PY) tests/bench/bench_incidents.py $(ARGS)
 
 lock: setup ## compile requirements.in into the hashed lock
 	@uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header -q requirements.in -o requirements.txt

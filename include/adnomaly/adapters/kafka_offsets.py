@@ -1,6 +1,7 @@
 """Where topics end and how far groups are, asked of the broker all at once."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -15,7 +16,12 @@ class KafkaOffsets:
     """One client for many questions. Every method raises `Unavailable` while the broker does not answer."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        self._bootstrap = bootstrap
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        """Made with the first question: its threads do not survive a fork."""
+        return AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 2})
 
     def ends(self, topics: Iterable[Topic]) -> dict[str, dict[int, int]]:
         """By topic and partition, the offset that comes next."""

@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from adnomaly.errors import DecisionOutdated, InvalidDecision, Unavailable
 from adnomaly_airflow.console.guard import READS, SmallBodies
-from adnomaly_airflow.console.routes import router
+from adnomaly_airflow.console.routes import backends, router
 
 PREFIX: Final = "/adnomaly"
 STATIC: Final = Path(__file__).parent / "static"
@@ -43,6 +43,9 @@ for view in VIEWS:
     app.get(view, dependencies=READS)(page)
 
 app.mount("/static", StaticFiles(directory=STATIC))
+
+# What the first look at the path imports takes seconds: now, while the API server starts, and not while somebody waits.
+AHEAD: Final = backends().sight
 
 
 @app.exception_handler(HTTPException)

@@ -20,6 +20,8 @@ RECENT: Final = timedelta(days=14)
 AROUND: Final = timedelta(minutes=60)
 LOOK_SECONDS: Final = 2.0
 """A look at the path is shared by everybody who asks within this time."""
+RATE_SPAN: Final = timedelta(minutes=1)
+"""Rates are over this time or a little more: windows and objects of the lake come once a minute."""
 
 router = APIRouter()
 
@@ -31,11 +33,11 @@ def backends() -> Backends:
 
 
 class _Looks:
-    """The newest look at the path, and what each stage had done ten to twenty seconds earlier."""
+    """The newest look at the path, and what each stage had done a minute earlier."""
 
     def __init__(self) -> None:
         self._lock, self._at, self._last = Lock(), 0.0, b""
-        self._marks: list[dict[str, path.Before]] = []
+        self._marks: list[tuple[datetime, dict[str, path.Before]]] = []
 
     def newest(self) -> bytes:
         with self._lock:
@@ -67,12 +69,11 @@ class _Looks:
         }
 
     def _before(self, seen: path.Seen) -> dict[str, path.Before]:
-        """Rates are over the last ten seconds or more, so that batches do not make them jump."""
-        now = {name: path.Before(seen.at, total) for name, total in seen.totals.items()}
-        fresh = [mark for mark in self._marks if mark and seen.at - next(iter(mark.values())).at < timedelta(seconds=40)]
-        old_enough = [mark for mark in fresh if seen.at - next(iter(mark.values())).at >= timedelta(seconds=10)]
-        self._marks = [*old_enough[-1:], *(mark for mark in fresh if mark not in old_enough), now]
-        return old_enough[-1] if old_enough else {}
+        """The newest earlier look that is old enough, and not so old that the page was closed meanwhile."""
+        old = [(at, mark) for at, mark in self._marks if RATE_SPAN <= seen.at - at < 2 * RATE_SPAN]
+        young = [(at, mark) for at, mark in self._marks if seen.at - at < RATE_SPAN]
+        self._marks = [*old[-1:], *young, (seen.at, {name: path.Before(seen.at, total) for name, total in seen.totals.items()})]
+        return old[-1][1] if old else {}
 
 
 _looks = _Looks()

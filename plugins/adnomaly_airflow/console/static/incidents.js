@@ -135,9 +135,14 @@ function evidence(e, i) {
       el("td", { class: "number" }, number(v.clicks)), el("td", { class: "number" }, percent(v.share)), el("td", { class: "number" }, percent(v.usual_share)),
       el("td", { class: `number ${v.excess ? "red" : "quiet"}` }, v.excess ? number(v.excess) : "–"))))));
   return el("section", { class: "panel" }, el("h2", { style: "margin-top:0" }, "What it touches"),
-    el("p", {}, el("strong", {}, `${money(e.money_at_risk)} at risk`), ` (estimate): ${number(e.suspect_clicks)} of ${number(e.clicks)} clicks are suspect by their ${DIMENSIONS[e.basis]}, times their CPC`,
-      e.expected_clicks ? `; ${number(e.expected_clicks)} clicks were expected` : ""),
+    el("p", {}, el("strong", {}, `${money(e.money_at_risk)} at risk`), ` (estimate): ${suspicion(e)}, times their CPC.`),
     el("p", { class: "quiet small" }, past), ...tables);
+}
+
+function suspicion(e) {
+  const expected = e.expected_clicks ? `, where ${number(e.expected_clicks)} were expected` : "";
+  if (e.basis === "all clicks") return `${number(e.suspect_clicks)} of ${number(e.clicks)} clicks are more than expected${expected}`;
+  return `${number(e.suspect_clicks)} of ${number(e.clicks)} clicks${expected}, are of ${DIMENSIONS[e.basis]} with more clicks than usual`;
 }
 
 function draw(box, points) {

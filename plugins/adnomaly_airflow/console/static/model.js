@@ -7,18 +7,20 @@ const FIGURES = [
   ["adnomaly.recall_per_day", "Recall at one false incident a day"], ["adnomaly.recall_per_week", "Recall at one a week"],
   ["adnomaly.at_flag", "Recall at its own limit"], ["adnomaly.delay_minutes", "Median delay, minutes"],
 ];
+const QUESTIONS = "/api/v2/dags/deploy_detector/dagRuns/~/hitlDetails?response_received=false&limit=5";
 let user, view, seen;
 
 export async function show(target, me) { user = me; view = target; seen = ""; await refresh(); }
 
 export async function refresh() {
-  const data = await api("model");
+  const [data, asked] = await Promise.all([api("model"), ask(QUESTIONS)]);
+  data.questions = asked.hitl_details;
   const text = JSON.stringify({ ...data, at: null });
   if (text === seen) return;
   seen = text;
   const chart = el("div", { class: "chart" });
   view.replaceChildren(el("h1", {}, "Is the model still good?"), ...data.problems.map((p) => el("p", { class: "problem" }, p)),
-    actions(data), el("div", { class: "grid2" }, sideBySide(data), volume(data, chart)), drift(data), live(data), registered(data));
+    ...data.questions.map(question), actions(data), el("div", { class: "grid2" }, sideBySide(data), volume(data, chart)), drift(data), live(data), registered(data));
   if (data.volume.length) bars(chart, `incidents a day (dotted: budget of ${number(data.budget_per_day, 1)} false ones)`, ...days(data), data.budget_per_day).catch((e) => toast(e.message));
 }
 
@@ -45,7 +47,13 @@ function volume(data, chart) {
   const total = (name) => data.volume.reduce((sum, v) => sum + v[name], 0);
   return el("section", { class: "panel" }, el("h2", { style: "margin-top:0" }, "Alert volume"),
     data.volume.length ? chart : el("p", { class: "quiet" }, "No incident in the last 14 days."),
-    el("p", { class: "quiet small" }, `In 14 days: ${total("incidents")} incidents, ${total("confirmed")} confirmed as fraud, ${total("false_alarms")} false alarms.`));
+    el("p", { class: "quiet small" }, `In 14 days: ${number(total("incidents"))} ${total("incidents") === 1 ? "incident" : "incidents"}, ${total("confirmed")} confirmed as fraud, ${total("false_alarms")} false alarms.`));
+}
+
+// A deployment that waits for a person. Airflow has the form for the answer.
+function question({ task_instance: task, subject, created_at: at }) {
+  const where = `/dags/${task.dag_id}/runs/${encodeURIComponent(task.dag_run_id)}/tasks/${task.task_id}/required_actions`;
+  return el("p", { class: "problem question" }, el("strong", {}, el("bdi", {}, subject)), ` Asked ${moment(at)}. `, link(where, "Answer: approve or reject"));
 }
 
 function drift(data) {

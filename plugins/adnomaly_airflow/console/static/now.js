@@ -30,7 +30,7 @@ function draw(data) {
 function card(stage, serving) {
   const facts = [];
   const fact = (name, value) => facts.push(el("dt", {}, name), el("dd", {}, value));
-  if (stage.unit) fact("rate", stage.rate === null ? "–" : `${short(stage.rate)} ${stage.unit}/s`);
+  if (stage.unit) fact("rate", stage.rate === null ? "–" : rate(stage));
   if (stage.lag !== null) fact("waiting", number(stage.lag));
   if (stage.freshness_s !== null) fact("newest", `${stage.freshness_s.toFixed(0)} s ago`);
   if (stage.total !== null && stage.unit) fact("so far", number(stage.total));
@@ -40,6 +40,11 @@ function card(stage, serving) {
     el("dl", {}, facts),
     stage.state === "green" ? null : el("p", {}, stage.reason),
     stage.todo ? el("p", { class: "quiet" }, stage.link ? link(stage.link, stage.todo) : stage.todo) : null);
+}
+
+// Windows and alerts come by the minute.
+function rate({ rate: perSecond, unit }) {
+  return unit === "clicks" ? `${short(perSecond)} clicks/s` : `${number(60 * perSecond, 1).replace(/\.0$/, "")} ${unit}/min`;
 }
 
 function equation(line) {
