@@ -19,7 +19,6 @@ from adnomaly_airflow.defaults import dag_arguments
 from adnomaly_airflow.inputs import ATTACK
 from airflow.sdk import Param, dag, task
 
-from adnomaly.pipelines import generate_history as pipeline
 from adnomaly.wiring import connect
 
 PARAMS = {
@@ -44,6 +43,8 @@ PARAMS = {
 def generate_history():
     @task
     def write_clicks(params, dag_run) -> int:
+        from adnomaly.pipelines import generate_history as pipeline
+
         return pipeline.run(connect().lake, connect().settings, **params, now=dag_run.run_after)
 
     write_clicks()

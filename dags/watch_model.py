@@ -20,7 +20,6 @@ from adnomaly_airflow.assets import DRIFT
 from adnomaly_airflow.defaults import HOURLY, dag_arguments
 from airflow.sdk import dag, task
 
-from adnomaly.pipelines import watch_model as pipeline
 from adnomaly.wiring import connect
 
 
@@ -28,6 +27,8 @@ from adnomaly.wiring import connect
 def watch_model():
     @task
     def measure(dag_run) -> list[str]:
+        from adnomaly.pipelines import watch_model as pipeline
+
         b = connect()
         return pipeline.measure(
             b.model_history, b.offline_features, b.model_history, b.home, budget_per_day=b.settings.alerts_per_day, now=dag_run.run_after
@@ -35,6 +36,8 @@ def watch_model():
 
     @task.short_circuit
     def is_training_worth_it(moved: list[str], dag_run) -> bool:
+        from adnomaly.pipelines import watch_model as pipeline
+
         return pipeline.should_train(moved, connect().catalog.newest(), dag_run.run_after)
 
     @task(outlets=[DRIFT])

@@ -1,17 +1,20 @@
-"""What one DAG leaves for the next: an update of one wakes the DAGs that are scheduled on it."""
+"""What one DAG leaves for the next: an update of one wakes the DAGs that are scheduled on it.
+
+They have names and no URIs: to understand a URI, Airflow imports the clients of every provider, a second for each DAG file.
+"""
 
 from airflow.providers.apache.kafka.triggers.shared_stream import KafkaSharedStreamTrigger
 from airflow.sdk import Asset, AssetWatcher
 
 from adnomaly.topics import ALERTS as TOPIC
 
-OFFLINE_FEATURES = Asset("adnomaly_offline_features", uri="adnomaly://offline/features", group="adnomaly")
+OFFLINE_FEATURES = Asset("adnomaly_offline_features", group="adnomaly")
 """Window features of whole days, in the lake and in Feast's mirror of it."""
 
-DETECTOR = Asset("adnomaly_detector", uri="adnomaly://registry/champion", group="adnomaly")
+DETECTOR = Asset("adnomaly_detector", group="adnomaly")
 """A model bundle that passed the promotion check."""
 
-DRIFT = Asset("adnomaly_drift", uri="adnomaly://model/drift", group="adnomaly")
+DRIFT = Asset("adnomaly_drift", group="adnomaly")
 """Inputs or scores have moved away from what the detector was trained on."""
 
 ALERTS_CONNECTION = "kafka_alerts"
@@ -19,7 +22,6 @@ ALERTS_CONNECTION = "kafka_alerts"
 
 ALERTS = Asset(
     "adnomaly_alerts",
-    uri="adnomaly://kafka/alerts",
     group="adnomaly",
     watchers=[
         AssetWatcher(name="topic", trigger=KafkaSharedStreamTrigger(topics=[TOPIC.name], kafka_config_id=ALERTS_CONNECTION, poll_timeout=1))

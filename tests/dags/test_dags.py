@@ -19,8 +19,23 @@ print(json.dumps([read, sorted({name.split(".")[0] for name in set(sys.modules) 
 """
 """Every DAG file in one process, as the DAG processor does it: what was read, and which packages came in beyond Airflow's own."""
 
-HEAVY = {"feast", "matplotlib", "mlflow", "onnx", "onnxruntime", "pandas", "pyflink", "ray", "skl2onnx", "sklearn"}
-"""A second or more each."""
+HEAVY = {
+    "boto3",
+    "feast",
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pyarrow",
+    "pyflink",
+    "ray",
+    "scipy",
+    "skl2onnx",
+    "sklearn",
+}
+"""A good part of a second each, or more."""
 
 GRAPH = {
     "backfill_features": {"compute_windows": ["write_days"], "write_days": ["load_online"], "load_online": []},

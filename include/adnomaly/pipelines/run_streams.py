@@ -8,9 +8,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from adnomaly.synthetic.attacks import Attack, moment
-from adnomaly.synthetic.plan import GeneratorFiles, Plan
-
 CONSUMERS: Final = ("validate_clicks", "store_clicks", "archive_clicks", "publish_features", "window_job")
 """Started first: readers before writers, so that nothing waits unread."""
 
@@ -56,6 +53,10 @@ def write_plan(home: Path, *, begin: str | None, attacks: Sequence[str], base_ep
     Raises:
         ValueError: an attack or a moment is malformed; the message has the form that is expected.
     """
+    # Numerical libraries come with them, which reading a DAG file should not wait for.
+    from adnomaly.synthetic.attacks import Attack, moment
+    from adnomaly.synthetic.plan import GeneratorFiles, Plan
+
     files = GeneratorFiles(home)
     before, sent_until = files.read_plan(), files.read_progress().next
     lasting = [a for a in before.attacks if a.end > (sent_until or now)]
