@@ -19,7 +19,7 @@ from datetime import timedelta
 from adnomaly_airflow.assets import OFFLINE_FEATURES
 from adnomaly_airflow.defaults import DAY_AFTER, dag_arguments
 from adnomaly_airflow.inputs import day, instant, optional_day
-from adnomaly_airflow.links import S3Link, note
+from adnomaly_airflow.links import S3Link, note, with_links
 from adnomaly_airflow.operators import FlinkSqlJob
 from airflow.sdk import Param, dag, task
 
@@ -48,7 +48,6 @@ def backfill_features():
     def computed(context) -> str:
         span, b = asked(context["params"], context["dag_run"]), connect()
         b.lake.let_go(b.offline_features.url(span.prefix))
-        note(context, S3Link.key, span.prefix)
         return span.prefix
 
     compute_windows = FlinkSqlJob(
@@ -59,14 +58,16 @@ def backfill_features():
     )
 
     @task(outlets=[OFFLINE_FEATURES])
-    def write_days(prefix: str, params, dag_run) -> dict[str, str]:
-        return pipeline.write_days(connect().offline_features, asked(params, dag_run), prefix)
+    def write_days(prefix: str, params, dag_run, ti) -> dict[str, str]:
+        offline = connect().offline_features
+        note(ti, S3Link.key, offline.prefix)
+        return pipeline.write_days(offline, asked(params, dag_run), prefix)
 
     @task
     def load_online(params, dag_run) -> int:
         return pipeline.load_online(connect().offline_features, connect().online_features, asked(params, dag_run))
 
-    write_days(compute_windows.output) >> load_online()
+    with_links(write_days(compute_windows.output), S3Link()) >> load_online()
 
 
 backfill_features()

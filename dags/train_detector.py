@@ -22,6 +22,7 @@ from datetime import timedelta
 from adnomaly_airflow.assets import DETECTOR, DRIFT, OFFLINE_FEATURES
 from adnomaly_airflow.defaults import dag_arguments
 from adnomaly_airflow.inputs import instant, work_folder
+from adnomaly_airflow.links import MlflowRunLink, note, with_links
 from airflow.sdk import Param, dag, task
 
 from adnomaly.pipelines import train_detector as pipeline
@@ -60,14 +61,16 @@ def train_detector():
         return pipeline.seal(folder)
 
     @task
-    def register(folder: str) -> str:
-        return pipeline.register(folder, connect().registry)
+    def register(folder: str, ti) -> str:
+        note(ti, MlflowRunLink.key, pipeline.register(folder, connect().registry))
+        return folder
 
     @task(outlets=[DETECTOR])
     def promote_if_better(folder: str) -> bool:
         return pipeline.promote_if_better(folder, connect().registry)
 
-    promote_if_better(register(seal(evaluate(fit(take_sample())))))
+    registered = with_links(register(seal(evaluate(fit(take_sample())))), MlflowRunLink())
+    promote_if_better(registered)
 
 
 train_detector()

@@ -7,9 +7,15 @@ from airflow.sdk import BaseOperatorLink
 from adnomaly.settings import load_settings
 
 
-def note(context: Any, key: str, value: str) -> None:
+def note(ti: Any, key: str, value: str) -> None:
     """Keep what a button needs. Tasks that defer note it in both of their parts, or an empty link replaces the good one."""
-    context["ti"].xcom_push(key=key, value=value)
+    ti.xcom_push(key=key, value=value)
+
+
+def with_links(result: Any, *links: BaseOperatorLink) -> Any:
+    """The result of a `@task`, whose page has these buttons."""
+    result.operator.operator_extra_links = links
+    return result
 
 
 class _Link(BaseOperatorLink):
@@ -57,4 +63,4 @@ class S3Link(_Link):
 
     def url(self, value: str) -> str:
         s = load_settings()
-        return f"http://localhost:{9001 + s.port_offset}/object-store/buckets/{s.minio_bucket}?prefix={value}"
+        return f"http://localhost:{9001 + s.port_offset}/files?path=/buckets/{s.minio_bucket}/{value.rstrip('/')}"

@@ -83,7 +83,7 @@ class AwaitWindowJob(_Waiting):
         return WindowJobRuns
 
     def end(self, context: Any) -> None:
-        note(context, FlinkJobLink.key, connect().flink.jobs()[0].id)
+        note(context["ti"], FlinkJobLink.key, connect().flink.jobs()[0].id)
 
 
 class FlinkSqlJob(_Waiting):
@@ -123,7 +123,7 @@ class FlinkSqlJob(_Waiting):
             flink.submit(script, job_id)
         else:
             self.log.info("job %s is %s: adopted", job_id, state)
-        note(context, FlinkJobLink.key, job_id)
+        note(context["ti"], FlinkJobLink.key, job_id)
         streaming = script is not None and script.streaming
         return lambda until: FlinkJobEnds(job_id, streaming, until)
 

@@ -165,6 +165,8 @@ def test_backfill_features_computes_once(settings, backends, airflow, history):
     run.ends_well()
     ids = [hashlib.md5(f"backfill_features|{run.run_id}|compute_windows|-1|{attempt}".encode()).hexdigest() for attempt in range(3)]
     assert [backends.flink.job_state(job) for job in ids] == ["FINISHED", None, None]
+    assert ids[0] in airflow.links(run.dag_id, run.run_id, "compute_windows")["Flink job"]
+    assert airflow.links(run.dag_id, run.run_id, "write_days")["S3 prefix"].endswith(f"/buckets/{settings.minio_bucket}/features")
     assert set(backends.offline_features.days()) >= {first + timedelta(days=i) for i in range(DAYS)}
     again = Run(airflow, "backfill_features", {"first_day": str(last), "last_day": str(last)})
     again.ends_well()
@@ -188,7 +190,8 @@ def test_train_detector_registers_once(settings, backends, airflow, history):
     from mlflow import MlflowClient
 
     found = MlflowClient(settings.mlflow_tracking_uri).search_model_versions("name = 'adnomaly-detector'")
-    assert len([v for v in found if v.tags.get("source") == run.folder]) == 1
+    [version] = [v for v in found if v.tags.get("source") == run.folder]
+    assert airflow.links(run.dag_id, run.run_id, "register")["MLflow run"].endswith(version.run_id)
 
 
 def test_a_stream_that_is_killed_is_back(settings, backends):

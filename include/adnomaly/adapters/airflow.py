@@ -92,6 +92,10 @@ class Airflow:
         """What a task returned."""
         return self._request("GET", f"{_run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value").json()["value"]
 
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """The buttons on a task's page: name -> URL, None before there is one."""
+        return self._request("GET", f"{_run(dag_id, run_id)}/taskInstances/{task_id}/links").json()["extra_links"]
+
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, *, lines: int = 15) -> list[str]:
         """The last lines of what a task itself logged in its newest try, and its errors."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{max(task.try_number, 1)}"

@@ -29,7 +29,7 @@ class OfflineFeatures:
     """
 
     def __init__(self, objects: ObjectStore, mirror: Path, *, prefix: str = "features/", features: Sequence[Feature] = FEATURES) -> None:
-        self.mirror, self._objects, self._prefix, self._features = mirror, objects, prefix, features
+        self.mirror, self._objects, self.prefix, self._features = mirror, objects, prefix, features
 
     def write_day(self, day: date, windows: pa.Table) -> str:
         """Replace one day, in S3 and then in the mirror; returns the sha256 of the file.
@@ -51,7 +51,7 @@ class OfflineFeatures:
 
     def sync(self) -> list[date]:
         """Make the mirror equal to S3; returns the days that had to be copied or removed."""
-        there = {_day_of_key(key): tag for key, tag in self._objects.tags(self._prefix).items() if key.endswith("/" + _FILE)}
+        there = {_day_of_key(key): tag for key, tag in self._objects.tags(self.prefix).items() if key.endswith("/" + _FILE)}
         here = {day: hashlib.md5(self._path(day).read_bytes(), usedforsecurity=False).hexdigest() for day in self.days()}
         changed = sorted(day for day in there.keys() | here.keys() if there.get(day) != here.get(day))
         for day in changed:
@@ -139,7 +139,7 @@ class OfflineFeatures:
         part.replace(path)
 
     def _key(self, day: date) -> str:
-        return f"{self._prefix}dt={day}/{_FILE}"
+        return f"{self.prefix}dt={day}/{_FILE}"
 
     def _path(self, day: date) -> Path:
         return self.mirror / f"dt={day}" / _FILE

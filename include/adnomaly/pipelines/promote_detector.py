@@ -29,12 +29,12 @@ class ModelRegistry(Protocol):
 
 
 def register(folder: str, registry: ModelRegistry) -> str:
-    """Run, figures, pictures and bundle in the registry; the version becomes the challenger."""
+    """Run, figures, pictures and bundle in the registry; the version becomes the challenger. Returns the id of the run."""
     from adnomaly.pipelines.workfolder import WorkFolder
 
     registered = _registered(WorkFolder(folder), registry)
     log.info("registered as version %s, bundle %s", registered.number, registered.bundle)
-    return folder
+    return registered.run_id
 
 
 def promote_if_better(folder: str, registry: ModelRegistry) -> bool:

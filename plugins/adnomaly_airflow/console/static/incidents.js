@@ -5,7 +5,8 @@ import { ago, api, el, moment, money, number, percent, short, table, toast } fro
 const STATUS = { open: "open", acknowledged: "acknowledged", confirmed: "confirmed fraud", false_alarm: "false alarm", snoozed: "snoozed", resolved: "over" };
 const DIMENSIONS = { campaign_id: "campaigns", ad_id: "ads", user_agent: "agents", user_id_hash: "users", "all clicks": "all clicks" };
 const DID = { acknowledge: "acknowledged it", confirm: "confirmed fraud", false_alarm: "called it a false alarm", snooze: "snoozed it", comment: "commented", reopen: "opened it again" };
-let user, open, shown;
+const FILTERS = { all: () => true, waiting: (i) => i.status === "open", "being looked at": (i) => ["acknowledged", "snoozed"].includes(i.status), decided: (i) => ["confirmed", "false_alarm", "resolved"].includes(i.status) };
+let user, open, shown, filter = "all", words = "";
 
 export async function show(view, me, navigate) {
   user = me;
@@ -24,7 +25,29 @@ async function list() {
   const text = JSON.stringify(data.incidents);
   if (text === shown) return;
   shown = text;
-  const rows = data.incidents.map((i) => {
+  const waiting = data.incidents.filter((i) => i.status === "open").length;
+  const place = el("div"), typing = document.activeElement?.type === "search";
+  open.view.replaceChildren(el("h1", {}, waiting ? `${waiting} incident${waiting > 1 ? "s wait" : " waits"} for a decision` : "No incident waits for a decision"),
+    el("p", { class: "quiet" }, "Worst first: by what waits, money at risk and score. Open ones, and those of the last 14 days."),
+    filters(data.incidents, () => place.replaceChildren(rowsOf(data))), place);
+  place.replaceChildren(rowsOf(data));
+  if (typing) document.querySelector("#filters input").focus();
+}
+
+function filters(all, changed) {
+  const search = el("input", { type: "search", placeholder: "country, platform, reason …", "aria-label": "Search", value: words, oninput: () => { words = search.value; changed(); } });
+  const buttons = Object.entries(FILTERS).map(([name, takes]) => el("button", { "aria-pressed": String(name === filter), onclick: (e) => {
+    filter = name;
+    buttons.forEach((b) => b.setAttribute("aria-pressed", String(b === e.target)));
+    changed();
+  } }, `${name} (${all.filter(takes).length})`));
+  return el("div", { class: "buttons", id: "filters" }, buttons, search);
+}
+
+function rowsOf(data) {
+  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+  const chosen = data.incidents.filter((i) => FILTERS[filter](i) && wanted.every((word) => `${i.who} ${i.summary} ${STATUS[i.status]}`.toLowerCase().includes(word)));
+  const rows = chosen.map((i) => {
     const go = () => open.navigate(`/adnomaly/incidents?id=${encodeURIComponent(i.incident_id)}`);
     return el("tr", { class: "row", tabindex: "0", "data-incident": i.incident_id, onclick: go, onkeydown: (e) => { if (e.key === "Enter") go(); } },
       el("td", {}, el("span", { class: `tag ${i.status}` }, STATUS[i.status]), i.status === "open" && going(i, data.at) === "still going on" ? el("span", { class: "small red" }, " going on") : null),
@@ -33,10 +56,8 @@ async function list() {
       el("td", { class: "number" }, i.peak_score === null ? "–" : i.peak_score.toFixed(2)),
       el("td", { class: "number" }, moment(i.began)), el("td", { class: "number" }, ago(i.last_seen, data.at)));
   });
-  const waiting = data.incidents.filter((i) => i.status === "open").length;
-  open.view.replaceChildren(el("h1", {}, waiting ? `${waiting} incident${waiting > 1 ? "s wait" : " waits"} for a decision` : "No incident waits for a decision"),
-    el("p", { class: "quiet" }, "Worst first: by what waits, money at risk and score. Open ones, and those of the last 14 days."),
-    rows.length ? table(["status", "who", "why", "at risk", "score", "since", "last seen"], rows, { wide: true }) : el("p", {}, "There is none. When an attack begins, it is here within two minutes."));
+  if (rows.length) return table(["status", "who", "why", "at risk", "score", "since", "last seen"], rows, { wide: true });
+  return el("p", {}, data.incidents.length ? "None of this kind." : "There is none. When an attack begins, it is here within two minutes.");
 }
 
 let current;

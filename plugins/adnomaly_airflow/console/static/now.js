@@ -8,10 +8,9 @@ let user, box;
 export async function show(view, me) {
   user = me;
   box = { problems: el("div"), path: el("section", { class: "path", "aria-label": "The path of a click" }), ledger: el("section"), dead: el("section"), changes: el("section") };
-  const [data] = await Promise.all([api("now")]);
+  const data = await api("now");
   view.replaceChildren(el("h1", {}, "Is everything flowing?"), box.problems, box.path, box.ledger, box.dead, box.changes);
   draw(data);
-  showDeadLetters();
 }
 
 export async function refresh() { draw(await api("now")); }
@@ -25,6 +24,12 @@ function draw(data) {
     el("td", {}, el("span", { class: `state ${c.state}` }, WORDS[c.state])), el("td", { class: "text" }, c.reason)));
   box.changes.replaceChildren(el("h2", {}, "What fell, and what came back"),
     rows.length ? table(["when", "stage", "state", "reason"], rows) : el("p", { class: "quiet" }, "Nothing in the last 24 hours."));
+  // Dead letters are read from Kafka: only when there are others than before, and not while somebody reads them.
+  const rejected = data.ledger[0]?.parts.rejected ?? null;
+  if (rejected !== box.rejected && !box.dead.querySelector("details[open]")) {
+    box.rejected = rejected;
+    showDeadLetters();
+  }
 }
 
 function card(stage, serving) {
