@@ -220,14 +220,15 @@ def key_and_value(message: Message) -> tuple[bytes | None, bytes | None]:
 
 def test_dead_letters_go_back_once_and_to_the_byte(desk):
     world = desk.world
-    bad = [(b"k", b"not json"), (b"k", b'{"geo": "\xff"}'), (None, b"not json")]
+    bad = [(b"k", b"not json"), (b"k", b'{"geo": "\xff"}'), (None, b"not json"), (b"k", "\u202enot json".encode())]
     world.send(bad)
     gate = world.start("validate_clicks")
-    world.wait("all are turned away", lambda: len(world.read("dead")) == 3)
+    world.wait("all are turned away", lambda: len(world.read("dead")) == len(bad))
     stop(gate)
     letters = DeadLetters(world.settings.kafka_bootstrap, desk.b.postgres, dead=world.topics["dead"], clicks=world.topics["raw"])
     reasons = letters.reasons()
-    assert sum(r.count for r in reasons) == 3
+    assert sum(r.count for r in reasons) == len(bad)
+    assert "\\u202enot json" in [sample.value for reason in reasons for sample in reason.samples]
     first = reasons[0]
     dead = world.read("dead")
     assert Counter(map(key_and_value, dead)) == Counter(bad)
@@ -237,7 +238,7 @@ def test_dead_letters_go_back_once_and_to_the_byte(desk):
     assert letters.replay(first.field, first.rule, "ann") == 0
     assert Counter(map(key_and_value, world.read("raw"))) == Counter(bad) + Counter(map(key_and_value, of_first))
     world.start("validate_clicks")
-    world.wait("they are turned away again", lambda: len(world.read("dead")) == 3 + first.count)
+    world.wait("they are turned away again", lambda: len(world.read("dead")) == len(bad) + first.count)
     assert sum(r.replayed for r in letters.reasons()) == first.count
 
 

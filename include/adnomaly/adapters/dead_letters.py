@@ -29,7 +29,7 @@ _SENT: Final = "UPDATE replays SET sent_at = now() WHERE topic_id = %s AND parti
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One dead letter; `value` is its text, with bytes that are no UTF-8 as escapes."""
+    """One dead letter; `value` is its text, with bytes that are no UTF-8, and characters that do not show, as escapes."""
 
     at_ms: int
     partition: int
@@ -120,5 +120,11 @@ def _samples(messages: list[Message]) -> list[Sample]:
 
 def _sample(message: Message) -> Sample:
     value = message.value() or b""
-    text = value[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-    return Sample(message.timestamp()[1], message.partition(), message.offset(), text, len(value), _headers(message).get("error.value", ""))
+    text = _visible(value[:SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+    wrong = _visible(_headers(message).get("error.value", ""))
+    return Sample(message.timestamp()[1], message.partition(), message.offset(), text, len(value), wrong)
+
+
+def _visible(text: str) -> str:
+    """The same with control characters, and those that turn the direction of text, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

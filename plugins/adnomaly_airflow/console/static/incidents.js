@@ -35,7 +35,7 @@ async function list() {
 }
 
 function filters(all, changed) {
-  const search = el("input", { type: "search", placeholder: "country, platform, reason …", "aria-label": "Search", value: words, oninput: () => { words = search.value; changed(); } });
+  const search = el("input", { type: "search", placeholder: "search …", "aria-label": "Search", value: words, oninput: () => { words = search.value; changed(); } });
   const buttons = Object.entries(FILTERS).map(([name, takes]) => el("button", { "aria-pressed": String(name === filter), onclick: (e) => {
     filter = name;
     buttons.forEach((b) => b.setAttribute("aria-pressed", String(b === e.target)));

@@ -49,7 +49,7 @@ function card(stage, serving) {
 
 // Windows and alerts come by the minute.
 function rate({ rate: perSecond, unit }) {
-  return unit === "clicks" ? `${short(perSecond)} clicks/s` : `${number(60 * perSecond, 1).replace(/\.0$/, "")} ${unit}/min`;
+  return unit === "clicks" ? `${short(perSecond)} clicks/s` : `${number(60 * perSecond)} per min`;
 }
 
 function equation(line) {
