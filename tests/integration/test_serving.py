@@ -167,6 +167,16 @@ def test_a_rollback_under_load_fails_no_request(settings: Settings, served: tupl
             (settings.adnomaly_home / "bundles" / "CURRENT").unlink(missing_ok=True)
 
 
+def test_a_bundle_that_is_trained_again_leaves_the_way_back(settings: Settings, bundle: Path, tmp_path: Path):
+    """Equal data give an equal bundle under another number: who was champion before stays who it was."""
+    registry = Registry(settings.mlflow_tracking_uri, model=f"test-again-{uuid4().hex[:8]}")
+    first, second = (_resealed(tmp_path, bundle, name) for name in ("first", "second"))
+    for sealed, source in ((first, "a"), (second, "b"), (second, "c")):
+        registry.promote(_registered(registry, sealed, tmp_path, source))
+    assert (registry.champion().number, registry.champion().bundle) == ("3", second.name)
+    assert registry.previous().bundle == first.name
+
+
 def _resealed(folder: Path, bundle: Path, note: str) -> Path:
     """The same model with another version."""
     files = {f.name: f.read_bytes() for f in bundle.iterdir() if f.name != MANIFEST}
@@ -174,11 +184,11 @@ def _resealed(folder: Path, bundle: Path, note: str) -> Path:
     return seal(folder / "sealed", files | {"card.json": json.dumps(card).encode()})
 
 
-def _registered(registry: Registry, bundle: Path, folder: Path) -> Registered:
+def _registered(registry: Registry, bundle: Path, folder: Path, source: str = "") -> Registered:
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "none.txt").write_text("no figures")
-    return registry.register("test", params={}, metrics={}, files=figures, bundle=bundle, source=bundle.name)
+    return registry.register("test", params={}, metrics={}, files=figures, bundle=bundle, source=source or bundle.name)
 
 
 def test_metrics_are_the_sum_of_the_replicas(http_client: httpx.Client):

@@ -80,10 +80,10 @@ class Registry:
         return max((_registered(v) for v in found), key=lambda r: int(r.number), default=None)
 
     def promote(self, registered: Registered) -> None:
-        """Make it the champion, and remember who was. Repeating it changes nothing."""
+        """Make it the champion, and remember who was, unless that was the same bundle. Repeating it changes nothing."""
         current, challenger = self.champion(), self.challenger()
         with self._client() as client:
-            if current and current.number != registered.number:
+            if current and current.bundle != registered.bundle:
                 client.set_registered_model_alias(self._model, PREVIOUS, current.number)
             client.set_registered_model_alias(self._model, CHAMPION, registered.number)
             if challenger and challenger.number == registered.number:
