@@ -6,7 +6,7 @@ replaces the day's offline features and corrects what is online.
 
 - **Runs** daily at 00:30 UTC for the day before; triggered with *First day* and *Last day* for a range, which is one Flink job.
 - **Reads** the lake by its manifest. **Writes** `features/dt=…/` in S3, Feast's mirror of it, and the newest windows online.
-- **Normal** about one minute for a day, three for 21 days at 20 clicks per second.
+- **Normal** about one minute for a day, four to seven for 21 days; windows of the stream come on time meanwhile.
 - **Again** a day gives the same bytes of data, and a task that was killed finds its Flink job again. Updates the asset *offline features*, which wakes `train_detector`.
 
 **If it fails** clear the failed task: each step replaces its own output. In `compute_windows` look at Flink's exceptions (menu
