@@ -165,9 +165,9 @@ def test_writing_a_day_again_gives_the_same_bytes_here_and_there(offline, backen
     windows = two_days(step=3)
     (day, of_day), *_ = by_day(windows).items()
     first = offline.write_day(day, window_table(of_day))
-    before = backends.objects.tags(offline._prefix)
+    before = backends.objects.tags(offline.prefix)
     assert offline.write_day(day, window_table(random.Random(3).sample(of_day, len(of_day)))) == first
-    assert backends.objects.tags(offline._prefix) == before
+    assert backends.objects.tags(offline.prefix) == before
     assert offline.sync() == []
 
 
@@ -184,7 +184,7 @@ def test_reading_back_is_half_open_and_ordered(offline):
 def test_the_mirror_follows_s3(offline, backends, tmp_path):
     for day, of_day in by_day(two_days(step=60)).items():
         offline.write_day(day, window_table(of_day))
-    other = OfflineFeatures(backends.objects, tmp_path / "elsewhere" / "features", prefix=offline._prefix)
+    other = OfflineFeatures(backends.objects, tmp_path / "elsewhere" / "features", prefix=offline.prefix)
     assert other.sync() == offline.days()
     day = offline.days()[0]
     offline.write_day(day, window_table(by_day(two_days(step=90))[day]))
@@ -251,7 +251,7 @@ def test_a_new_feature_reaches_the_registry_both_stores_and_the_training_set(reg
     assert online.historical(rows)["cpc_avg"].to_pylist() == offline.as_of(rows)["cpc_avg"].to_pylist() == [0.7]
     sample = take_sample(offline, tmp_path / "work", seed=1, budget_per_day=1.0, until=NOW, train_days=1 / 12)
     assert pq.read_table(f"{sample}/windows.parquet")["cpc_avg"].to_pylist() == [0.6, 0.7, None]
-    offline.discard(offline._prefix)
+    offline.discard(offline.prefix)
 
 
 def test_stored_windows_change_only_when_computed_anew(stream):
@@ -270,7 +270,7 @@ def test_a_batch_result_is_collected_and_discarded(offline, backends):
 
     import pyarrow.parquet as pq
 
-    prefix = f"{offline._prefix}batch/"
+    prefix = f"{offline.prefix}batch/"
     windows = [window(NOW - i * SLIDE, geo) for i in range(3) for geo in ("DE", "US")]
     for part in range(2):
         out = io.BytesIO()
