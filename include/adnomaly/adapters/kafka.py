@@ -21,7 +21,7 @@ def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
     """Create the topics that are missing, and wait until the broker knows them; returns their names. Idempotent.
 
     Raises:
-        Unavailable: the broker does not answer.
+        Unavailable: the broker does not answer, or does not come to know a topic.
     """
     wanted = [NewTopic(t.name, t.partitions, 1, config={"retention.ms": str(t.retention_hours * 3_600_000)}) for t in topics]
     created, admin = [], _admin(bootstrap)
@@ -35,7 +35,9 @@ def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
     # The controller has said yes; the broker that is asked next may take a moment to hear of it.
     deadline = time.monotonic() + CALL_SECONDS
     for name in created:
-        while not _is_known(admin, name) and time.monotonic() < deadline:
+        while not _is_known(admin, name):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"topic {name}: was created, but the broker does not know it after {CALL_SECONDS:.0f} s; try again")
             time.sleep(0.05)
     return created
 
