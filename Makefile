@@ -22,7 +22,7 @@ test: setup ## lint and every test, on servers of their own
 	@tests/run.sh
 
 lint: setup ## ruff and import-linter
-	@ruff check . && ruff format --check . && lint-imports
+	@ruff check . && ruff format --check . && PYTHONPATH=plugins lint-imports
 
 up: setup ## start every server, and the streams that ran at the last down
 	@$(PY) -m stack up
@@ -49,25 +49,25 @@ create-topic: setup ## create the topics that are missing
 	@$(PY) -m stack topics
 
 gen: setup ## send clicks in the foreground (ARGS="--from -2h")
-	@$(PY) streaming/generate_clicks.py $(ARGS)
+	@$(PY) -m streaming.generate_clicks $(ARGS)
 
 tail: setup ## watch valid clicks
-	@$(PY) streaming/tail.py clickstream.valid $(ARGS)
+	@$(PY) -m streaming.tail clickstream.valid $(ARGS)
 
 tail-features: setup ## watch windows
-	@$(PY) streaming/tail.py features $(ARGS)
+	@$(PY) -m streaming.tail features $(ARGS)
 
 db-consumer: setup ## clicks into PostgreSQL, in the foreground
-	@$(PY) streaming/store_clicks.py
+	@$(PY) -m streaming.store_clicks
 
 minio-consumer: setup ## clicks into the lake, in the foreground
-	@$(PY) streaming/archive_clicks.py
+	@$(PY) -m streaming.archive_clicks
 
 flink-submit: setup ## submit the window job, and keep watch, in the foreground
-	@$(PY) streaming/window_job.py
+	@$(PY) -m streaming.window_job
 
 feast-ingestor: setup ## windows into Feast, in the foreground
-	@$(PY) streaming/publish_features.py
+	@$(PY) -m streaming.publish_features
 
 feast-apply: setup ## put the feature definitions into Feast's registry
 	@$(PY) -m stack features apply
@@ -100,7 +100,7 @@ rollback: setup ## serve the previous champion again
 	@$(PY) -m stack model rollback
 
 serve: setup ## deploy the current bundle, and keep watch, in the foreground
-	@$(PY) serving/serve_detector.py
+	@$(PY) -m serving.serve_detector
 
 db-query: setup ## SQL on the stack's PostgreSQL: make db-query Q="select count(*) from clickstream_events"
 	@eval "$$($(PY) -m stack env)" && psql -c "$(Q)"

@@ -18,9 +18,9 @@ from datetime import timedelta
 
 from adnomaly_airflow.assets import OFFLINE_FEATURES
 from adnomaly_airflow.defaults import DAY_AFTER, dag_arguments
-from adnomaly_airflow.inputs import day, instant, optional_day
 from adnomaly_airflow.links import S3Link, note, with_links
 from adnomaly_airflow.operators import FlinkSqlJob
+from adnomaly_airflow.params import day, instant, optional_day
 from airflow.sdk import Param, dag, task
 
 from adnomaly.pipelines import backfill_features as pipeline
@@ -29,21 +29,39 @@ from adnomaly.wiring import connect
 PARAMS = {
     "first_day": optional_day("First day"),
     "last_day": optional_day("Last day"),
-    "until": Param(None, type=["null", "string"], format="date-time", title="Until", description_md="No window that ends later"),
+    "until": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Until",
+        description_md="No window that ends later",
+    ),
 }
 
 
 def asked(params, dag_run) -> pipeline.Span:
     """The windows this run is for."""
     return pipeline.span_of(
-        day(params, "first_day", dag_run), day(params, "last_day", dag_run), now=dag_run.run_after, until=instant(params, "until")
+        day(params, "first_day", dag_run),
+        day(params, "last_day", dag_run),
+        now=dag_run.run_after,
+        until=instant(params, "until"),
     )
 
 
-@dag(schedule=DAY_AFTER, params=PARAMS, doc_md=__doc__, **dag_arguments("features", timeout=timedelta(minutes=30)))
+@dag(
+    schedule=DAY_AFTER,
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("features", timeout=timedelta(minutes=30)),
+)
 def backfill_features():
     def window_batch(context) -> object:
-        return pipeline.window_batch(connect().flink, connect().offline_features, asked(context["params"], context["dag_run"]))
+        return pipeline.window_batch(
+            connect().flink,
+            connect().offline_features,
+            asked(context["params"], context["dag_run"]),
+        )
 
     def computed(context) -> str:
         span, b = asked(context["params"], context["dag_run"]), connect()
@@ -65,7 +83,9 @@ def backfill_features():
 
     @task
     def load_online(params, dag_run) -> int:
-        return pipeline.load_online(connect().offline_features, connect().online_features, asked(params, dag_run))
+        return pipeline.load_online(
+            connect().offline_features, connect().online_features, asked(params, dag_run)
+        )
 
     with_links(write_days(compute_windows.output), S3Link()) >> load_online()
 

@@ -16,7 +16,7 @@ day has no offline windows, trigger `backfill_features` for it first, then clear
 from datetime import timedelta
 
 from adnomaly_airflow.defaults import HOUR_AFTER, dag_arguments
-from adnomaly_airflow.inputs import day, optional_day
+from adnomaly_airflow.params import day, optional_day
 from airflow.sdk import dag, task
 
 from adnomaly.pipelines import compare_windows as pipeline
@@ -25,11 +25,21 @@ from adnomaly.wiring import connect
 PARAMS = {"day": optional_day("Day")}
 
 
-@dag(schedule=HOUR_AFTER, params=PARAMS, doc_md=__doc__, **dag_arguments("watch", retries=0, timeout=timedelta(minutes=15)))
+@dag(
+    schedule=HOUR_AFTER,
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("watch", retries=0, timeout=timedelta(minutes=15)),
+)
 def compare_windows():
     @task
     def compare(params, dag_run) -> dict[str, int]:
-        return pipeline.run(day(params, "day", dag_run), connect().window_store, connect().offline_features, connect().lake)
+        return pipeline.run(
+            day(params, "day", dag_run),
+            connect().window_store,
+            connect().offline_features,
+            connect().lake,
+        )
 
     compare()
 

@@ -45,11 +45,16 @@ PARAMS = {
 }
 
 
-@dag(schedule=[DETECTOR], params=PARAMS, doc_md=__doc__, **dag_arguments("model", timeout=timedelta(minutes=10), waits=timedelta(days=1)))
+@dag(
+    schedule=[DETECTOR],
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("model", timeout=timedelta(minutes=10), waits=timedelta(days=1)),
+)
 def deploy_detector():
     @task
     def fetch(params) -> str:
-        return pipeline.fetch(connect().registry, connect().home, params["which"])
+        return pipeline.fetch(connect().registry, connect().bundles, params["which"])
 
     @task.branch
     def ask_first(params) -> str:
@@ -73,10 +78,10 @@ def deploy_detector():
     @task
     def verify(version: str, params, dag_run) -> str:
         b = connect()
-        pipeline.verify(b.serving, b.home, version)
+        pipeline.verify(b.serving, b.bundles, version)
         if params["which"] == "previous":
-            pipeline.crown(b.registry, version)
-        b.model_history.deployed(version, dag_run.run_id, dag_run.run_after)
+            pipeline.promote(b.registry, version)
+        pipeline.record(b.model_history, version, dag_run.run_id, dag_run.run_after)
         return version
 
     chosen = ask_first()

@@ -16,18 +16,32 @@ is something to learn from on the first day.
 from datetime import timedelta
 
 from adnomaly_airflow.defaults import dag_arguments
-from adnomaly_airflow.inputs import ATTACK
+from adnomaly_airflow.params import ATTACK
 from airflow.sdk import Param, dag, task
 
 from adnomaly.wiring import connect
 
 PARAMS = {
-    "days": Param(21, type="number", exclusiveMinimum=0, maximum=366, title="Days", description_md="Length of the history"),
+    "days": Param(
+        21,
+        type="number",
+        exclusiveMinimum=0,
+        maximum=366,
+        title="Days",
+        description_md="Length of the history",
+    ),
     "end": Param(
-        None, type=["null", "string"], title="End", description_md="ISO 8601 or `-2h`, cut to the hour; empty: the last midnight UTC"
+        None,
+        type=["null", "string"],
+        title="End",
+        description_md="ISO 8601 or `-2h`, cut to the hour; empty: the last midnight UTC",
     ),
     "base_eps": Param(
-        None, type=["null", "number"], exclusiveMinimum=0, title="Clicks per second", description_md="Mean over a day; empty: `BASE_EPS`"
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        title="Clicks per second",
+        description_md="Mean over a day; empty: `BASE_EPS`",
     ),
     "attacks": Param(
         [],
@@ -39,7 +53,12 @@ PARAMS = {
 }
 
 
-@dag(schedule=None, params=PARAMS, doc_md=__doc__, **dag_arguments("features", timeout=timedelta(minutes=30)))
+@dag(
+    schedule=None,
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("features", timeout=timedelta(minutes=30)),
+)
 def generate_history():
     @task
     def write_clicks(params, dag_run) -> int:

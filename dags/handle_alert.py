@@ -34,7 +34,9 @@ def handle_alert():
     @task
     def take_up(dag_run) -> dict[str, int]:
         b = connect()
-        return pipeline.take_up(b.alerts, b.incidents, b.evidence, b.postgres, now=dag_run.run_after)
+        return pipeline.take_up(
+            b.alerts, b.incidents, b.evidence, b.postgres, now=dag_run.run_after
+        )
 
     @task
     def notify() -> int:

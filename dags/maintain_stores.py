@@ -30,11 +30,22 @@ PARAMS = {
         title="Days to keep",
         description_md="Of clicks; `RETENTION_DAYS` by default",
     ),
-    "really": Param(True, type="boolean", title="Really do it", description_md="Off: the log says what would be done", section="Safety"),
+    "really": Param(
+        True,
+        type="boolean",
+        title="Really do it",
+        description_md="Off: the log says what would be done",
+        section="Safety",
+    ),
 }
 
 
-@dag(schedule=NIGHTLY, params=PARAMS, doc_md=__doc__, **dag_arguments("features", timeout=timedelta(minutes=30)))
+@dag(
+    schedule=NIGHTLY,
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("features", timeout=timedelta(minutes=30)),
+)
 def maintain_stores():
     @task
     def expire_rows(params, dag_run) -> dict[str, int]:
@@ -42,11 +53,15 @@ def maintain_stores():
 
     @task
     def expire_lake(params, dag_run) -> dict[str, int]:
-        return pipeline.expire_lake(connect().lake_upkeep, connect().offline_features, **params, now=dag_run.run_after)
+        return pipeline.expire_lake(
+            connect().lake_upkeep, connect().offline_features, **params, now=dag_run.run_after
+        )
 
     @task
     def compact_lake(params, dag_run) -> int:
-        return pipeline.compact_lake(connect().lake_upkeep, really=params["really"], now=dag_run.run_after)
+        return pipeline.compact_lake(
+            connect().lake_upkeep, really=params["really"], now=dag_run.run_after
+        )
 
     expire_rows()
     expire_lake() >> compact_lake()

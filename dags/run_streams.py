@@ -17,8 +17,8 @@ Browse, Flink). Nothing needs cleaning up.
 from datetime import timedelta
 
 from adnomaly_airflow.defaults import dag_arguments
-from adnomaly_airflow.inputs import ATTACK
 from adnomaly_airflow.operators import AwaitWindowJob, StartPrograms
+from adnomaly_airflow.params import ATTACK
 from airflow.sdk import Param, dag, task
 
 from adnomaly.pipelines import run_streams as pipeline
@@ -42,12 +42,22 @@ PARAMS = {
         section="Generator",
     ),
     "base_eps": Param(
-        None, type=["null", "number"], exclusiveMinimum=0, title="Clicks per second", description_md="Empty: as before", section="Generator"
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        title="Clicks per second",
+        description_md="Empty: as before",
+        section="Generator",
     ),
 }
 
 
-@dag(schedule=None, params=PARAMS, doc_md=__doc__, **dag_arguments("streams", timeout=timedelta(minutes=10)))
+@dag(
+    schedule=None,
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("streams", timeout=timedelta(minutes=10)),
+)
 def run_streams():
     @task.branch
     def choose(params) -> str:
@@ -56,7 +66,9 @@ def run_streams():
     @task
     def prepare(params, dag_run) -> list[str]:
         b, asked = connect(), {name: params[name] for name in ("begin", "attacks", "base_eps")}
-        return pipeline.prepare(b.home, [b.create_topics, b.postgres.apply_schema], **asked, now=dag_run.run_after)
+        return pipeline.prepare(
+            b.home, [b.create_topics, b.postgres.apply_schema], **asked, now=dag_run.run_after
+        )
 
     @task
     def stop_streams() -> list[str]:

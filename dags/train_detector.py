@@ -21,20 +21,33 @@ from datetime import timedelta
 
 from adnomaly_airflow.assets import DETECTOR, DRIFT, OFFLINE_FEATURES
 from adnomaly_airflow.defaults import dag_arguments
-from adnomaly_airflow.inputs import instant, work_folder
 from adnomaly_airflow.links import MlflowRunLink, note, with_links
+from adnomaly_airflow.params import instant, work_folder
 from airflow.sdk import Param, dag, task
 
 from adnomaly.pipelines import train_detector as pipeline
 from adnomaly.wiring import connect
 
 PARAMS = {
-    "train_days": Param(pipeline.TRAIN_DAYS, type="number", exclusiveMinimum=0, title="Days to train on"),
-    "until": Param(None, type=["null", "string"], format="date-time", title="Until", description_md="Empty: the newest window there is"),
+    "train_days": Param(
+        pipeline.TRAIN_DAYS, type="number", exclusiveMinimum=0, title="Days to train on"
+    ),
+    "until": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Until",
+        description_md="Empty: the newest window there is",
+    ),
 }
 
 
-@dag(schedule=OFFLINE_FEATURES | DRIFT, params=PARAMS, doc_md=__doc__, **dag_arguments("model", timeout=timedelta(minutes=20)))
+@dag(
+    schedule=OFFLINE_FEATURES | DRIFT,
+    params=PARAMS,
+    doc_md=__doc__,
+    **dag_arguments("model", timeout=timedelta(minutes=20)),
+)
 def train_detector():
     @task
     def take_sample(params, dag_run) -> str:

@@ -23,7 +23,11 @@ from airflow.sdk import dag, task
 from adnomaly.wiring import connect
 
 
-@dag(schedule=HOURLY, doc_md=__doc__, **dag_arguments("model", "watch", timeout=timedelta(minutes=10)))
+@dag(
+    schedule=HOURLY,
+    doc_md=__doc__,
+    **dag_arguments("model", "watch", timeout=timedelta(minutes=10)),
+)
 def watch_model():
     @task
     def measure(dag_run) -> list[str]:
@@ -31,7 +35,12 @@ def watch_model():
 
         b = connect()
         return pipeline.measure(
-            b.model_history, b.offline_features, b.model_history, b.home, budget_per_day=b.settings.alerts_per_day, now=dag_run.run_after
+            b.model_history,
+            b.offline_features,
+            b.model_history,
+            b.home,
+            budget_per_day=b.settings.alerts_per_day,
+            now=dag_run.run_after,
         )
 
     @task.short_circuit

@@ -19,14 +19,24 @@ from datetime import timedelta
 from adnomaly_airflow.defaults import EVERY_MINUTE, dag_arguments
 from airflow.sdk import Param, dag, task
 
-from adnomaly.operations.path import Limits
+from adnomaly.monitoring.stages import Limits
 from adnomaly.pipelines import watch_streams as pipeline
 from adnomaly.wiring import connect
 
 PARAMS = {
-    "max_lag": Param(50_000, type="integer", minimum=1, title="Largest lag", description_md="Messages that may wait before a stage"),
+    "max_lag": Param(
+        50_000,
+        type="integer",
+        minimum=1,
+        title="Largest lag",
+        description_md="Messages that may wait before a stage",
+    ),
     "max_age_s": Param(
-        300, type="integer", minimum=60, title="Oldest newest window", description_md="Seconds since the end of the newest window"
+        300,
+        type="integer",
+        minimum=60,
+        title="Oldest newest window",
+        description_md="Seconds since the end of the newest window",
     ),
     "max_restarts": Param(
         5,
@@ -49,12 +59,16 @@ PARAMS = {
 def watch_streams():
     @task
     def restart_fallen(params, dag_run) -> dict[str, list[str]]:
-        return pipeline.restart_fallen(connect().supervisor, most=params["max_restarts"], now=dag_run.run_after)
+        return pipeline.restart_fallen(
+            connect().supervisor, most=params["max_restarts"], now=dag_run.run_after
+        )
 
     @task
     def check(params) -> dict[str, str]:
         b = connect()
-        return pipeline.check(b.sight, b.health, b.incidents, Limits(params["max_lag"], params["max_age_s"]))
+        return pipeline.check(
+            b.sight, b.health, b.incidents, Limits(params["max_lag"], params["max_age_s"])
+        )
 
     restart_fallen() >> check()
 

@@ -4,7 +4,7 @@ Airflow executes every .py of this folder under its bare file name, so whatever 
 which .airflowignore keeps from being executed that way.
 """
 
-from adnomaly_airflow.safety import SafeLogin
+from adnomaly_airflow.cookies import SafeLogin
 from airflow.plugins_manager import AirflowPlugin
 
 from adnomaly.settings import load_settings
@@ -48,4 +48,6 @@ class AdnomalyPlugin(AirflowPlugin):
         _link("Scoring API", f"{_SETTINGS.serving_url}/docs"),
         _link("S3 console", _S3_CONSOLE),
     ]
-    fastapi_root_middlewares = [{"name": "safe login", "middleware": SafeLogin, "args": [], "kwargs": {}}]
+    fastapi_root_middlewares = [
+        {"name": "safe login", "middleware": SafeLogin, "args": [], "kwargs": {}}
+    ]

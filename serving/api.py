@@ -17,7 +17,17 @@ import msgspec
 from serving.body import ClientGone, Receive, read_body
 from serving.metrics import Metrics
 from serving.openapi import document
-from serving.rows import Answer, BatchAnswer, Explanation, Problem, Refusal, context, decode_batch, decode_row, plain
+from serving.rows import (
+    Answer,
+    BatchAnswer,
+    Explanation,
+    Problem,
+    Refusal,
+    context,
+    decode_batch,
+    decode_row,
+    plain,
+)
 from serving.slot import ModelSlot, Scored, Scorer
 
 GLOBAL: Final = {"baseline": "global"}
@@ -53,12 +63,17 @@ class _Api:
         self._reads: dict[str, Callable[[], Reply]] = {
             "/healthz": lambda: Reply(200, b'{"status":"ok"}'),
             "/readyz": self._ready,
-            "/metrics": lambda: Reply(200, metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8"),
+            "/metrics": lambda: Reply(
+                200, metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8"
+            ),
             "/v1/model": self._model,
             "/openapi.json": lambda: Reply(200, self._openapi),
             "/docs": self._docs,
         }
-        self._scorings: dict[str, Callable[[bytes, bool], Reply]] = {"/v1/score": self._score, "/v1/batch": self._batch}
+        self._scorings: dict[str, Callable[[bytes, bool], Reply]] = {
+            "/v1/score": self._score,
+            "/v1/batch": self._batch,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -82,11 +97,23 @@ class _Api:
             log.exception("%s %s failed", method, route)
             reply = Reply(
                 500,
-                _encode(Problem("internal_error", "the request could not be answered; the reason is in the server's log", fix="try again")),
+                _encode(
+                    Problem(
+                        "internal_error",
+                        "the request could not be answered; the reason is in the server's log",
+                        fix="try again",
+                    )
+                ),
             )
-        self._metrics.requests.labels(method if method in ("GET", "HEAD", "POST") else "other", route, reply.status).inc()
+        self._metrics.requests.labels(
+            method if method in ("GET", "HEAD", "POST") else "other", route, reply.status
+        ).inc()
         self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
-        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            *reply.headers,
+        ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
 
@@ -100,22 +127,38 @@ class _Api:
             if method not in ("GET", "HEAD"):
                 raise _not_allowed(b"GET, HEAD")
             return read()
-        raise Refusal(404, Problem("not_found", "there is nothing at this path", fix="the paths are listed at /docs"))
+        raise Refusal(
+            404,
+            Problem(
+                "not_found", "there is nothing at this path", fix="the paths are listed at /docs"
+            ),
+        )
 
     def _score(self, body: bytes, explain: bool) -> Reply:
         row = decode_row(body)
         scorer = self._served()
-        return Reply(200, _encode(self._answers(scorer, [row], explain)[0]), headers=_version(scorer))
+        return Reply(
+            200, _encode(self._answers(scorer, [row], explain)[0]), headers=_version(scorer)
+        )
 
     def _batch(self, body: bytes, explain: bool) -> Reply:
         rows = decode_batch(body)
         scorer = self._served()
-        return Reply(200, _encode(BatchAnswer(self._answers(scorer, rows, explain) if rows else [])), headers=_version(scorer))
+        return Reply(
+            200,
+            _encode(BatchAnswer(self._answers(scorer, rows, explain) if rows else [])),
+            headers=_version(scorer),
+        )
 
     def _answers(self, scorer: Scorer, rows: Sequence[Any], explain: bool) -> list[Answer]:
         given = plain(rows)
-        answers = [_answer_of(row, scored, explain) for row, scored in zip(given, scorer.score_rows(given), strict=True)]
-        for baseline, count in Counter((answer.meta or GLOBAL)["baseline"] for answer in answers).items():
+        answers = [
+            _answer_of(row, scored, explain)
+            for row, scored in zip(given, scorer.score_rows(given), strict=True)
+        ]
+        for baseline, count in Counter(
+            (answer.meta or GLOBAL)["baseline"] for answer in answers
+        ).items():
             self._metrics.rows.labels(baseline).inc(count)
         self._metrics.anomalies.inc(sum(answer.is_anomaly for answer in answers))
         return answers
@@ -123,7 +166,13 @@ class _Api:
     def _served(self) -> Scorer:
         if self._slot.scorer is None:
             raise Refusal(
-                503, Problem("no_model", "no model is loaded yet", fix="deploy one: airflow dags trigger deploy_detector"), [RETRY_AFTER]
+                503,
+                Problem(
+                    "no_model",
+                    "no model is loaded yet",
+                    fix="deploy one: airflow dags trigger deploy_detector",
+                ),
+                [RETRY_AFTER],
             )
         return self._slot.scorer
 
@@ -134,19 +183,39 @@ class _Api:
         except Exception:
             log.exception("sentinel rows do not get their known answers")
             raise Refusal(
-                503, Problem("not_ready", "the model fails its sentinel rows", fix="deploy a good bundle"), [RETRY_AFTER]
+                503,
+                Problem(
+                    "not_ready", "the model fails its sentinel rows", fix="deploy a good bundle"
+                ),
+                [RETRY_AFTER],
             ) from None
-        return Reply(200, _encode({"status": "ready", "model_version": scorer.version}), headers=_version(scorer))
+        return Reply(
+            200,
+            _encode({"status": "ready", "model_version": scorer.version}),
+            headers=_version(scorer),
+        )
 
     def _model(self) -> Reply:
         slot = self._slot
         loaded = slot.loaded_at.strftime("%Y-%m-%dT%H:%M:%SZ") if slot.loaded_at else None
         version, card = (slot.scorer.version, slot.scorer.card) if slot.scorer else (None, None)
-        return Reply(200, _encode({"model_version": version, "loaded_at": loaded, "reload_error": slot.error, "card": card}))
+        return Reply(
+            200,
+            _encode(
+                {
+                    "model_version": version,
+                    "loaded_at": loaded,
+                    "reload_error": slot.error,
+                    "card": card,
+                }
+            ),
+        )
 
     def _docs(self) -> Reply:
         policy = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-        return Reply(200, self._page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)])
+        return Reply(
+            200, self._page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)]
+        )
 
 
 def _answer_of(row: dict[str, Any], scored: Scored, explain: bool) -> Answer:
@@ -159,7 +228,9 @@ def _answer_of(row: dict[str, Any], scored: Scored, explain: bool) -> Answer:
         threshold=scored.threshold,
         features_used=list(scored.features),
         meta={**given, "baseline": scored.baseline} if given else None,
-        explanation=Explanation(dict(scored.expected), dict(scored.z), dict(scored.share)) if explain else msgspec.UNSET,
+        explanation=Explanation(dict(scored.expected), dict(scored.z), dict(scored.share))
+        if explain
+        else msgspec.UNSET,
     )
 
 
@@ -169,7 +240,11 @@ def _version(scorer: Scorer) -> list[tuple[bytes, bytes]]:
 
 def _not_allowed(allow: bytes) -> Refusal:
     return Refusal(
-        405, Problem("method_not_allowed", "this path does not take this method", fix=f"use {allow.decode()}"), [(b"allow", allow)]
+        405,
+        Problem(
+            "method_not_allowed", "this path does not take this method", fix=f"use {allow.decode()}"
+        ),
+        [(b"allow", allow)],
     )
 
 
@@ -177,7 +252,9 @@ def _wants_explanation(query: bytes) -> bool:
     if not query:
         return False
     values = (
-        parse_qs(query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=100).get("explain", ["0"])
+        parse_qs(query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=100).get(
+            "explain", ["0"]
+        )
         if query.count(b"&") < 100
         else [""]
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import serve
 
-from adnomaly.detector.score import Scorer
+from adnomaly.scoring.rows import Scorer
 from serving.api import Asgi, create_api
 from serving.metrics import Metrics
 from serving.slot import ModelSlot

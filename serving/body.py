@@ -46,15 +46,36 @@ def _check_headers(headers: Sequence[tuple[bytes, bytes]]) -> int:
     """Content type, encoding and length of a body; returns the announced length, 0 when there is none."""
     values = {name.lower(): value for name, value in headers}
     kind, _, parameters = values.get(b"content-type", b"").lower().partition(b";")
-    if kind.strip() != b"application/json" or (b"charset" in parameters and b"utf-8" not in parameters):
+    if kind.strip() != b"application/json" or (
+        b"charset" in parameters and b"utf-8" not in parameters
+    ):
         raise Refusal(
-            415, Problem("unsupported_media_type", "the body must be JSON in UTF-8", fix="send the header content-type: application/json")
+            415,
+            Problem(
+                "unsupported_media_type",
+                "the body must be JSON in UTF-8",
+                fix="send the header content-type: application/json",
+            ),
         )
     if values.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise Refusal(415, Problem("unsupported_media_type", "compressed bodies are not taken", fix="send the body as it is"))
+        raise Refusal(
+            415,
+            Problem(
+                "unsupported_media_type",
+                "compressed bodies are not taken",
+                fix="send the body as it is",
+            ),
+        )
     length = values.get(b"content-length", b"")
     return int(length) if length.isdigit() and len(length) < 20 else 0
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, Problem("body_too_large", f"the body must be at most {MAX_BODY_BYTES} bytes", fix="send smaller batches"))
+    return Refusal(
+        413,
+        Problem(
+            "body_too_large",
+            f"the body must be at most {MAX_BODY_BYTES} bytes",
+            fix="send smaller batches",
+        ),
+    )

@@ -12,7 +12,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter("adnomaly_http_requests", "Requests answered", ("method", "route", "status"), registry=registry)
+        self.requests = Counter(
+            "adnomaly_http_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=registry,
+        )
         self.seconds = Histogram(
             "adnomaly_http_request_seconds",
             "Time from the first byte of the body to the answer",
@@ -21,8 +26,12 @@ class Metrics:
             registry=registry,
         )
         self.rows = Counter("adnomaly_scored_rows", "Rows scored", ("baseline",), registry=registry)
-        self.anomalies = Counter("adnomaly_anomalous_rows", "Rows scored at or above the threshold", registry=registry)
-        self.reloads = Counter("adnomaly_model_reloads", "Bundles offered to this API", ("result",), registry=registry)
+        self.anomalies = Counter(
+            "adnomaly_anomalous_rows", "Rows scored at or above the threshold", registry=registry
+        )
+        self.reloads = Counter(
+            "adnomaly_model_reloads", "Bundles offered to this API", ("result",), registry=registry
+        )
         self.refused = Gauge(
             "adnomaly_model_reload_refused",
             "1 while the last offered bundle was refused",

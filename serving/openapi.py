@@ -34,7 +34,9 @@ _EDGE = (408, 429, 500, 503)
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, complete: every path, body, header and status that can occur."""
-    _, schemas = msgspec.json.schema_components([Row, Batch, Answer, BatchAnswer, Problem], ref_template="#/components/schemas/{name}")
+    _, schemas = msgspec.json.schema_components(
+        [Row, Batch, Answer, BatchAnswer, Problem], ref_template="#/components/schemas/{name}"
+    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,7 +60,13 @@ def _paths() -> dict[str, Any]:
     }
     return {
         "/v1/score": {
-            "post": _scoring("score", "Score one window", "Row", "Answer", {"with context": EXAMPLE, "features only": _FEATURES_ONLY})
+            "post": _scoring(
+                "score",
+                "Score one window",
+                "Row",
+                "Answer",
+                {"with context": EXAMPLE, "features only": _FEATURES_ONLY},
+            )
         },
         "/v1/batch": {
             "post": _scoring(
@@ -70,19 +78,43 @@ def _paths() -> dict[str, Any]:
             )
         },
         "/v1/model": {
-            "get": _reading("model", "The served model: version, card, and why the last offered bundle was refused", _JSON, _model())
+            "get": _reading(
+                "model",
+                "The served model: version, card, and why the last offered bundle was refused",
+                _JSON,
+                _model(),
+            )
         },
         "/healthz": {"get": _reading("health", "The process answers", _JSON, status)},
-        "/readyz": {"get": _reading("ready", "A model is loaded and its sentinel rows get their known answers", _JSON, status)},
-        "/metrics": {"get": _reading("metrics", "Prometheus metrics, summed over the replicas", "text/plain", text)},
-        "/openapi.json": {"get": _reading("openapi", "This document", _JSON, {"schema": {"type": "object"}})},
+        "/readyz": {
+            "get": _reading(
+                "ready",
+                "A model is loaded and its sentinel rows get their known answers",
+                _JSON,
+                status,
+            )
+        },
+        "/metrics": {
+            "get": _reading(
+                "metrics", "Prometheus metrics, summed over the replicas", "text/plain", text
+            )
+        },
+        "/openapi.json": {
+            "get": _reading("openapi", "This document", _JSON, {"schema": {"type": "object"}})
+        },
         "/docs": {"get": _reading("docs", "This document as a page", "text/html", text)},
     }
 
 
-def _scoring(name: str, summary: str, takes: str, gives: str, examples: dict[str, Any]) -> dict[str, Any]:
+def _scoring(
+    name: str, summary: str, takes: str, gives: str, examples: dict[str, Any]
+) -> dict[str, Any]:
     version = {"description": "Version of the model that answered", "schema": {"type": "string"}}
-    ok = {"description": "Scored", "headers": {"x-model-version": version}, "content": {_JSON: {"schema": _ref(gives)}}}
+    ok = {
+        "description": "Scored",
+        "headers": {"x-model-version": version},
+        "content": {_JSON: {"schema": _ref(gives)}},
+    }
     return {
         "operationId": name,
         "summary": summary,
@@ -97,7 +129,12 @@ def _scoring(name: str, summary: str, takes: str, gives: str, examples: dict[str
         ],
         "requestBody": {
             "required": True,
-            "content": {_JSON: {"schema": _ref(takes), "examples": {title: {"value": value} for title, value in examples.items()}}},
+            "content": {
+                _JSON: {
+                    "schema": _ref(takes),
+                    "examples": {title: {"value": value} for title, value in examples.items()},
+                }
+            },
         },
         "responses": {"200": ok, **_problems(400, 408, 413, 415, 422, 429, 500, 503)},
     }
@@ -107,7 +144,10 @@ def _reading(name: str, summary: str, content_type: str, content: dict[str, Any]
     return {
         "operationId": name,
         "summary": summary,
-        "responses": {"200": {"description": "Answered", "content": {content_type: content}}, **_problems(*_EDGE)},
+        "responses": {
+            "200": {"description": "Answered", "content": {content_type: content}},
+            **_problems(*_EDGE),
+        },
     }
 
 
@@ -119,13 +159,22 @@ def _problem(status: int) -> dict[str, Any]:
     content = {_JSON: {"schema": _ref("Problem")}}
     if status in (*_EDGE, 400, 413):
         content |= {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/html")}
-    headers = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}} if status in (429, 503) else None
-    return {"description": _REASONS[status], "content": content} | ({"headers": headers} if headers else {})
+    headers = (
+        {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
+        if status in (429, 503)
+        else None
+    )
+    return {"description": _REASONS[status], "content": content} | (
+        {"headers": headers} if headers else {}
+    )
 
 
 def _model() -> dict[str, Any]:
     text = {"type": ["string", "null"]}
-    card = {"type": ["object", "null"], "description": "Training interval, data, metrics and library versions"}
+    card = {
+        "type": ["object", "null"],
+        "description": "Training interval, data, metrics and library versions",
+    }
     properties = {"model_version": text, "loaded_at": text, "reload_error": text, "card": card}
     return {"schema": {"type": "object", "required": list(properties), "properties": properties}}
 
@@ -138,6 +187,9 @@ def _portable(schema: Any) -> Any:
     """Python's anchors, said as JSON Schema's regular expressions say them."""
     if isinstance(schema, dict):
         return {
-            key: value.replace(r"\A", "^").replace(r"\Z", "$") if key == "pattern" else _portable(value) for key, value in schema.items()
+            key: value.replace(r"\A", "^").replace(r"\Z", "$")
+            if key == "pattern"
+            else _portable(value)
+            for key, value in schema.items()
         }
     return [_portable(item) for item in schema] if isinstance(schema, list) else schema

@@ -22,7 +22,11 @@ def _feature_type(feature: Feature) -> Any:
     whole = feature.dtype == "int64"
     high = LARGEST_COUNT if whole and feature.high is None else feature.high
     low, kind = (int(feature.low), int) if whole else (feature.low, PYTHON_TYPES[feature.dtype])
-    limits = Meta(ge=low, description=feature.unit) if high is None else Meta(ge=low, le=high, description=feature.unit)
+    limits = (
+        Meta(ge=low, description=feature.unit)
+        if high is None
+        else Meta(ge=low, le=high, description=feature.unit)
+    )
     return Annotated[kind, limits]
 
 
@@ -50,11 +54,21 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Explanation(msgspec.Struct, frozen=True):
     """What the model expected, how far each feature is from it, and how much that matters."""
 
-    expected: Annotated[dict[str, float], Meta(description="Expected value of each feature, in the feature's own unit")]
-    z: Annotated[dict[str, float], Meta(description="Distance of each feature from its expected value, in robust standard deviations")]
+    expected: Annotated[
+        dict[str, float],
+        Meta(description="Expected value of each feature, in the feature's own unit"),
+    ]
+    z: Annotated[
+        dict[str, float],
+        Meta(
+            description="Distance of each feature from its expected value, in robust standard deviations"
+        ),
+    ]
     share: Annotated[
         dict[str, float],
-        Meta(description="Share of each feature in what makes the window unusual, with the sign of its deviation; sizes sum to 1"),
+        Meta(
+            description="Share of each feature in what makes the window unusual, with the sign of its deviation; sizes sum to 1"
+        ),
     ]
 
 
@@ -65,13 +79,20 @@ class Answer(msgspec.Struct, frozen=True):
     is_anomaly: bool
     threshold: float
     features_used: Annotated[
-        list[str], Meta(description="Features the score depends on: those of the contract, or all of them when all came")
+        list[str],
+        Meta(
+            description="Features the score depends on: those of the contract, or all of them when all came"
+        ),
     ]
     meta: Annotated[
         dict[str, str] | None,
-        Meta(description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"),
+        Meta(
+            description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"
+        ),
     ]
-    explanation: Annotated[Explanation | UnsetType, Meta(description="Only with `?explain=1`")] = UNSET
+    explanation: Annotated[Explanation | UnsetType, Meta(description="Only with `?explain=1`")] = (
+        UNSET
+    )
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
@@ -85,7 +106,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     error: str
     detail: str
-    field: Annotated[str, Meta(description="Path of the offending field, such as `rows[3].ctr_avg`")] = ""
+    field: Annotated[
+        str, Meta(description="Path of the offending field, such as `rows[3].ctr_avg`")
+    ] = ""
     value: Annotated[str, Meta(description="The offending value, at most 200 characters")] = ""
     rule: Annotated[str, Meta(description="The rule that it breaks")] = ""
     fix: str = ""
@@ -94,7 +117,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 class Refusal(Exception):
     """A request that is answered with a `Problem`."""
 
-    def __init__(self, status: int, problem: Problem, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self, status: int, problem: Problem, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         super().__init__(problem.detail)
         self.status, self.problem, self.headers = status, problem, headers
 
@@ -157,7 +182,15 @@ def context(row: dict[str, Any]) -> dict[str, str]:
 def _check(body: bytes, decoded: Any, rows: Sequence[Any]) -> None:
     # No valid key or value holds a quote, so a body with more quotes than its decoded value needs repeats a key.
     if body.count(b'"') != _encoder.encode(decoded).count(b'"'):
-        raise Refusal(422, Problem("duplicate_key", "an object repeats a key", rule="each key at most once", fix="send each field once"))
+        raise Refusal(
+            422,
+            Problem(
+                "duplicate_key",
+                "an object repeats a key",
+                rule="each key at most once",
+                fix="send each field once",
+            ),
+        )
     for position, row in enumerate(rows):
         moment = row.timestamp
         if isinstance(moment, str) and not _in_calendar(moment):
@@ -177,7 +210,15 @@ def _field(path: str, value: str, rule: str, fix: str = "") -> Refusal:
     shown = value if len(value) <= 200 else value[:197] + "..."
     detail = f"{path}: {rule}" + (f", got {shown}" if shown else "")
     return Refusal(
-        422, Problem("invalid_field", detail, field=path, value=shown, rule=rule, fix=fix or "the rule of each field is in /openapi.json")
+        422,
+        Problem(
+            "invalid_field",
+            detail,
+            field=path,
+            value=shown,
+            rule=rule,
+            fix=fix or "the rule of each field is in /openapi.json",
+        ),
     )
 
 
@@ -189,8 +230,12 @@ def _not_json(error: Exception) -> Refusal:
         if isinstance(error, UnicodeDecodeError)
         else "nested too deeply"
     )
-    fix = "send one UTF-8 JSON object without a byte order mark; NaN and Infinity are no JSON numbers"
-    return Refusal(400, Problem("invalid_json", f"the body is not one JSON document: {reason}", fix=fix))
+    fix = (
+        "send one UTF-8 JSON object without a byte order mark; NaN and Infinity are no JSON numbers"
+    )
+    return Refusal(
+        400, Problem("invalid_json", f"the body is not one JSON document: {reason}", fix=fix)
+    )
 
 
 def _invalid_batch(body: bytes, error: msgspec.ValidationError) -> Refusal:
@@ -201,7 +246,11 @@ def _invalid_batch(body: bytes, error: msgspec.ValidationError) -> Refusal:
         return _invalid(body, error)
     if len(rows) > MAX_ROWS:
         problem = Problem(
-            "batch_too_large", f"Batch size cannot exceed {MAX_ROWS} rows", field="rows", value=f"{len(rows)} rows", fix="split the batch"
+            "batch_too_large",
+            f"Batch size cannot exceed {MAX_ROWS} rows",
+            field="rows",
+            value=f"{len(rows)} rows",
+            fix="split the batch",
         )
         return Refusal(400, problem)
     for position, raw in enumerate(rows):
@@ -218,9 +267,16 @@ def _invalid(body: bytes, error: msgspec.ValidationError, prefix: str = "") -> R
     path = path.removesuffix("`").lstrip(".")
     name = _printable(_quoted(rule)[:64])
     if rule.startswith("Object missing"):
-        return _field(_join(prefix, path, name), "", "is required", "send it, or see /docs for an example")
+        return _field(
+            _join(prefix, path, name), "", "is required", "send it, or see /docs for an example"
+        )
     if rule.startswith("Object contains unknown"):
-        return _field(_join(prefix, path, name), "", "is not a known field", "known fields: " + ", ".join(Row.__struct_fields__))
+        return _field(
+            _join(prefix, path, name),
+            "",
+            "is not a known field",
+            "known fields: " + ", ".join(Row.__struct_fields__),
+        )
     return _field(_join(prefix, path) or "body", _value(body, path), rule)
 
 
@@ -236,7 +292,9 @@ def _value(body: bytes, path: str) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+    return "".join(
+        character if character.isprintable() else f"\\u{ord(character):04x}" for character in text
+    )
 
 
 def _quoted(rule: str) -> str:

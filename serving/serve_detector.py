@@ -11,11 +11,13 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from adnomaly.adapters.ray_serve import ABSENT, Serving, current_bundle
-from adnomaly.detector.override import own_bundle
+from adnomaly.clients.ray_serve import ABSENT, Serving
 from adnomaly.errors import JobFailed, Unavailable
+from adnomaly.home import Home
 from adnomaly.process import run_process
+from adnomaly.scoring.override import own_bundle
 from adnomaly.settings import Settings
+from adnomaly.stores.bundles import BundleStore
 from adnomaly.wiring import connect
 
 LOOK_SECONDS: Final = 2.0
@@ -27,9 +29,13 @@ log = logging.getLogger("serve_detector")
 class Starter:
     """Looks at the application and does what is missing. Says each new state once."""
 
-    def __init__(self, serving: Serving, home: Path, *, instead: Path | None = None) -> None:
+    def __init__(self, serving: Serving, home: Home, *, instead: Path | None = None) -> None:
         self._instead = instead
-        self._serving, self._bundles, self._metrics = serving, home / "bundles", home / "serving" / "metrics"
+        self._serving, self._bundles, self._metrics = (
+            serving,
+            BundleStore(home.bundles),
+            home.serving_metrics,
+        )
         self._said = ""
 
     def look(self) -> None:
@@ -40,7 +46,7 @@ class Starter:
             JobFailed: Ray could not start the application; it has been taken away, so that the next look puts it again.
         """
         status = self._serving.status()
-        bundle = self._instead or current_bundle(self._bundles)
+        bundle = self._instead or self._bundles.current_path()
         if status == ABSENT and bundle is None:
             self.say("no model yet: waiting for deploy_detector to name one in bundles/CURRENT")
         elif status == ABSENT and bundle is not None:
@@ -51,7 +57,9 @@ class Starter:
         elif status == "DEPLOY_FAILED":
             # Putting an unchanged configuration does nothing, even after the cause is gone.
             self._serving.delete()
-            raise JobFailed("the application did not start; its reason is in Ray's dashboard and logs. Taken away, to be put again")
+            raise JobFailed(
+                "the application did not start; its reason is in Ray's dashboard and logs. Taken away, to be put again"
+            )
         else:
             self.say(f"application is {status}")
 
@@ -66,7 +74,10 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """Look every two seconds, until asked to stop; the application goes on."""
     backends = connect(settings)
     own = own_bundle(
-        backends.home / "bundles", model=settings.model_path, preprocess=settings.preprocess_path, threshold=settings.threshold_path
+        backends.home.bundles,
+        model=settings.model_path,
+        preprocess=settings.preprocess_path,
+        threshold=settings.threshold_path,
     )
     starter, pause = Starter(backends.serving, backends.home, instead=own), LOOK_SECONDS
     while not stopping.is_set():

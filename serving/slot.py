@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from adnomaly.stores.bundles import BundleStore
+
 log = logging.getLogger("serving")
 
 
@@ -46,7 +48,12 @@ class ModelSlot:
         error: why the last offered bundle was refused; None when it was taken.
     """
 
-    def __init__(self, load: Callable[[Path], Scorer], *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        load: Callable[[Path], Scorer],
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._load, self._clock = load, clock
         self.scorer: Scorer | None = None
         self.loaded_at: datetime | None = None
@@ -62,7 +69,11 @@ class ModelSlot:
             scorer.check_sentinels()
         except Exception as error:  # a bundle from outside may fail in any way
             self.error = f"{folder.name}: {type(error).__name__}: {error}"[:500]
-            log.error("bundle refused, %s stays: %s", self.scorer.version if self.scorer else "no model", self.error)
+            log.error(
+                "bundle refused, %s stays: %s",
+                self.scorer.version if self.scorer else "no model",
+                self.error,
+            )
             return False
         self.scorer, self.loaded_at, self.error = scorer, self._clock(), None
         log.info("serving model %s", scorer.version)
@@ -70,10 +81,10 @@ class ModelSlot:
 
     def recover(self, bundles: Path) -> bool:
         """With nothing served, fall back to the last good bundle on this disk (the one that `CURRENT` names)."""
-        pointer = bundles / "CURRENT"
-        if self.scorer is not None or not pointer.is_file():
+        version = BundleStore(bundles).current()
+        if self.scorer is not None or version is None:
             return False
         refused = self.error
-        taken = self.offer(bundles / pointer.read_text().strip())
+        taken = self.offer(bundles / version)
         self.error = refused or self.error
         return taken

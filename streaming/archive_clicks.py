@@ -3,7 +3,7 @@
 Each flush covers one range of offsets of one partition: its objects are created, then named in the manifest in the
 transaction that moves the offset. Closed by size, by a new hour, or after 60 s.
 
-    python streaming/archive_clicks.py            start more of them to share the partitions
+    python -m streaming.archive_clicks            start more of them to share the partitions
 """
 
 import argparse
@@ -17,14 +17,14 @@ from datetime import datetime
 import pyarrow as pa
 from confluent_kafka import KafkaException, Message
 
-from adnomaly.adapters.click_store import Row, row
-from adnomaly.adapters.kafka import await_topic_id
-from adnomaly.adapters.kafka_sink import SinkReader
-from adnomaly.adapters.lake import SCHEMA, Lake, hour_of
-from adnomaly.adapters.sink_offsets import Claim, SinkOffsets
+from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
+from adnomaly.sinks.base import SinkReader
+from adnomaly.sinks.offsets import Claim, SinkOffsets
+from adnomaly.stores.clicks import Row, row
+from adnomaly.stores.lake import SCHEMA, Lake, hour_of
 from adnomaly.topics import VALID
 from adnomaly.wiring import connect
 
@@ -61,7 +61,14 @@ class Open:
 class Archiver:
     """Collects clicks per partition, and closes what is due."""
 
-    def __init__(self, lake: Lake, offsets: SinkOffsets, reader: SinkReader, settings: Settings, args: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        offsets: SinkOffsets,
+        reader: SinkReader,
+        settings: Settings,
+        args: argparse.Namespace,
+    ) -> None:
         self._lake, self._offsets, self._reader = lake, offsets, reader
         self._postgres = connect(settings).postgres
         self._failpoints = Failpoints(settings.failpoint)
@@ -106,12 +113,21 @@ class Archiver:
             span = (rows[0][0], rows[-1][0])
             table = _table([values for _, values in rows])
             items.append(
-                self._lake.put(hour, table, topic_id=self._offsets.topic_id, partition=claim.partition, offsets=span, epoch=claim.epoch)
+                self._lake.put(
+                    hour,
+                    table,
+                    topic_id=self._offsets.topic_id,
+                    partition=claim.partition,
+                    offsets=span,
+                    epoch=claim.epoch,
+                )
             )
             self._failpoints.reach("after_put")
         with self._postgres.connection() as connection:
             self._lake.record(connection, items)
-            self._offsets.advance(connection, claim, first=part.first, following=part.following, records=part.rows)
+            self._offsets.advance(
+                connection, claim, first=part.first, following=part.following, records=part.rows
+            )
             self._failpoints.reach("before_commit")
         self._failpoints.reach("after_commit")
         return len(items)
@@ -126,13 +142,20 @@ class Archiver:
 def _table(rows: list[Row]) -> pa.Table:
     columns = list(zip(*rows, strict=True))
     columns[0] = [str(event_id) for event_id in columns[0]]
-    return pa.table([pa.array(values, f.type) for values, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    return pa.table(
+        [pa.array(values, f.type) for values, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
 
 
 def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
     """Read, collect, close, until asked to stop; what is open then is read again by the next run."""
     backends = connect(settings)
-    offsets = SinkOffsets(backends.postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop))
+    offsets = SinkOffsets(
+        backends.postgres,
+        args.sink,
+        args.topic,
+        await_topic_id(settings.kafka_bootstrap, args.topic, stop),
+    )
     reader = SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop)
     reader.insist(backends.objects.check_conditional_writes)
     archiver = Archiver(backends.lake, offsets, reader, settings, args)
@@ -143,7 +166,11 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
             archiver.take(reader.read(BATCH, WAIT_SECONDS), time.monotonic())
             archiver.close_due(time.monotonic())
             if time.monotonic() - reported >= REPORT_SECONDS:
-                log.info("archived %s clicks in %s objects", f"{archiver.rows:,}", f"{archiver.objects:,}")
+                log.info(
+                    "archived %s clicks in %s objects",
+                    f"{archiver.rows:,}",
+                    f"{archiver.objects:,}",
+                )
                 reported = time.monotonic()
     finally:
         reader.close()
@@ -152,9 +179,17 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Valid clicks into the S3 lake.")
     parser.add_argument("--topic", default=VALID.name)
-    parser.add_argument("--sink", default="archive_clicks", help="name of the consumer group and of its stored offsets")
-    parser.add_argument("--max-rows", type=int, default=100_000, help="rows of one flush of one partition")
-    parser.add_argument("--max-seconds", type=float, default=60.0, help="age at which a flush is closed")
+    parser.add_argument(
+        "--sink",
+        default="archive_clicks",
+        help="name of the consumer group and of its stored offsets",
+    )
+    parser.add_argument(
+        "--max-rows", type=int, default=100_000, help="rows of one flush of one partition"
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=60.0, help="age at which a flush is closed"
+    )
     return parser.parse_args()
 
 

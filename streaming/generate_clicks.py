@@ -1,8 +1,8 @@
 """Sends clicks to the topic `clickstream`: those of the past as fast as asked, then each when its moment comes.
 
-    python streaming/generate_clicks.py                                    go on where the last run stopped (or now)
-    python streaming/generate_clicks.py --from -2h --attack click_flood:DE:ios:-60m:20m
-    python streaming/generate_clicks.py --history --days 21 --end -2h      fill the lake instead of the topic
+    python -m streaming.generate_clicks                                    go on where the last run stopped (or now)
+    python -m streaming.generate_clicks --from -2h --attack click_flood:DE:ios:-60m:20m
+    python -m streaming.generate_clicks --history --days 21 --end -2h      fill the lake instead of the topic
 
 At least once: progress is written after the broker has acknowledged, so a killed run sends its last seconds again, with
 the same event ids, which the gate drops. Exit code 1 when a click could not be delivered; the next run sends it again.
@@ -21,16 +21,17 @@ from pathlib import Path
 
 import numpy as np
 
-from adnomaly.adapters.kafka_outbox import Outbox
+from adnomaly.attacks import Attack, moment
+from adnomaly.clients.kafka.producer import Outbox
+from adnomaly.delivery_log import Ledger
 from adnomaly.errors import AdnomalyError
+from adnomaly.generator_state import GeneratorFiles, Plan, first_moment, microseconds, moment_at
+from adnomaly.home import Home
 from adnomaly.pipelines import generate_history
 from adnomaly.process import the_only_one
 from adnomaly.settings import Settings, load_settings
-from adnomaly.synthetic.attacks import Attack, moment
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder
-from adnomaly.synthetic.ledger import Ledger
-from adnomaly.synthetic.plan import GeneratorFiles, Plan, first_moment, microseconds, moment_at
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.wiring import connect
 
@@ -67,8 +68,18 @@ class Generator:
         fixed_eps: float | None = None,
     ) -> None:
         """`fixed_eps` is a rate that no plan changes; the plan's goes before that of `source`."""
-        self._source, self._encoder, self._outbox, self._files, self._stop = source, MessageEncoder(source), outbox, files, stop
-        self._max_rate, self._fixed_eps, self._usual_eps = max_rate, fixed_eps, source.traffic.base_eps
+        self._source, self._encoder, self._outbox, self._files, self._stop = (
+            source,
+            MessageEncoder(source),
+            outbox,
+            files,
+            stop,
+        )
+        self._max_rate, self._fixed_eps, self._usual_eps = (
+            max_rate,
+            fixed_eps,
+            source.traffic.base_eps,
+        )
         self._attacks: tuple[Attack, ...] = ()
         self._sent_until = self._committed_until = start
         self._commit_at = self._rate_at = self._began = time.monotonic()
@@ -91,12 +102,18 @@ class Generator:
         """Wait for acknowledgements, then write down how far we are."""
         self._outbox.flush()
         if self._sent_until > self._committed_until:
-            self._files.write_progress(self._files.read_progress().extended(self._committed_until, self._sent_until))
+            self._files.write_progress(
+                self._files.read_progress().extended(self._committed_until, self._sent_until)
+            )
             self._committed_until = self._sent_until
         self._commit_at = time.monotonic()
 
     def totals(self) -> str:
-        out, seconds, at = self._outbox, time.monotonic() - self._began, _text(self._committed_until)
+        out, seconds, at = (
+            self._outbox,
+            time.monotonic() - self._began,
+            _text(self._committed_until),
+        )
         return f"sent {out.sent:,}, delivered {out.delivered:,}, failed {out.failed:,} in {seconds:.0f} s; next {at}"
 
     def _send(self, start: datetime, end: datetime) -> None:
@@ -104,7 +121,9 @@ class Generator:
         keys, values = self._encoder.encode(clicks)
         done = 0
         while done < len(clicks) and not self._stop.is_set():
-            due = int(np.searchsorted(clicks.time_us, microseconds(datetime.now(UTC)), side="right"))
+            due = int(
+                np.searchsorted(clicks.time_us, microseconds(datetime.now(UTC)), side="right")
+            )
             chunk = slice(done, min(due, done + CHUNK))
             for key, value in zip(keys[chunk], values[chunk], strict=True):
                 self._outbox.send(key, value)
@@ -116,8 +135,12 @@ class Generator:
 
     def _clicks(self, start: datetime, end: datetime) -> Clicks:
         first = minute_of(start)
-        clicks = self._source.clicks(first, minute_of(end - timedelta(microseconds=1)) - first + 1, self._attacks)
-        return clicks.take((clicks.time_us >= microseconds(start)) & (clicks.time_us < microseconds(end)))
+        clicks = self._source.clicks(
+            first, minute_of(end - timedelta(microseconds=1)) - first + 1, self._attacks
+        )
+        return clicks.take(
+            (clicks.time_us >= microseconds(start)) & (clicks.time_us < microseconds(end))
+        )
 
     def _pause(self, count: int, *, waiting: bool) -> None:
         """Between two chunks: acknowledgements, progress, the rate line, and the pace."""
@@ -127,7 +150,9 @@ class Generator:
             self.commit()
         if now - self._rate_at >= RATE_SECONDS:
             self._report(now)
-        self._stop.wait(max(TICK_SECONDS if waiting else 0.0, count / self._max_rate if self._max_rate else 0.0))
+        self._stop.wait(
+            max(TICK_SECONDS if waiting else 0.0, count / self._max_rate if self._max_rate else 0.0)
+        )
 
     def _report(self, now: float) -> None:
         rate = (self._outbox.sent - self._sent_before) / (now - self._rate_at)
@@ -168,9 +193,15 @@ def _text(instant: datetime) -> str:
 
 def _start(files: GeneratorFiles, wanted: datetime | None, now: datetime) -> datetime:
     progress = files.read_progress()
-    start = first_moment(wanted or files.read_plan().begin, progress, files.read_history_end(), now=now)
+    start = first_moment(
+        wanted or files.read_plan().begin, progress, files.read_history_end(), now=now
+    )
     if start == progress.next and now - start > MOST_CATCH_UP:
-        log.warning("paused since %s: going on from %s; a history run fills what is between", _text(start), _text(now - MOST_CATCH_UP))
+        log.warning(
+            "paused since %s: going on from %s; a history run fills what is between",
+            _text(start),
+            _text(now - MOST_CATCH_UP),
+        )
         return now - MOST_CATCH_UP
     return start
 
@@ -180,17 +211,29 @@ def send(settings: Settings, args: argparse.Namespace, now: datetime) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    files = GeneratorFiles(settings.adnomaly_home)
+    files = GeneratorFiles(Home.of(settings))
     traffic = Traffic.from_settings(settings)
     attacks = tuple(Attack.parse(text, now=now) for text in args.attack)
     for attack in (*attacks, *files.read_plan().attacks):
         traffic.entity(attack.geo, attack.platform)
     start = _start(files, moment(args.begin, now=now) if args.begin else None, now)
-    outbox = Outbox(settings.kafka_bootstrap, args.topic, Ledger(args.ledger) if args.ledger else None)
-    generator = Generator(ClickSource(traffic), outbox, files, stop, start=start, max_rate=args.max_rate, fixed_eps=args.base_eps)
+    outbox = Outbox(
+        settings.kafka_bootstrap, args.topic, Ledger(args.ledger) if args.ledger else None
+    )
+    generator = Generator(
+        ClickSource(traffic),
+        outbox,
+        files,
+        stop,
+        start=start,
+        max_rate=args.max_rate,
+        fixed_eps=args.base_eps,
+    )
     log.info("sending from %s to %s", _text(start), args.topic)
     try:
-        generator.run(moment(args.until, now=now) if args.until else None, attacks, live=args.pace == "live")
+        generator.run(
+            moment(args.until, now=now) if args.until else None, attacks, live=args.pace == "live"
+        )
     finally:
         log.info("%s", generator.totals())
 
@@ -199,7 +242,11 @@ def _joined(words: list[str]) -> list[str]:
     """`--from -2h` as `--from=-2h`: argparse would take -2h for an option."""
     joined: list[str] = []
     for word in words:
-        if re.fullmatch(r"-\d+[smhd]", word) and joined and joined[-1] in ("--from", "--until", "--end"):
+        if (
+            re.fullmatch(r"-\d+[smhd]", word)
+            and joined
+            and joined[-1] in ("--from", "--until", "--end")
+        ):
             joined[-1] += f"={word}"
         else:
             joined.append(word)
@@ -207,7 +254,9 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Sends synthetic clicks, or writes weeks of them into the lake.")
+    parser = argparse.ArgumentParser(
+        description="Sends synthetic clicks, or writes weeks of them into the lake."
+    )
     parser.add_argument(
         "--from",
         dest="begin",
@@ -220,27 +269,48 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         default=[],
         help="kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m; repeatable",
     )
-    parser.add_argument("--pace", choices=("live", "catch-up"), default="live", help="catch-up stops at the present")
-    parser.add_argument("--max-rate", type=float, help="clicks per second at most while catching up")
+    parser.add_argument(
+        "--pace", choices=("live", "catch-up"), default="live", help="catch-up stops at the present"
+    )
+    parser.add_argument(
+        "--max-rate", type=float, help="clicks per second at most while catching up"
+    )
     parser.add_argument("--base-eps", type=float, help="instead of the plan's, and of BASE_EPS")
     parser.add_argument("--topic", default=TOPIC)
-    parser.add_argument("--ledger", type=Path, help="CSV of every acknowledged click, for a checker")
-    parser.add_argument("--history", action="store_true", help="write into the lake: --days before --end")
+    parser.add_argument(
+        "--ledger", type=Path, help="CSV of every acknowledged click, for a checker"
+    )
+    parser.add_argument(
+        "--history", action="store_true", help="write into the lake: --days before --end"
+    )
     parser.add_argument("--days", type=float, default=21, help="length of the history")
-    parser.add_argument("--end", help="end of the history, cut to the hour; default: the last midnight UTC")
+    parser.add_argument(
+        "--end", help="end of the history, cut to the hour; default: the last midnight UTC"
+    )
     return parser.parse_args(_joined(words))
 
 
 def main() -> int:
     args, settings, now = _arguments(sys.argv[1:]), load_settings(), datetime.now(UTC)
-    logging.basicConfig(level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        level=settings.log_level,
+        stream=sys.stdout,
+        format="%(asctime)s %(name)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
     try:
         if args.history:
             generate_history.run(
-                connect(settings).lake, settings, days=args.days, end=args.end, base_eps=args.base_eps, attacks=args.attack, now=now
+                connect(settings).lake,
+                settings,
+                days=args.days,
+                end=args.end,
+                base_eps=args.base_eps,
+                attacks=args.attack,
+                now=now,
             )
         else:
-            with the_only_one(settings.adnomaly_home / "run" / "generator.lock", "sends clicks"):
+            with the_only_one(Home.of(settings).lock("generator"), "sends clicks"):
                 send(settings, args, now)
     except (AdnomalyError, ValueError) as error:
         log.error("%s", error)

@@ -17,13 +17,13 @@ from typing import Final, TypeVar
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from adnomaly.adapters.feature_store import OnlineFeatures
-from adnomaly.adapters.window_store import WindowStore
 from adnomaly.errors import Unavailable
 from adnomaly.failpoints import Failpoints
 from adnomaly.features import FEATURES
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
+from adnomaly.stores.online_features import OnlineFeatures
+from adnomaly.stores.windows import WindowStore
 from adnomaly.topics import FEATURES as FEATURES_TOPIC
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, decode_window
 from adnomaly.wiring import connect
@@ -41,7 +41,12 @@ T = TypeVar("T")
 log = logging.getLogger(GROUP)
 
 
-def publish(messages: Sequence[Message], online: OnlineFeatures, store: WindowStore, failpoints: Failpoints = NONE) -> int:
+def publish(
+    messages: Sequence[Message],
+    online: OnlineFeatures,
+    store: WindowStore,
+    failpoints: Failpoints = NONE,
+) -> int:
     """Write the windows of these messages, in their order; returns how many corrected a stored one. Idempotent.
 
     Online first: what `feature_aggregates` has is known to be online too, so a repeat after a crash still sees a correction
@@ -71,13 +76,21 @@ def patiently(what: Callable[[], T], stopping: threading.Event) -> T | None:
     return None
 
 
-def run(consumer: Consumer, online: OnlineFeatures, store: WindowStore, stopping: threading.Event, failpoints: Failpoints = NONE) -> None:
+def run(
+    consumer: Consumer,
+    online: OnlineFeatures,
+    store: WindowStore,
+    stopping: threading.Event,
+    failpoints: Failpoints = NONE,
+) -> None:
     """Publish until asked to stop. One write per poll, which holds whole window closes."""
     while not stopping.is_set():
         messages = [m for m in consumer.consume(BATCH, WAIT_SECONDS) if _is_message(m)]
         if not messages:
             continue
-        corrected = patiently(lambda batch=messages: publish(batch, online, store, failpoints), stopping)
+        corrected = patiently(
+            lambda batch=messages: publish(batch, online, store, failpoints), stopping
+        )
         if corrected is None:
             return
         failpoints.reach("before_commit")
@@ -91,7 +104,13 @@ def _window(message: Message) -> TrafficWindow | None:
         window = decode_window(message.value() or b"")
         _check(window)
     except (ValueError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
-        log.warning("no window at %s/%d@%d: %s", message.topic(), message.partition(), message.offset(), str(error)[:200])
+        log.warning(
+            "no window at %s/%d@%d: %s",
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            str(error)[:200],
+        )
         return None
     return window
 
@@ -103,13 +122,24 @@ def _check(window: TrafficWindow) -> None:
         ValueError: a text is none, a number is none or does not fit, or the times are not those of a window.
     """
     for text in (window.geo, window.platform):
-        if not isinstance(text, str) or not 0 < len(text) <= 16 or not text.isascii() or not text.isprintable():
+        if (
+            not isinstance(text, str)
+            or not 0 < len(text) <= 16
+            or not text.isascii()
+            or not text.isprintable()
+        ):
             raise ValueError(f"geo and platform must be short ASCII texts, got {text!r}")
-    if window.window_end - window.window_start != SIZE or window.window_end.timestamp() % SLIDE.total_seconds():
+    if (
+        window.window_end - window.window_start != SIZE
+        or window.window_end.timestamp() % SLIDE.total_seconds()
+    ):
         raise ValueError(f"must be a window of {SIZE} that ends at a whole minute")
     for f in FEATURES:
         value = window.features.get(f.name, 0)
-        if type(value) not in ((int,) if f.dtype == "int64" else (int, float)) or not abs(value) < 2**63:
+        if (
+            type(value) not in ((int,) if f.dtype == "int64" else (int, float))
+            or not abs(value) < 2**63
+        ):
             raise ValueError(f"{f.name} must be a number of type {f.dtype}, got {value!r}")
 
 
@@ -129,10 +159,14 @@ def _commit(consumer: Consumer) -> None:
         consumer.commit(asynchronous=False)
     except KafkaException as error:
         if error.args[0].code() != KafkaError._NO_OFFSET:
-            log.warning("offsets not committed (%s): these windows may come again", error.args[0].str())
+            log.warning(
+                "offsets not committed (%s): these windows may come again", error.args[0].str()
+            )
 
 
-def open_consumer(bootstrap: str, *, topic: str = FEATURES_TOPIC.name, group: str = GROUP) -> Consumer:
+def open_consumer(
+    bootstrap: str, *, topic: str = FEATURES_TOPIC.name, group: str = GROUP
+) -> Consumer:
     """A member of the group, reading what is committed, from the beginning when the group is new."""
     consumer = Consumer(
         {

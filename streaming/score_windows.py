@@ -22,19 +22,20 @@ import msgspec
 import psycopg
 from confluent_kafka import Message
 from prometheus_client import start_http_server
-from scorer_metrics import Metrics
 
-from adnomaly.adapters.kafka_relay import Out, Relay
-from adnomaly.adapters.result_store import ResultStore
 from adnomaly.alerts import ScoredWindow, Silence
-from adnomaly.detector.closing import Closing, Held
+from adnomaly.clients.kafka.transactional import Out, Relay
 from adnomaly.errors import Unavailable
-from adnomaly.pipelines.judge_windows import Judge
 from adnomaly.process import run_process
+from adnomaly.scoring.live import Judge
+from adnomaly.scoring.minute_buffer import Closing, Held
 from adnomaly.settings import Settings
+from adnomaly.stores.bundles import BundleStore
+from adnomaly.stores.results import ResultStore
 from adnomaly.topics import ALERTS, FEATURES, FEATURES_DEAD
 from adnomaly.windows import TrafficWindow, check_window, decode_window
 from adnomaly.wiring import connect
+from streaming.scorer_metrics import Metrics
 
 GROUP: Final = "score_windows"
 BATCH: Final = 2000
@@ -60,9 +61,23 @@ class WindowScorer:
     """Reads windows, has them judged minute by minute, and hands on what came of it."""
 
     def __init__(
-        self, relay: Relay, judge: Judge, store: ResultStore, metrics: Metrics, stopping: threading.Event, *, alerts: str, dead: str
+        self,
+        relay: Relay,
+        judge: Judge,
+        store: ResultStore,
+        metrics: Metrics,
+        stopping: threading.Event,
+        *,
+        alerts: str,
+        dead: str,
     ) -> None:
-        self._relay, self._judge, self._store, self._metrics, self._stopping = relay, judge, store, metrics, stopping
+        self._relay, self._judge, self._store, self._metrics, self._stopping = (
+            relay,
+            judge,
+            store,
+            metrics,
+            stopping,
+        )
         self._alerts, self._dead = alerts, dead
         self._closing: Closing[Read] = Closing()
         self._generation = -1
@@ -85,7 +100,11 @@ class WindowScorer:
         self._metrics.beat(self._relay.lag())
         if self._generation != self._relay.generation:
             self._start_over()
-        self._closing.hold([self._held(message) for message in messages], self._relay.partitions(), time.monotonic())
+        self._closing.hold(
+            [self._held(message) for message in messages],
+            self._relay.partitions(),
+            time.monotonic(),
+        )
 
     def _start_over(self) -> None:
         """What was held and remembered is void: its partitions were taken away, or are read again."""
@@ -98,23 +117,45 @@ class WindowScorer:
         assert partition is not None
         try:
             window = _window(message.value())
-        except (ValueError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            msgspec.MsgspecError,
+        ) as error:
             return Held((message, self._dead_letter(message, str(error))), partition, None, None)
         return Held((message, window), partition, int(window.window_end.timestamp()), window.key)
 
     def _handle(self, read: Sequence[Read]) -> None:
-        messages, dead, windows = [m for m, _ in read], [w for _, w in read if isinstance(w, Out)], []
+        messages, dead, windows = (
+            [m for m, _ in read],
+            [w for _, w in read if isinstance(w, Out)],
+            [],
+        )
         for message, window in read:
             if isinstance(window, TrafficWindow):
                 if self._judge.too_late(window):
-                    dead.append(self._dead_letter(message, "window_end: more than a day before windows that are judged already"))
+                    dead.append(
+                        self._dead_letter(
+                            message,
+                            "window_end: more than a day before windows that are judged already",
+                        )
+                    )
                 else:
                     windows.append(window)
         judgement = self._patiently("postgres", lambda: self._judge.judge(windows))
         if judgement.scored:
             self._patiently("postgres", lambda: self._store.save(judgement.scored))
-        alerts = [Out(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert())) for r in judgement.scored if r.is_anomaly]
-        alerts += [Out(self._alerts, s.key.encode(), msgspec.json.encode(s.alert())) for s in judgement.silences]
+        alerts = [
+            Out(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert()))
+            for r in judgement.scored
+            if r.is_anomaly
+        ]
+        alerts += [
+            Out(self._alerts, s.key.encode(), msgspec.json.encode(s.alert()))
+            for s in judgement.silences
+        ]
         if not self._relay.commit(messages, [*alerts, *dead]):
             raise GivenUp
         self._judge.accept(judgement)
@@ -136,18 +177,33 @@ class WindowScorer:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _dead_letter(self, message: Message, reason: str) -> Out:
-        log.error("window at %s/%s@%s put aside: %s", message.topic(), message.partition(), message.offset(), reason[:300])
+        log.error(
+            "window at %s/%s@%s put aside: %s",
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            reason[:300],
+        )
         source = {
             "error.rule": reason[:500],
             "source.topic": message.topic(),
             "source.partition": message.partition(),
             "source.offset": message.offset(),
         }
-        return Out(self._dead, message.key(), message.value(), [(name, str(value).encode()) for name, value in source.items()])
+        return Out(
+            self._dead,
+            message.key(),
+            message.value(),
+            [(name, str(value).encode()) for name, value in source.items()],
+        )
 
-    def _count(self, scored: Sequence[ScoredWindow], silences: Sequence[Silence], alerts: int, dead: int) -> None:
+    def _count(
+        self, scored: Sequence[ScoredWindow], silences: Sequence[Silence], alerts: int, dead: int
+    ) -> None:
         for result in scored:
-            self._metrics.scored.labels("warming_up" if result.anomaly_score is None else "ok").inc()
+            self._metrics.scored.labels(
+                "warming_up" if result.anomaly_score is None else "ok"
+            ).inc()
             if result.is_anomaly:
                 log.warning("alert %s %s", result.alert_id[:12], result.explanation.summary)
         for silence in silences:
@@ -158,26 +214,38 @@ class WindowScorer:
             newest = max(r.window.window_end for r in scored)
             self._metrics.newest.set(newest.timestamp())
             late = (datetime.now(UTC) - newest).total_seconds()
-            log.info("%d windows scored, %d alerts, newest ended %.0f s ago", len(scored), alerts, late)
+            log.info(
+                "%d windows scored, %d alerts, newest ended %.0f s ago", len(scored), alerts, late
+            )
 
 
 def _window(value: bytes | None) -> TrafficWindow:
     if value is None or len(value) > LARGEST_BYTES:
-        raise ValueError(f"must hold 1 to {LARGEST_BYTES} bytes, got {'null' if value is None else len(value)}")
+        raise ValueError(
+            f"must hold 1 to {LARGEST_BYTES} bytes, got {'null' if value is None else len(value)}"
+        )
     window = decode_window(value)
     check_window(window)
     if window.window_end > datetime.now(UTC) + AHEAD:
-        raise ValueError(f"window_end: must not be more than {AHEAD} ahead, got {window.window_end:%Y-%m-%dT%H:%M:%SZ}")
+        raise ValueError(
+            f"window_end: must not be more than {AHEAD} ahead, got {window.window_end:%Y-%m-%dT%H:%M:%SZ}"
+        )
     return window
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Judges windows; one process judges the whole platform.")
+    parser = argparse.ArgumentParser(
+        description="Judges windows; one process judges the whole platform."
+    )
     parser.add_argument("--group", default=GROUP)
     parser.add_argument("--source", default=FEATURES.name)
     parser.add_argument("--alerts", default=ALERTS.name)
     parser.add_argument("--dead", default=FEATURES_DEAD.name)
-    parser.add_argument("--bundles", type=Path, help="folder of bundles, in which CURRENT names one; that of ADNOMALY_HOME by default")
+    parser.add_argument(
+        "--bundles",
+        type=Path,
+        help="folder of bundles, in which CURRENT names one; that of ADNOMALY_HOME by default",
+    )
     return parser.parse_args()
 
 
@@ -188,10 +256,12 @@ def start(settings: Settings, args: argparse.Namespace, stopping: threading.Even
     relay = Relay(settings.kafka_bootstrap, args.source, args.group)
     relay.open()
     store = ResultStore(backends.postgres)
-    judge = Judge(store, args.bundles or backends.home / "bundles", settings)
+    judge = Judge(store, BundleStore(args.bundles) if args.bundles else backends.bundles, settings)
     log.info("judging the windows of the topic %s", args.source)
     try:
-        WindowScorer(relay, judge, store, metrics, stopping, alerts=args.alerts, dead=args.dead).run()
+        WindowScorer(
+            relay, judge, store, metrics, stopping, alerts=args.alerts, dead=args.dead
+        ).run()
     finally:
         relay.close()
 

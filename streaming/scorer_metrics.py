@@ -8,13 +8,35 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.scored = Counter("adnomaly_scorer_windows", "Windows scored", ("status",), registry=registry)
+        self.scored = Counter(
+            "adnomaly_scorer_windows", "Windows scored", ("status",), registry=registry
+        )
         self.alerts = Counter("adnomaly_scorer_alerts", "Alerts sent", registry=registry)
-        self.dead = Counter("adnomaly_scorer_dead_letters", "Windows put aside with their reason", registry=registry)
-        self.failures = Counter("adnomaly_scorer_failures", "Failed tries, each repeated", ("server",), registry=registry)
-        self.lag = Gauge("adnomaly_scorer_lag", "Windows in the topic that are not done", ("partition",), registry=registry)
-        self.heartbeat = Gauge("adnomaly_scorer_heartbeat_seconds", "Unix time of the last look at the topic", registry=registry)
-        self.newest = Gauge("adnomaly_scorer_newest_window_seconds", "Unix time of the newest window_end scored", registry=registry)
+        self.dead = Counter(
+            "adnomaly_scorer_dead_letters", "Windows put aside with their reason", registry=registry
+        )
+        self.failures = Counter(
+            "adnomaly_scorer_failures",
+            "Failed tries, each repeated",
+            ("server",),
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "adnomaly_scorer_lag",
+            "Windows in the topic that are not done",
+            ("partition",),
+            registry=registry,
+        )
+        self.heartbeat = Gauge(
+            "adnomaly_scorer_heartbeat_seconds",
+            "Unix time of the last look at the topic",
+            registry=registry,
+        )
+        self.newest = Gauge(
+            "adnomaly_scorer_newest_window_seconds",
+            "Unix time of the newest window_end scored",
+            registry=registry,
+        )
 
     def beat(self, lag: dict[int, int]) -> None:
         """It is alive, and so many windows behind."""

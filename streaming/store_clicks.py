@@ -1,6 +1,6 @@
 """Valid clicks into PostgreSQL, effectively once: rows and offsets commit together, a replaced writer is fenced.
 
-python streaming/store_clicks.py            start more of them to share the partitions
+python -m streaming.store_clicks            start more of them to share the partitions
 """
 
 import argparse
@@ -12,13 +12,13 @@ from functools import partial
 
 from confluent_kafka import KafkaException, Message
 
-from adnomaly.adapters.click_store import TABLE, ClickStore
-from adnomaly.adapters.kafka import await_topic_id
-from adnomaly.adapters.kafka_sink import SinkReader
-from adnomaly.adapters.sink_offsets import Claim, SinkOffsets
+from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
+from adnomaly.sinks.base import SinkReader
+from adnomaly.sinks.offsets import Claim, SinkOffsets
+from adnomaly.stores.clicks import TABLE, ClickStore
 from adnomaly.topics import VALID
 from adnomaly.wiring import connect
 
@@ -32,7 +32,9 @@ log = logging.getLogger("store_clicks")
 def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
     """Read, store, and go on, until asked to stop."""
     postgres, failpoints = connect(settings).postgres, Failpoints(settings.failpoint)
-    offsets = SinkOffsets(postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop))
+    offsets = SinkOffsets(
+        postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop)
+    )
     reader, store = (
         SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop),
         ClickStore(postgres, offsets, table=args.table),
@@ -76,7 +78,11 @@ def _ours(reader: SinkReader, messages: list[Message]) -> dict[Claim, list[Messa
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Valid clicks into PostgreSQL.")
     parser.add_argument("--topic", default=VALID.name)
-    parser.add_argument("--sink", default="store_clicks", help="name of the consumer group and of its stored offsets")
+    parser.add_argument(
+        "--sink",
+        default="store_clicks",
+        help="name of the consumer group and of its stored offsets",
+    )
     parser.add_argument("--table", default=TABLE)
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """Prints the messages of a topic as they come, with a rate line.
 
-python streaming/tail.py [clickstream.valid] [--limit 20]
+python -m streaming.tail [clickstream.valid] [--limit 20]
 """
 
 import argparse
@@ -10,7 +10,7 @@ import time
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from adnomaly.adapters.kafka_tail import follow
+from adnomaly.clients.kafka.reader import follow
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import load_settings
 from adnomaly.topics import ALL, VALID
@@ -22,7 +22,10 @@ WIDEST = 40
 def line(message: Message) -> str:
     """Key and fields of one message on a line; headers too, where there are any."""
     key = (message.key() or b"").decode("utf-8", "backslashreplace")
-    headers = " ".join(f"{name}={(value or b'').decode('utf-8', 'replace')[:WIDEST]}" for name, value in message.headers() or ())
+    headers = " ".join(
+        f"{name}={(value or b'').decode('utf-8', 'replace')[:WIDEST]}"
+        for name, value in message.headers() or ()
+    )
     try:
         fields = msgspec.json.decode(message.value() or b"")
         text = "  ".join(f"{name}={str(value)[:WIDEST]}" for name, value in fields.items())
@@ -46,7 +49,10 @@ def main() -> int:
                 print(line(message), flush=True)
             now = time.monotonic()
             if now - reported >= RATE_SECONDS:
-                print(f"-- {args.topic}: {(seen - seen_before) / (now - reported):.1f} messages/s, {seen:,} in all", flush=True)
+                print(
+                    f"-- {args.topic}: {(seen - seen_before) / (now - reported):.1f} messages/s, {seen:,} in all",
+                    flush=True,
+                )
                 reported, seen_before = now, seen
             if args.limit and seen >= args.limit:
                 break

@@ -4,7 +4,7 @@ Exactly once: verdicts, offsets and the counts of verdicts commit in one Kafka t
 partition is dropped and counted; the memory of ids is rebuilt from the tail of `clickstream.valid` after a restart.
 Dead letters keep key and value to the byte; their headers say field, rule, value and where they came from.
 
-    python streaming/validate_clicks.py [--member N]        one process per member; members share the partitions
+    python -m streaming.validate_clicks [--member N]        one process per member; members share the partitions
 """
 
 import argparse
@@ -20,14 +20,24 @@ from uuid import UUID
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from adnomaly.adapters.kafka import await_topic_id
-from adnomaly.adapters.kafka_relay import Out, Relay
-from adnomaly.adapters.kafka_tail import values_since
+from adnomaly.clients.kafka.admin import await_topic_id
+from adnomaly.clients.kafka.reader import values_since
+from adnomaly.clients.kafka.transactional import Out, Relay
 from adnomaly.failpoints import Failpoints
-from adnomaly.gate import MEMORY, Arrival, Duplicate, DuplicateMemory, Rejected, Tally, Valid, Verdict, judge_batch
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
 from adnomaly.topics import CLICKS, DEAD, VALID
+from adnomaly.validation import (
+    MEMORY,
+    Arrival,
+    Duplicate,
+    DuplicateMemory,
+    Rejected,
+    Tally,
+    Valid,
+    Verdict,
+    judge_batch,
+)
 
 BATCH = 5000
 WAIT_SECONDS = 0.2
@@ -49,7 +59,10 @@ class Validator:
 
     def __init__(self, settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
         self._stop = stop
-        self._bootstrap, self._max_age_hours = settings.kafka_bootstrap, settings.max_event_age_hours
+        self._bootstrap, self._max_age_hours = (
+            settings.kafka_bootstrap,
+            settings.max_event_age_hours,
+        )
         self._source, self._valid, self._dead = args.source, args.valid, args.dead
         self._topic_id = ""
         self._relay = Relay(self._bootstrap, self._source, args.group, member=args.member)
@@ -84,11 +97,15 @@ class Validator:
         tallies: dict[int, Tally] = {}
         for partition, group in by_partition.items():
             arrivals = [Arrival(self._topic_id, partition, m.offset(), m.value()) for m in group]
-            verdicts, fresh[partition] = judge_batch(arrivals, self._memory(partition, now), now=now, max_age_hours=self._max_age_hours)
+            verdicts, fresh[partition] = judge_batch(
+                arrivals, self._memory(partition, now), now=now, max_age_hours=self._max_age_hours
+            )
             out += [o for m, v in zip(group, verdicts, strict=True) if (o := self._out(m, v))]
             tallies[partition] = self._tallies[partition].plus(verdicts)
         self._failpoints.reach("before_commit")
-        if not self._relay.commit(messages, out, {partition: tally.text() for partition, tally in tallies.items()}):
+        if not self._relay.commit(
+            messages, out, {partition: tally.text() for partition, tally in tallies.items()}
+        ):
             self._memories.clear()
             return
         self._failpoints.reach("after_commit")
@@ -101,7 +118,13 @@ class Validator:
             case Valid(value):
                 return Out(self._valid, message.key(), value, partition=message.partition())
             case Rejected():
-                return Out(self._dead, message.key(), message.value(), self._headers(message, verdict), message.partition())
+                return Out(
+                    self._dead,
+                    message.key(),
+                    message.value(),
+                    self._headers(message, verdict),
+                    message.partition(),
+                )
             case Duplicate():
                 return None
 
@@ -125,7 +148,11 @@ class Validator:
         if partition not in self._memories:
             self._memories[partition] = self._read_back(partition, now)
             self._tallies[partition] = Tally.of(self._relay.note(partition))
-            log.info("partition %d: %d ids of the last 15 minutes remembered", partition, len(self._memories[partition]))
+            log.info(
+                "partition %d: %d ids of the last 15 minutes remembered",
+                partition,
+                len(self._memories[partition]),
+            )
         return self._memories[partition]
 
     def _read_back(self, partition: int, now: datetime) -> DuplicateMemory:
@@ -137,11 +164,17 @@ class Validator:
         while True:
             memory = DuplicateMemory()
             try:
-                for written, value in values_since(self._bootstrap, self._valid, partition, now - MEMORY):
+                for written, value in values_since(
+                    self._bootstrap, self._valid, partition, now - MEMORY
+                ):
                     memory.add([UUID(_id_decoder.decode(value).event_id)], written)
                 return memory
             except KafkaException as error:
-                log.warning("partition %d: its ids cannot be read back yet: %s", partition, error.args[0].str())
+                log.warning(
+                    "partition %d: its ids cannot be read back yet: %s",
+                    partition,
+                    error.args[0].str(),
+                )
                 if self._stop.wait(RETRY_SECONDS):
                     raise
 
@@ -149,12 +182,20 @@ class Validator:
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self._reported = time.monotonic()
             t = Tally.total(self._tallies[partition] for partition in self._memories)
-            log.info("valid %d, rejected %d, duplicates %d so far; lag %s", t.valid, t.rejected, t.duplicate, self._relay.lag())
+            log.info(
+                "valid %d, rejected %d, duplicates %d so far; lag %s",
+                t.valid,
+                t.rejected,
+                t.duplicate,
+                self._relay.lag(),
+            )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Judges every click once.")
-    parser.add_argument("--member", type=int, default=0, help="number of this process among those of the group")
+    parser.add_argument(
+        "--member", type=int, default=0, help="number of this process among those of the group"
+    )
     parser.add_argument("--group", default="validate_clicks")
     parser.add_argument("--source", default=CLICKS.name)
     parser.add_argument("--valid", default=VALID.name)
@@ -164,7 +205,9 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = _arguments()
-    return run_process(lambda settings, stop: Validator(settings, args, stop).run(), ends_on=KafkaException)
+    return run_process(
+        lambda settings, stop: Validator(settings, args, stop).run(), ends_on=KafkaException
+    )
 
 
 if __name__ == "__main__":

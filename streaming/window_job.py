@@ -5,7 +5,7 @@ fits only the SQL and the topic it was taken with. When the SQL has changed (a f
 the windows of the topic end: none is missing, none comes twice. A new topic of clicks is read from its beginning; its windows
 begin with the first one that it has whole. Ending this program cancels the job; its last checkpoint stays for the next start.
 
-    python streaming/window_job.py
+    python -m streaming.window_job
 """
 
 import argparse
@@ -21,11 +21,12 @@ from uuid import uuid4
 import msgspec
 from confluent_kafka import KafkaException
 
-from adnomaly.adapters.flink import WINDOW_JOB, Flink
-from adnomaly.adapters.flink_sql import Script, Topics, stream_script
-from adnomaly.adapters.kafka import topic_id
-from adnomaly.adapters.kafka_tail import first_values, last_values
+from adnomaly.clients.flink import WINDOW_JOB, Flink
+from adnomaly.clients.flink_sql import Script, Topics, stream_script
+from adnomaly.clients.kafka.admin import topic_id
+from adnomaly.clients.kafka.reader import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
+from adnomaly.home import Home
 from adnomaly.process import run_process, the_only_one
 from adnomaly.settings import Settings
 from adnomaly.topics import FEATURES, LATE, VALID
@@ -136,7 +137,9 @@ class Keeper:
         if len(alive) == 1 and fits and alive[0].id in memory.jobs:
             return alive[0].state
         if alive:
-            log.warning("%d job(s) of another text or start run under the name %s", len(alive), self._name)
+            log.warning(
+                "%d job(s) of another text or start run under the name %s", len(alive), self._name
+            )
             self.cancel()
         try:
             self._submit(self._judge_last(memory), fits)
@@ -146,11 +149,19 @@ class Keeper:
 
     def _submit(self, memory: Memory, fits: bool) -> None:
         topic = topic_id(self._topics.bootstrap, self._topics.clicks)
-        checkpoint = self._flink.newest_checkpoint(memory.jobs, refused=memory.refused) if fits else None
-        memory, checkpoint = next_start(memory, topic, checkpoint, self._end_of_windows, self._first_whole_window)
+        checkpoint = (
+            self._flink.newest_checkpoint(memory.jobs, refused=memory.refused) if fits else None
+        )
+        memory, checkpoint = next_start(
+            memory, topic, checkpoint, self._end_of_windows, self._first_whole_window
+        )
         script, job_id = self._script(memory.since), uuid4().hex
         # Noted before it is submitted: a job is never found running that this file does not know.
-        memory.fingerprint, memory.topic_id, memory.resumed_from = script.fingerprint, topic, str(checkpoint or "")
+        memory.fingerprint, memory.topic_id, memory.resumed_from = (
+            script.fingerprint,
+            topic,
+            str(checkpoint or ""),
+        )
         self._flink.discard_checkpoints(memory.jobs[:-REMEMBERED])
         memory.jobs = [*memory.jobs[-REMEMBERED:], job_id]
         self._write(memory)
@@ -159,7 +170,9 @@ class Keeper:
     def _judge_last(self, memory: Memory) -> Memory:
         """Give a checkpoint up from which no job has come to one of its own."""
         last = memory.jobs[-1:]
-        failed = any(job.id in last and job.state == "FAILED" for job in self._flink.jobs(self._name))
+        failed = any(
+            job.id in last and job.state == "FAILED" for job in self._flink.jobs(self._name)
+        )
         if not failed or not memory.resumed_from or self._flink.newest_checkpoint(last):
             memory.failures = 0
             return memory
@@ -173,7 +186,10 @@ class Keeper:
 
     def _end_of_windows(self) -> datetime | None:
         """Start of the first window that was not emitted yet; None when none was emitted at all."""
-        ends = [decode_window(value).window_end for value in last_values(self._topics.bootstrap, self._topics.windows, LAST_OFFSETS)]
+        ends = [
+            decode_window(value).window_end
+            for value in last_values(self._topics.bootstrap, self._topics.windows, LAST_OFFSETS)
+        ]
         return max(ends) + SLIDE - SIZE if ends else None
 
     def _first_whole_window(self) -> datetime:
@@ -183,7 +199,13 @@ class Keeper:
             NoClicks: there is none yet.
         """
         values = first_values(self._topics.bootstrap, self._topics.clicks, FIRST_OFFSETS)
-        first = min((datetime.fromisoformat(msgspec.json.decode(value, type=Dated).timestamp) for value in values), default=None)
+        first = min(
+            (
+                datetime.fromisoformat(msgspec.json.decode(value, type=Dated).timestamp)
+                for value in values
+            ),
+            default=None,
+        )
         if first is None:
             raise NoClicks
         return first + (datetime.min.replace(tzinfo=first.tzinfo) - first) % SLIDE
@@ -198,11 +220,19 @@ class Keeper:
         self._reported = time.monotonic()
         late = self._flink.late_clicks(self._name)
         if late and late != self._late:
-            log.info("%d clicks were late since the job started; all of them are in %s", late, self._topics.late)
+            log.info(
+                "%d clicks were late since the job started; all of them are in %s",
+                late,
+                self._topics.late,
+            )
         self._late = late or 0
 
     def _read(self) -> Memory:
-        return msgspec.json.decode(self._file.read_bytes(), type=Memory) if self._file.exists() else Memory()
+        return (
+            msgspec.json.decode(self._file.read_bytes(), type=Memory)
+            if self._file.exists()
+            else Memory()
+        )
 
     def _write(self, memory: Memory) -> None:
         part = self._file.with_suffix(".part")
@@ -225,7 +255,7 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
     Raises:
         JobFailed: another process keeps it already.
     """
-    folder = settings.adnomaly_home / "flink"
+    folder = Home.of(settings).flink
     topics = Topics(settings.kafka_bootstrap, args.source, args.sink, args.late)
     with the_only_one(folder / f"{args.name}.lock", f"keeps the job {args.name}"):
         Keeper(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(stop)

@@ -1,4 +1,4 @@
-"""Runs a script of SQL statements as one Flink job: what `adnomaly.adapters.flink` hands to Flink's client.
+"""Runs a script of SQL statements as one Flink job: what `adnomaly.clients.flink` hands to Flink's client.
 
     flink run -d -py streaming/window_program.py <script.json> <id of the job>
 
@@ -11,12 +11,16 @@ from pathlib import Path
 import msgspec
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
-from adnomaly.adapters.flink_sql import Script
+from adnomaly.clients.flink_sql import Script
 
 
 def main() -> None:
     script = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Script)
-    mode = EnvironmentSettings.in_streaming_mode() if script.streaming else EnvironmentSettings.in_batch_mode()
+    mode = (
+        EnvironmentSettings.in_streaming_mode()
+        if script.streaming
+        else EnvironmentSettings.in_batch_mode()
+    )
     environment = TableEnvironment.create(mode)
     config = environment.get_config()
     config.set("pipeline.name", script.name)

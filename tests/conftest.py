@@ -16,7 +16,9 @@ class TableOfWindows:
         self._windows = windows
 
     def days(self) -> list[date]:
-        return sorted({moment.date() for moment in self._windows["window_end"].unique().to_pylist()})
+        return sorted(
+            {moment.date() for moment in self._windows["window_end"].unique().to_pylist()}
+        )
 
     def between(self, start: datetime, end: datetime):
         import pyarrow.compute as pc
@@ -41,7 +43,9 @@ def offline(small_traffic) -> TableOfWindows:
     """Twelve days of windows without attacks, up to NOON."""
     from adnomaly.synthetic.windows import simulate_windows
 
-    return TableOfWindows(simulate_windows(small_traffic, NOON - timedelta(days=TRAIN_DAYS), TRAIN_DAYS, 1))
+    return TableOfWindows(
+        simulate_windows(small_traffic, NOON - timedelta(days=TRAIN_DAYS), TRAIN_DAYS, 1)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +64,6 @@ def trained(tmp_path_factory, small_traffic, offline) -> Path:
 @pytest.fixture(scope="session")
 def bundle(trained) -> Path:
     """A sealed bundle; do not change its files, copy them."""
-    from adnomaly.pipelines.workfolder import WorkFolder
+    from adnomaly.pipelines._training_run import WorkFolder
 
     return WorkFolder(trained).bundle

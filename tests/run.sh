@@ -13,7 +13,7 @@ command -v chromium >/dev/null && command -v chromedriver >/dev/null || include/
 step "lint"
 ruff check .
 ruff format --check .
-lint-imports
+PYTHONPATH=plugins lint-imports
 
 step "tests without servers"
 pytest -q -m "not integration" -n 2 --dist loadscope

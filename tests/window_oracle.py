@@ -65,7 +65,10 @@ def windows(clicks: Iterable[Sent]) -> dict[Key, Window]:
 
 def aggregate(inside: list[Sent]) -> Window:
     count = len(inside)
-    ctr, bounce, cpc = (fsum(values) / count for values in zip(*((c.ctr, c.bounce_rate, c.cpc) for c in inside), strict=True))
+    ctr, bounce, cpc = (
+        fsum(values) / count
+        for values in zip(*((c.ctr, c.bounce_rate, c.cpc) for c in inside), strict=True)
+    )
     users, campaigns = {c.user for c in inside}, Counter(c.campaign for c in inside)
     return Window(ctr, bounce, count, cpc, len(users) / count, max(campaigns.values()) / count)
 
@@ -84,14 +87,20 @@ def closed_before(found: Mapping[Key, Window], last_end: int) -> dict[Key, Windo
     return {key: window for key, window in found.items() if key[0] <= last_end}
 
 
-def differences(said: Mapping[Key, Window], true: Mapping[Key, Window], *, tolerance: float = 1e-9) -> list[str]:
+def differences(
+    said: Mapping[Key, Window], true: Mapping[Key, Window], *, tolerance: float = 1e-9
+) -> list[str]:
     """One line for each window on which the two disagree: counts exactly, averages within the tolerance."""
     lines = []
     for key in sorted(said.keys() | true.keys()):
         one, other = said.get(key), true.get(key)
         if one is None or other is None:
-            lines.append(f"{moment(key[0])} {key[1:]}: {'missing' if one is None else 'extra'}, {other or one}")
-        elif one.event_count != other.event_count or any(abs(a - b) > tolerance for a, b in zip(one, other, strict=True)):
+            lines.append(
+                f"{moment(key[0])} {key[1:]}: {'missing' if one is None else 'extra'}, {other or one}"
+            )
+        elif one.event_count != other.event_count or any(
+            abs(a - b) > tolerance for a, b in zip(one, other, strict=True)
+        ):
             lines.append(f"{moment(key[0])} {key[1:]}: {one} against {other}")
     return lines
 

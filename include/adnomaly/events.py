@@ -24,22 +24,34 @@ class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     timestamp: Annotated[
         str,
         msgspec.Meta(
-            pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z", description="Event time, ISO 8601, UTC"
+            pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z",
+            description="Event time, ISO 8601, UTC",
         ),
     ]
-    user_id_hash: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="Salted hash of the user id, lower hex")]
+    user_id_hash: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"\A[0-9a-f]{16,64}\Z", description="Salted hash of the user id, lower hex"
+        ),
+    ]
     ad_id: Annotated[str, msgspec.Meta(pattern=r"\Aad_[0-9]+\Z", description="Ad")]
     campaign_id: Annotated[str, msgspec.Meta(pattern=r"\Acamp_[0-9]+\Z", description="Campaign")]
     geo: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z", description="Country, two capitals")]
     platform: Annotated[Literal["web", "ios", "android"], msgspec.Meta(description="Platform")]
-    user_agent: Annotated[str, msgspec.Meta(min_length=1, max_length=1024, pattern=r"\A[^\x00]*\Z", description="User agent, no NUL")]
+    user_agent: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1, max_length=1024, pattern=r"\A[^\x00]*\Z", description="User agent, no NUL"
+        ),
+    ]
     CPC: Annotated[float, msgspec.Meta(ge=0, description="Cost per click")]
     CTR: Annotated[Ratio, msgspec.Meta(description="Click-through rate seen with the click")]
     conversion: Annotated[int, msgspec.Meta(ge=0, le=1, description="1 when the click converted")]
     bounce_rate: Annotated[Ratio, msgspec.Meta(description="Bounce rate seen with the click")]
-    event_id: Annotated[str | msgspec.UnsetType, msgspec.Meta(description="UUID of the event; derived from its offset when missing")] = (
-        msgspec.UNSET
-    )
+    event_id: Annotated[
+        str | msgspec.UnsetType,
+        msgspec.Meta(description="UUID of the event; derived from its offset when missing"),
+    ] = msgspec.UNSET
 
 
 class Column(NamedTuple):
@@ -55,8 +67,17 @@ class Column(NamedTuple):
 
 COLUMNS: Final = (
     Column("event_id", "event_id", "uuid", "string", "STRING", "UUID of the event"),
-    Column("timestamp", "timestamp", "timestamptz", "timestamp[us, UTC]", "TIMESTAMP(6)", "Event time, UTC, microseconds"),
-    Column("user_id_hash", "user_id_hash", "text", "string", "STRING", "Salted hash of the user id"),
+    Column(
+        "timestamp",
+        "timestamp",
+        "timestamptz",
+        "timestamp[us, UTC]",
+        "TIMESTAMP(6)",
+        "Event time, UTC, microseconds",
+    ),
+    Column(
+        "user_id_hash", "user_id_hash", "text", "string", "STRING", "Salted hash of the user id"
+    ),
     Column("ad_id", "ad_id", "text", "string", "STRING", "ad_<digits>"),
     Column("campaign_id", "campaign_id", "text", "string", "STRING", "camp_<digits>"),
     Column("geo", "geo", "text", "string", "STRING", "Country, two capitals"),
@@ -65,7 +86,9 @@ COLUMNS: Final = (
     Column("cpc", "CPC", "double precision", "double", "DOUBLE", "Cost per click, >= 0"),
     Column("ctr", "CTR", "double precision", "double", "DOUBLE", "Click-through rate, 0..1"),
     Column("conversion", "conversion", "smallint", "int8", "TINYINT", "0 or 1"),
-    Column("bounce_rate", "bounce_rate", "double precision", "double", "DOUBLE", "Bounce rate, 0..1"),
+    Column(
+        "bounce_rate", "bounce_rate", "double precision", "double", "DOUBLE", "Bounce rate, 0..1"
+    ),
 )
 """The stored form of a click, in order. Table and lake use `name`, topics use `field`."""
 
@@ -99,10 +122,17 @@ def decode(message: bytes | None) -> Click:
     if message is None:
         raise InvalidClick("message", "must not be null", "null")
     if len(message) > MAX_MESSAGE_BYTES:
-        raise InvalidClick("message", f"must be at most {MAX_MESSAGE_BYTES} bytes", f"{len(message)} bytes")
+        raise InvalidClick(
+            "message", f"must be at most {MAX_MESSAGE_BYTES} bytes", f"{len(message)} bytes"
+        )
     try:
         click = _decoder.decode(message)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        msgspec.ValidationError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         raise _explain(message, error) from None
     if click.event_id is not msgspec.UNSET:
         _check_uuid(click.event_id)
@@ -119,7 +149,9 @@ def event_time(click: Click) -> datetime:
     try:
         return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
     except ValueError as error:
-        raise InvalidClick("timestamp", f"must be a moment of the calendar ({error})", click.timestamp) from None
+        raise InvalidClick(
+            "timestamp", f"must be a moment of the calendar ({error})", click.timestamp
+        ) from None
 
 
 def check_age(click: Click, moment: datetime, *, now: datetime, max_age_hours: float) -> None:
@@ -130,9 +162,17 @@ def check_age(click: Click, moment: datetime, *, now: datetime, max_age_hours: f
     """
     ahead = (moment - now).total_seconds()
     if ahead > MAX_FUTURE_SECONDS:
-        raise InvalidClick("timestamp", f"must not be more than {MAX_FUTURE_SECONDS} s in the future", click.timestamp)
+        raise InvalidClick(
+            "timestamp",
+            f"must not be more than {MAX_FUTURE_SECONDS} s in the future",
+            click.timestamp,
+        )
     if -ahead > max_age_hours * 3600:
-        raise InvalidClick("timestamp", f"must not be more than {max_age_hours:g} h old (MAX_EVENT_AGE_HOURS)", click.timestamp)
+        raise InvalidClick(
+            "timestamp",
+            f"must not be more than {max_age_hours:g} h old (MAX_EVENT_AGE_HOURS)",
+            click.timestamp,
+        )
 
 
 def canonical_time(moment: datetime) -> str:
@@ -163,7 +203,11 @@ def _explain(message: bytes, error: Exception) -> InvalidClick:
         return InvalidClick(missing[1], "is required", "missing")
     at = _path.search(text)
     if at is None:
-        return InvalidClick("message", f"must be one UTF-8 JSON object ({rule})", message[:200].decode("utf-8", "backslashreplace"))
+        return InvalidClick(
+            "message",
+            f"must be one UTF-8 JSON object ({rule})",
+            message[:200].decode("utf-8", "backslashreplace"),
+        )
     try:
         value = _anything.decode(message).get(at[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):

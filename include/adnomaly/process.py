@@ -27,11 +27,15 @@ def the_only_one(lock: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise JobFailed(f"another process {what} already: stop it first (in Airflow: run_streams, action stop)") from None
+            raise JobFailed(
+                f"another process {what} already: stop it first (in Airflow: run_streams, action stop)"
+            ) from None
         yield
 
 
-def run_process(run: Callable[[Settings, threading.Event], None], *, ends_on: type[Exception] = AdnomalyError) -> int:
+def run_process(
+    run: Callable[[Settings, threading.Event], None], *, ends_on: type[Exception] = AdnomalyError
+) -> int:
     """Run until the event is set by a signal; returns the exit code.
 
     Args:
@@ -44,7 +48,10 @@ def run_process(run: Callable[[Settings, threading.Event], None], *, ends_on: ty
     try:
         settings = load_settings()
         logging.basicConfig(
-            level=settings.log_level, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+            level=settings.log_level,
+            stream=sys.stdout,
+            format="%(asctime)s %(name)s %(message)s",
+            datefmt="%Y-%m-%d %H:%M:%S",
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)
         run(settings, stop)

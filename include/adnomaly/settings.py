@@ -16,13 +16,23 @@ from adnomaly.errors import InvalidSetting
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout: the folder that holds dags/, streaming/, serving/ and include/."""
 
-SECRETS = ("HASH_SALT", "DB_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "AIRFLOW_ADMIN_PASSWORD", "RAY_AUTH_TOKEN")
+SECRETS = (
+    "HASH_SALT",
+    "DB_PASSWORD",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
+    "AIRFLOW_ADMIN_PASSWORD",
+    "RAY_AUTH_TOKEN",
+)
 """Secrets that `make setup` generates; none of them has a default."""
 
 
 def _at(port: int, description: str, scheme: str = ""):
     """Default `localhost:<port + PORT_OFFSET>`; the offset lets a second stack (the tests') run beside the first."""
-    return Field(default_factory=lambda data: f"{scheme}localhost:{port + data['port_offset']}", description=description)
+    return Field(
+        default_factory=lambda data: f"{scheme}localhost:{port + data['port_offset']}",
+        description=description,
+    )
 
 
 def _port(port: int, description: str):
@@ -40,8 +50,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True)
 
     # Where this stack lives
-    adnomaly_home: Path = Field(ROOT / ".adnomaly", description="Data, logs, secrets and sockets of the native stack")
-    port_offset: int = Field(0, ge=0, le=900, description="Added to every default port: a second stack beside the first")
+    adnomaly_home: Path = Field(
+        ROOT / ".adnomaly", description="Data, logs, secrets and sockets of the native stack"
+    )
+    port_offset: int = Field(
+        0, ge=0, le=900, description="Added to every default port: a second stack beside the first"
+    )
 
     # Generator
     base_eps: float = Field(120, gt=0, description="Mean clicks per second over a day")
@@ -51,20 +65,40 @@ class Settings(BaseSettings):
     peak_hour_utc: float = Field(20, ge=0, lt=24, description="Hour of the highest volume")
     weekend_mult: float = Field(0.85, gt=0, description="Weekend volume against weekdays")
     geo_weights: str = Field(
-        "US:0.30,IN:0.20,BR:0.12,DE:0.08,FR:0.08,UK:0.08,CA:0.06,JP:0.04,IT:0.02,AU:0.02", description="Share of clicks per geo"
+        "US:0.30,IN:0.20,BR:0.12,DE:0.08,FR:0.08,UK:0.08,CA:0.06,JP:0.04,IT:0.02,AU:0.02",
+        description="Share of clicks per geo",
     )
-    platform_weights: str = Field("web:0.45,android:0.30,ios:0.25", description="Share of clicks per platform")
+    platform_weights: str = Field(
+        "web:0.45,android:0.30,ios:0.25", description="Share of clicks per platform"
+    )
     ctr_base: float = Field(0.022, gt=0, lt=1, description="Mean click-through rate")
-    ctr_diurnal_ampl: float = Field(0.35, ge=0, lt=1, description="Daily swing of the click-through rate")
+    ctr_diurnal_ampl: float = Field(
+        0.35, ge=0, lt=1, description="Daily swing of the click-through rate"
+    )
     bounce_base: float = Field(0.36, gt=0, lt=1, description="Mean bounce rate")
-    bounce_diurnal_ampl: float = Field(0.20, ge=0, lt=1, description="Daily swing of the bounce rate")
+    bounce_diurnal_ampl: float = Field(
+        0.20, ge=0, lt=1, description="Daily swing of the bounce rate"
+    )
     noise_std_ctr: float = Field(0.002, ge=0, description="Standard deviation of one click's CTR")
-    noise_std_bounce: float = Field(0.02, ge=0, description="Standard deviation of one click's bounce rate")
+    noise_std_bounce: float = Field(
+        0.02, ge=0, description="Standard deviation of one click's bounce rate"
+    )
     noise_std_cpc: float = Field(0.05, ge=0, description="Standard deviation of one click's CPC")
-    world_roughness: float = Field(1, ge=0, le=3, description="Good and bad hours, days and weeks: 1 is as real series are, 0 is none")
-    local_clocks: bool = Field(True, description="Each geo has its peak and its weekend by its own clock")
-    holiday_mult: float = Field(0.7, gt=0, le=2, description="Volume on public holidays against other days")
-    promotions_per_day: float = Field(2.2, ge=0, le=100, description="Benign promotions, over all entities")
+    world_roughness: float = Field(
+        1,
+        ge=0,
+        le=3,
+        description="Good and bad hours, days and weeks: 1 is as real series are, 0 is none",
+    )
+    local_clocks: bool = Field(
+        True, description="Each geo has its peak and its weekend by its own clock"
+    )
+    holiday_mult: float = Field(
+        0.7, gt=0, le=2, description="Volume on public holidays against other days"
+    )
+    promotions_per_day: float = Field(
+        2.2, ge=0, le=100, description="Benign promotions, over all entities"
+    )
 
     # Kafka
     kafka_bootstrap: str = _at(29092, "Kafka broker")
@@ -95,16 +129,30 @@ class Settings(BaseSettings):
     # Scoring
     serving_url: str = _at(8080, "Scoring API", "http://")
     scorer_metrics_port: int = _port(9108, "Prometheus metrics of score_windows")
-    model_path: Path | None = Field(None, description="Serve this model.onnx instead of the champion's (with the next two)")
+    model_path: Path | None = Field(
+        None, description="Serve this model.onnx instead of the champion's (with the next two)"
+    )
     preprocess_path: Path | None = Field(None, description="Its preprocess.json")
     threshold_path: Path | None = Field(None, description="Its threshold.json")
-    alerts_per_day: float = Field(1.0, gt=0, description="Budget of false incidents a day for the whole platform")
-    deploy_approval: bool = Field(False, description="A person must approve before a detector goes live")
-    alert_channels: SecretStr = Field(SecretStr(""), description="Who is told about incidents: Apprise URLs, separated by spaces")
-    retention_days: int = Field(30, ge=2, le=3650, description="Days that clicks stay in PostgreSQL and in the lake")
+    alerts_per_day: float = Field(
+        1.0, gt=0, description="Budget of false incidents a day for the whole platform"
+    )
+    deploy_approval: bool = Field(
+        False, description="A person must approve before a detector goes live"
+    )
+    alert_channels: SecretStr = Field(
+        SecretStr(""), description="Who is told about incidents: Apprise URLs, separated by spaces"
+    )
+    retention_days: int = Field(
+        30, ge=2, le=3650, description="Days that clicks stay in PostgreSQL and in the lake"
+    )
 
-    failpoint: str = Field("", description="For tests: a line at which a stream kills itself, such as after_put:3")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    failpoint: str = Field(
+        "", description="For tests: a line at which a stream kills itself, such as after_put:3"
+    )
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
+    )
 
     @field_validator("adnomaly_home")
     @classmethod
@@ -120,7 +168,9 @@ class Settings(BaseSettings):
         except ValueError:
             weights = {}
         if not weights or min(weights.values()) <= 0 or "" in weights:
-            raise ValueError(f"must be name:weight pairs such as US:0.6,DE:0.4 with weights above 0, got {text!r}")
+            raise ValueError(
+                f"must be name:weight pairs such as US:0.6,DE:0.4 with weights above 0, got {text!r}"
+            )
         return text
 
     @property
@@ -144,7 +194,9 @@ class Settings(BaseSettings):
     def postgres_url(self, database: str | None = None) -> str:
         """`postgresql://user:password@host:port/database`; the database defaults to DB_NAME."""
         credentials = f"{self.db_user}:{self.db_password.get_secret_value()}"
-        return f"postgresql://{credentials}@{self.db_host}:{self.db_port}/{database or self.db_name}"
+        return (
+            f"postgresql://{credentials}@{self.db_host}:{self.db_port}/{database or self.db_name}"
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -160,7 +212,9 @@ def _check_names(file: Path) -> None:
     for line in file.read_text().splitlines():
         name = line.partition("=")[0].strip()
         if name and not name.startswith("#") and name.lower() not in Settings.model_fields:
-            raise InvalidSetting(f"{file.name}: unknown setting {name!r}; the known ones are in .env.example")
+            raise InvalidSetting(
+                f"{file.name}: unknown setting {name!r}; the known ones are in .env.example"
+            )
 
 
 @lru_cache(maxsize=1)
@@ -178,6 +232,12 @@ def load_settings() -> Settings:
         return Settings(_env_file=files)
     except ValidationError as error:
         # A default made from others is not looked at when one of them is wrong: that says nothing of its own.
-        own = [e for e in error.errors(include_input=False) if e["type"] != "default_factory_not_called"]
+        own = [
+            e
+            for e in error.errors(include_input=False)
+            if e["type"] != "default_factory_not_called"
+        ]
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in own)
-        raise InvalidSetting(f"{problems}. Secrets are generated by `make setup`; the rest is described in .env.example") from None
+        raise InvalidSetting(
+            f"{problems}. Secrets are generated by `make setup`; the rest is described in .env.example"
+        ) from None

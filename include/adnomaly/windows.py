@@ -18,6 +18,8 @@ SLIDE: Final = timedelta(minutes=1)
 OUT_OF_ORDERNESS: Final = timedelta(seconds=30)
 """How long the stream waits for clicks that arrive out of order; later ones are counted as late."""
 
+TTL: Final = timedelta(days=7)
+"""An older window says nothing about the present traffic of its entity."""
 
 _ENTITY_TYPES: Final = get_type_hints(Click, include_extras=True)
 
@@ -49,8 +51,13 @@ def decode_window(message: bytes) -> TrafficWindow:
     """
     raw = msgspec.json.decode(message)
     try:
-        times = {name: datetime.fromisoformat(raw[name]).astimezone(UTC) for name in ("window_start", "window_end")}
-        features = {f.name: raw[f.name] for f in FEATURES if f.required or raw.get(f.name) is not None}
+        times = {
+            name: datetime.fromisoformat(raw[name]).astimezone(UTC)
+            for name in ("window_start", "window_end")
+        }
+        features = {
+            f.name: raw[f.name] for f in FEATURES if f.required or raw.get(f.name) is not None
+        }
         return TrafficWindow(**times, geo=raw["geo"], platform=raw["platform"], features=features)
     except (KeyError, TypeError) as error:
         raise ValueError(f"features message lacks {error}: {message[:200]!r}") from None
@@ -62,8 +69,13 @@ def check_window(window: TrafficWindow) -> None:
     Raises:
         ValueError: naming the field, its value and the rule.
     """
-    if window.window_end - window.window_start != SIZE or window.window_end.timestamp() % SLIDE.total_seconds():
-        raise ValueError(f"window_end: must be a full minute, {SIZE} after window_start, got {time_text(window.window_end)}")
+    if (
+        window.window_end - window.window_start != SIZE
+        or window.window_end.timestamp() % SLIDE.total_seconds()
+    ):
+        raise ValueError(
+            f"window_end: must be a full minute, {SIZE} after window_start, got {time_text(window.window_end)}"
+        )
     for name in ENTITY:
         try:
             msgspec.convert(getattr(window, name), _ENTITY_TYPES[name])
@@ -73,9 +85,15 @@ def check_window(window: TrafficWindow) -> None:
         value = window.features.get(feature.name)
         if value is None:
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
         high = math.inf if feature.high is None else feature.high
-        if not number or not feature.low <= value <= high or (feature.dtype == "int64" and value != int(value)):
+        if (
+            not number
+            or not feature.low <= value <= high
+            or (feature.dtype == "int64" and value != int(value))
+        ):
             rule = f"{'a whole number' if feature.dtype == 'int64' else 'a number'} from {feature.low} to {high}"
             raise ValueError(f"{feature.name}: must be {rule}, got {value!r}"[:300])
 
@@ -108,7 +126,12 @@ def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
     # close a window by the fastest of them when traffic comes back after a pause.
     entity = ", ".join(ENTITY)
     sets = ", ".join(f"({part})" for part in (entity, *(f"{entity}, {over}" for over in groupings)))
-    inner = [*groupings, *plain, "COUNT(*) AS clicks", f"GROUPING_ID({', '.join(groupings)}) AS kind"]
+    inner = [
+        *groupings,
+        *plain,
+        "COUNT(*) AS clicks",
+        f"GROUPING_ID({', '.join(groupings)}) AS kind",
+    ]
     parts = _select(keys, inner, hop, f"window_start, window_end, GROUPING SETS ({sets})")
     # Each bit of the kind says that its column is not grouped by.
     everything = 2 ** len(groupings) - 1
@@ -132,7 +155,9 @@ def _select(keys: Sequence[str], columns: Sequence[str], table: str, group_by: s
 
 def _hop(source: str) -> str:
     # HOP takes the slide first, then the size.
-    return f"TABLE(HOP(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)}, {_interval(SIZE)}))"
+    return (
+        f"TABLE(HOP(TABLE {source}, DESCRIPTOR(event_time), {_interval(SLIDE)}, {_interval(SIZE)}))"
+    )
 
 
 def _interval(duration: timedelta) -> str:

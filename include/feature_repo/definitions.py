@@ -1,6 +1,6 @@
 """What Feast knows, derived from `adnomaly.features`. `feast apply` reads this file (it must be the only one in this folder)."""
 
-from adnomaly.adapters.feast import definitions
+from adnomaly.clients.feast import definitions
 from adnomaly.wiring import connect
 
 geo, platform, source, traffic_windows, scoring = definitions(connect().offline_features.mirror)

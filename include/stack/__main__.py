@@ -7,14 +7,19 @@ import sys
 
 import typer
 
+from adnomaly.cli import features, model
 from adnomaly.errors import AdnomalyError
+from adnomaly.home import Home
 from adnomaly.settings import ROOT, load_settings
-from stack import environment, features, lifecycle, model, prepare, reference, secrets_file
+from stack import environment, lifecycle, prepare
+from stack import secrets as secrets_file
+from stack.docs import reference
 from stack.launch import run as run_program
-from stack.paths import Paths
 from stack.progress import Progress
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
+)
 app.add_typer(features.app, name="features")
 app.add_typer(model.app, name="model")
 
@@ -35,7 +40,10 @@ def down() -> None:
 def reset(yes: bool = False) -> None:
     """Erase all data, after asking."""
     settings = load_settings()
-    if not yes and input(f"Erase all data in {settings.adnomaly_home}? Type yes: ").strip() != "yes":
+    if (
+        not yes
+        and input(f"Erase all data in {settings.adnomaly_home}? Type yes: ").strip() != "yes"
+    ):
         sys.exit("nothing was erased")
     lifecycle.reset(settings, Progress())
 
@@ -52,7 +60,7 @@ def status() -> None:
 @app.command()
 def logs(program: str = "", lines: int = 200) -> None:
     """The end of the logs, of one program or of all, and what comes next."""
-    paths = Paths.of(load_settings())
+    paths = Home.of(load_settings())
     files = [paths.log(program)] if program else sorted(paths.logs.glob("*.log"))
     os.execvp("tail", ["tail", "-n", str(lines if program else 5), "-F", *map(str, files)])
 
@@ -71,7 +79,9 @@ def airflow(context: typer.Context) -> None:
     """The live Airflow's command line."""
     settings = load_settings()
     environ = os.environ | environment.common(settings) | environment.live_airflow(settings)
-    sys.exit(subprocess.run(["airflow", *context.args], env=environ, cwd=ROOT, check=False).returncode)
+    sys.exit(
+        subprocess.run(["airflow", *context.args], env=environ, cwd=ROOT, check=False).returncode
+    )
 
 
 @app.command("reference")
@@ -83,7 +93,7 @@ def write_reference() -> None:
 @app.command()
 def screenshots() -> None:
     """Make the README's pictures anew, from what runs."""
-    from stack.screenshots import take
+    from stack.docs.screenshots import take
 
     for file in take(load_settings()):
         print(file)
@@ -99,7 +109,7 @@ def run(program: str) -> None:
 def secrets() -> None:
     """Generate what is missing of the secrets."""
     home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
-    secrets_file.ensure(home)
+    secrets_file.ensure(Home(home))
 
 
 @app.command()
@@ -111,7 +121,7 @@ def topics() -> None:
 @app.command()
 def demo() -> None:
     """The main job, through Airflow, on the running stack."""
-    from stack import demo as driver
+    from stack.demo import story as driver
 
     driver.main()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyflink
 import yaml
 
+from adnomaly.home import Home
 from adnomaly.settings import Settings
-from stack.paths import Paths
 from stack.ports import port
 
 
@@ -20,7 +20,7 @@ def kafka(settings: Settings) -> str:
         "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
         "controller.listener.names": "CONTROLLER",
-        "log.dirs": Paths.of(settings).home / "kafka",
+        "log.dirs": Home.of(settings).path / "kafka",
         "offsets.topic.replication.factor": 1,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
@@ -40,13 +40,13 @@ def kafka(settings: Settings) -> str:
 
 def redis(settings: Settings) -> str:
     """redis.conf: loopback, every write in the append-only file within a second."""
-    folder = Paths.of(settings).home / "redis"
+    folder = Home.of(settings).path / "redis"
     return f'bind 127.0.0.1\nport {port(settings, "redis")}\ndir "{folder}"\nappendonly yes\nappendfsync everysec\ndaemonize no\n'
 
 
 def flink(settings: Settings) -> str:
     """config.yaml: the shipped one (its JVM options are needed on Java 17) with ours laid over it."""
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     shipped = yaml.safe_load((Path(pyflink.__file__).parent / "conf" / "config.yaml").read_text())
     flat = dict(_flatten(shipped))
     ours = {

@@ -5,10 +5,10 @@ import json
 import os
 from pathlib import Path
 
-from adnomaly.adapters.feast import variables as feast_variables
+from adnomaly.clients.feast import variables as feast_variables
+from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
-from stack import secrets_file
-from stack.paths import Paths
+from stack import secrets as secrets_file
 from stack.ports import port
 
 RAY_FAST = {
@@ -34,20 +34,22 @@ RAY_FAST = {
 
 def common(settings: Settings) -> dict[str, str]:
     """What every process of the stack sees."""
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     return {
-        "ADNOMALY_HOME": str(paths.home),
+        "ADNOMALY_HOME": str(paths.path),
         "PORT_OFFSET": str(settings.port_offset),
         "PATH": f"{paths.venv / 'bin'}:{_path_without_venv(paths)}",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'include'}",
         "PYTHONUNBUFFERED": "1",
-        **feast_variables(settings.postgres_url("feast"), settings.redis_url, paths.offline_features),
+        **feast_variables(
+            settings.postgres_url("feast"), settings.redis_url, paths.offline_features
+        ),
     }
 
 
 def flink(settings: Settings) -> dict[str, str]:
     """What Flink's scripts need; also enough for `flink run`."""
-    folder = Paths.of(settings).flink
+    folder = Home.of(settings).flink
     return {
         "FLINK_HOME": str(folder / "home"),
         "FLINK_CONF_DIR": str(folder / "conf"),
@@ -67,7 +69,7 @@ def ray(settings: Settings) -> dict[str, str]:
 
 def airflow(settings: Settings, *, home: Path, database: str) -> dict[str, str]:
     """Airflow's configuration; `database` is a SQLAlchemy URL, `home` its AIRFLOW_HOME."""
-    keys = secrets_file.read(Paths.of(settings).home / "airflow.keys")
+    keys = secrets_file.read(Home.of(settings).airflow_keys)
     api = port(settings, "api-server")
     return {
         "AIRFLOW_HOME": str(home),
@@ -113,14 +115,18 @@ def airflow(settings: Settings, *, home: Path, database: str) -> dict[str, str]:
 
 def live_airflow(settings: Settings) -> dict[str, str]:
     """The Airflow of the running stack: metadata in PostgreSQL."""
-    database = settings.postgres_url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
-    return airflow(settings, home=Paths.of(settings).airflow, database=database)
+    database = settings.postgres_url("airflow").replace(
+        "postgresql://", "postgresql+psycopg2://", 1
+    )
+    return airflow(settings, home=Home.of(settings).airflow, database=database)
 
 
 def test_airflow(settings: Settings) -> dict[str, str]:
     """An Airflow of its own for `airflow dags test`: SQLite, so that the live triggerer cannot take its triggers."""
-    home = Paths.of(settings).home / "airflow-test"
-    return airflow(settings, home=home, database=f"sqlite:///{home / 'airflow.db'}") | {"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}
+    home = Home.of(settings).test_airflow
+    return airflow(settings, home=home, database=f"sqlite:///{home / 'airflow.db'}") | {
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor"
+    }
 
 
 def shell(settings: Settings) -> dict[str, str]:
@@ -133,8 +139,18 @@ def shell(settings: Settings) -> dict[str, str]:
         "PGDATABASE": settings.db_name,
     }
     mlflow = {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
-    feast = {"FEAST_FS_YAML_FILE_PATH": str(ROOT / "include" / "feature_repo" / "feature_store.yaml")}
-    ours = common(settings) | flink(settings) | ray(settings) | postgres | mlflow | feast | test_airflow(settings)
+    feast = {
+        "FEAST_FS_YAML_FILE_PATH": str(ROOT / "include" / "feature_repo" / "feature_store.yaml")
+    }
+    ours = (
+        common(settings)
+        | flink(settings)
+        | ray(settings)
+        | postgres
+        | mlflow
+        | feast
+        | test_airflow(settings)
+    )
     return ours | {"PATH": f"{ours['PATH']}:{ours['FLINK_HOME']}/bin"}
 
 
@@ -145,7 +161,11 @@ def write_passwords(settings: Settings, home: Path) -> None:
     if file.exists():
         return
     secret = settings.airflow_admin_password.get_secret_value()
-    users = {"admin": secret, "operator": _derived(secret, "operator"), "viewer": _derived(secret, "viewer")}
+    users = {
+        "admin": secret,
+        "operator": _derived(secret, "operator"),
+        "viewer": _derived(secret, "viewer"),
+    }
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as out:
         json.dump(users, out)
@@ -155,6 +175,10 @@ def _derived(secret: str, user: str) -> str:
     return hashlib.sha256(f"{user}:{secret}".encode()).hexdigest()[:32]
 
 
-def _path_without_venv(paths: Paths) -> str:
+def _path_without_venv(paths: Home) -> str:
     own = str(paths.venv / "bin")
-    return ":".join(part for part in os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":") if part != own)
+    return ":".join(
+        part
+        for part in os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")
+        if part != own
+    )

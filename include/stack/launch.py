@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from adnomaly.adapters.starts import Starts
+from adnomaly.clients.restart_history import Starts
+from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
 from stack import environment
-from stack.paths import Paths
 from stack.ports import BASE, is_open, port
 from stack.programs import PROGRAMS, STREAMS, Program
 from stack.ready import wait_for
@@ -29,11 +29,11 @@ def run(settings: Settings, name: str) -> None:
     """
     program = PROGRAMS[name]
     if program in STREAMS:
-        wanted = Paths.of(settings).wanted_streams
+        wanted = Home.of(settings).wanted_streams
         wanted.mkdir(exist_ok=True)
         (wanted / name).touch()
-        Starts(Paths.of(settings).home).note(name)
-    clear(Paths.of(settings).home, name)
+        Starts(Home.of(settings)).note(name)
+    clear(Home.of(settings).path, name)
     _wait_for_ports(settings, program)
     for need in program.needs:
         wait_for(settings, need)
@@ -50,12 +50,18 @@ def run(settings: Settings, name: str) -> None:
 def clear(home: Path, name: str | None = None) -> list[int]:
     """End what is left of an earlier run of a program of this home (of all of them without a name); returns the pids."""
     left = [pid for pid in _marked(home, name) if pid not in (os.getpid(), os.getppid())]
-    for number, patience in ((signal.SIGTERM, LONGEST_GOODBYE_S), (signal.SIGKILL, LONGEST_GOODBYE_S)):
+    for number, patience in (
+        (signal.SIGTERM, LONGEST_GOODBYE_S),
+        (signal.SIGKILL, LONGEST_GOODBYE_S),
+    ):
         alive = [pid for pid in left if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)]
         for pid in alive:
             _signal(pid, number)
         deadline = time.monotonic() + patience
-        while any(Path(f"/proc/{pid}").exists() and not _is_zombie(pid) for pid in alive) and time.monotonic() < deadline:
+        while (
+            any(Path(f"/proc/{pid}").exists() and not _is_zombie(pid) for pid in alive)
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.1)
     return left
 
@@ -72,7 +78,9 @@ def _marked(home: Path, name: str | None) -> list[int]:
             variables = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if where in variables and (mark in variables if name else any(v.startswith(mark) for v in variables)):
+        if where in variables and (
+            mark in variables if name else any(v.startswith(mark) for v in variables)
+        ):
             found.append(int(process.name))
     return found
 
@@ -80,7 +88,10 @@ def _marked(home: Path, name: str | None) -> list[int]:
 def _wait_for_ports(settings: Settings, program: Program) -> None:
     """A killed predecessor's port is free again a moment after it is gone."""
     deadline = time.monotonic() + LONGEST_GOODBYE_S
-    while any(is_open(port(settings, name)) for name in program.ports if name in BASE) and time.monotonic() < deadline:
+    while (
+        any(is_open(port(settings, name)) for name in program.ports if name in BASE)
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from adnomaly.errors import Unavailable
+from adnomaly.home import Home
 from adnomaly.settings import Settings
-from stack import prepare, secrets_file, supervisord
+from stack import prepare, supervisord
+from stack import secrets as secrets_file
 from stack.launch import clear
-from stack.paths import Paths
 from stack.ports import holder, port
 from stack.programs import PROGRAMS, SERVERS, STREAMS
 from stack.progress import Progress
@@ -24,7 +25,13 @@ PREPARATIONS: dict[str, tuple[tuple[str, ...], Callable[[Settings], None]]] = {
 }
 """name -> what must be ready before, and the step itself."""
 
-AFTER = {"mlflow": ("databases",), **{name: ("airflow metadata",) for name in ("api-server", "scheduler", "dag-processor", "triggerer")}}
+AFTER = {
+    "mlflow": ("databases",),
+    **{
+        name: ("airflow metadata",)
+        for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+    },
+}
 """Servers that must not start before a preparation is done."""
 
 
@@ -39,10 +46,10 @@ def up(settings: Settings, progress: Progress) -> None:
         PortTaken: naming port and holder; nothing was started then.
         Unavailable: a server did not get ready; the message names its log.
     """
-    paths = Paths.of(settings)
-    secrets_file.ensure(paths.home)
+    paths = Home.of(settings)
+    secrets_file.ensure(paths)
     if not supervisord.is_running(settings):
-        if left := clear(paths.home):
+        if left := clear(paths.path):
             progress.say(f"cleared {len(left)} processes of a stack that was killed")
         _check_ports(settings)
     supervisord.ensure_running(settings)
@@ -56,7 +63,7 @@ def up(settings: Settings, progress: Progress) -> None:
 def down(settings: Settings, progress: Progress) -> None:
     """Stop streams, then servers, then supervisord; the data stays, and `up` brings the streams back."""
     if not supervisord.is_running(settings):
-        clear(Paths.of(settings).home)
+        clear(Home.of(settings).path)
         progress.say("the stack is down")
         return
     # Sources before what reads them, and everything before the stores it writes to.
@@ -69,21 +76,21 @@ def down(settings: Settings, progress: Progress) -> None:
         progress.say(f"stopping {' '.join(group)}")
         supervisord.stop(settings, group)
     supervisord.shut_down(settings)
-    clear(Paths.of(settings).home)
+    clear(Home.of(settings).path)
     progress.say("the stack is down; its data stays (make reset erases it)")
 
 
 def reset(settings: Settings, progress: Progress) -> None:
     """Stop everything and erase all data, secrets too; the virtual environment and the jars stay."""
     down(settings, progress)
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     data = paths.postgres_data
     for outside in (data, paths.temporary):
         shutil.rmtree(outside, ignore_errors=True)
-    for child in paths.home.iterdir() if paths.home.exists() else ():
+    for child in paths.path.iterdir() if paths.path.exists() else ():
         if child != paths.jars and child.name != "setup":
             shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    progress.say(f"erased {paths.home}")
+    progress.say(f"erased {paths.path}")
 
 
 def status(settings: Settings) -> list[tuple[str, str, str]]:
@@ -128,14 +135,21 @@ def _bring_up(settings: Settings, progress: Progress) -> None:
     with ThreadPoolExecutor(len(steps)) as pool:
         futures = [pool.submit(step, name) for name in steps]
         while not all(future.done() for future in futures):
-            progress.waiting(lambda: "waiting for " + ", ".join(n for n in steps if not done[n].is_set()))
+            progress.waiting(
+                lambda: "waiting for " + ", ".join(n for n in steps if not done[n].is_set())
+            )
             time.sleep(0.2)
     if failed:
         raise failed[0]
 
 
 def _check_ports(settings: Settings) -> None:
-    taken = [(name, number, who) for server in SERVERS for name in server.ports if (who := holder(number := port(settings, name)))]
+    taken = [
+        (name, number, who)
+        for server in SERVERS
+        for name in server.ports
+        if (who := holder(number := port(settings, name)))
+    ]
     if taken:
         lines = "; ".join(f"port {number} ({name}) is held by {who}" for name, number, who in taken)
         raise PortTaken(f"{lines}. Stop it, or move this stack with PORT_OFFSET=100 in .env")

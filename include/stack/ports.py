@@ -64,7 +64,13 @@ def holder(number: int) -> str | None:
         return None
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and inodes & _sockets(process):
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            command = (
+                (process / "cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+                .strip()
+            )
             return f"pid {process.name} ({command[:80]})"
     return "a process of another account"
 

@@ -5,10 +5,10 @@ import subprocess
 
 import psycopg
 
+from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
 from adnomaly.wiring import connect
 from stack import environment
-from stack.paths import Paths
 
 DATABASES = ("adnomaly", "airflow", "feast", "mlflow")
 
@@ -25,20 +25,20 @@ def databases(settings: Settings) -> None:
 
 def topics(settings: Settings) -> None:
     """Create what is missing of the topics. Idempotent."""
-    from adnomaly.adapters.kafka import create_topics
+    from adnomaly.clients.kafka.admin import create_topics
 
     create_topics(settings.kafka_bootstrap)
 
 
 def airflow_live(settings: Settings) -> None:
     """Airflow's metadata in PostgreSQL, at the installed version. Idempotent."""
-    environment.write_passwords(settings, Paths.of(settings).airflow)
+    environment.write_passwords(settings, Home.of(settings).airflow)
     _airflow(settings, environment.live_airflow(settings), "db", "migrate")
 
 
 def airflow_test(settings: Settings) -> None:
     """The SQLite home of `airflow dags test`. Idempotent, and instant when it is there."""
-    home = Paths.of(settings).home / "airflow-test"
+    home = Home.of(settings).test_airflow
     environment.write_passwords(settings, home)
     if not (home / "airflow.db").exists():
         _airflow(settings, environment.test_airflow(settings), "db", "migrate")
@@ -51,8 +51,16 @@ def features(settings: Settings) -> None:
 
 def _airflow(settings: Settings, own: dict[str, str], *arguments: str) -> None:
     environ = os.environ | environment.common(settings) | own
-    log = Paths.of(settings).log("airflow-migrate")
+    log = Home.of(settings).log("airflow-migrate")
     with log.open("w") as out:
-        done = subprocess.run(["airflow", *arguments], env=environ, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            ["airflow", *arguments],
+            env=environ,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     if done.returncode:
         raise RuntimeError(f"airflow {' '.join(arguments)} failed; see {log}")

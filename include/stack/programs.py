@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pyflink
 
+from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
 from stack import configs, environment
-from stack.paths import Paths
 from stack.ports import port
 
 
@@ -38,8 +38,8 @@ def _write(file: Path, text: str) -> None:
 
 
 def _kafka_command(settings: Settings) -> list[str]:
-    conf = Paths.of(settings).run / "kafka.properties"
-    jars = Paths.of(settings).jars / "kafka" / "*"
+    conf = Home.of(settings).run / "kafka.properties"
+    jars = Home.of(settings).jars / "kafka" / "*"
     return [
         "java",
         "-Xmx512m",
@@ -53,21 +53,27 @@ def _kafka_command(settings: Settings) -> list[str]:
 
 
 def _prepare_kafka(settings: Settings) -> None:
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     conf, classpath = paths.run / "kafka.properties", str(paths.jars / "kafka" / "*")
     _write(conf, configs.kafka(settings))
-    if not (paths.home / "kafka" / "meta.properties").exists():
+    if not (paths.path / "kafka" / "meta.properties").exists():
         storage = ["java", "-cp", classpath, "kafka.tools.StorageTool"]
-        cluster = subprocess.run([*storage, "random-uuid"], check=True, capture_output=True, text=True).stdout.split()[-1]
+        cluster = subprocess.run(
+            [*storage, "random-uuid"], check=True, capture_output=True, text=True
+        ).stdout.split()[-1]
         subprocess.run([*storage, "format", "-t", cluster, "-c", str(conf)], check=True)
 
 
 def postgres_binary(name: str) -> str:
     """A server program of the newest PostgreSQL there is."""
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    installed = sorted(
+        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3])
+    )
     found = str(installed[-1]) if installed else shutil.which(name)
     if not found:
-        raise FileNotFoundError(f"PostgreSQL's {name} is missing: install the package postgresql, or run `make setup` as root")
+        raise FileNotFoundError(
+            f"PostgreSQL's {name} is missing: install the package postgresql, or run `make setup` as root"
+        )
     return found
 
 
@@ -77,17 +83,31 @@ def postgres_account() -> str | None:
 
 
 def _postgres_command(settings: Settings) -> list[str]:
-    listen = ["-p", str(port(settings, "postgres")), "-h", "127.0.0.1", "-c", "unix_socket_directories="]
-    return [postgres_binary("postgres"), "-D", str(Paths.of(settings).postgres_data), *listen, "-c", "max_connections=200"]
+    listen = [
+        "-p",
+        str(port(settings, "postgres")),
+        "-h",
+        "127.0.0.1",
+        "-c",
+        "unix_socket_directories=",
+    ]
+    return [
+        postgres_binary("postgres"),
+        "-D",
+        str(Home.of(settings).postgres_data),
+        *listen,
+        "-c",
+        "max_connections=200",
+    ]
 
 
 def _prepare_postgres(settings: Settings) -> None:
-    data = Paths.of(settings).postgres_data
-    (Paths.of(settings).run / "postgres-data").write_text(f"{data}\n")
+    data = Home.of(settings).postgres_data
+    (Home.of(settings).run / "postgres-data").write_text(f"{data}\n")
     account = pwd.getpwnam(postgres_account()) if postgres_account() else None
-    if account and data.is_relative_to(Paths.of(settings).home):
+    if account and data.is_relative_to(Home.of(settings).path):
         # The home is closed to others; its account may pass through it, no more.
-        Paths.of(settings).home.chmod(0o711)
+        Home.of(settings).path.chmod(0o711)
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if account:
         os.chown(data, account.pw_uid, account.pw_gid)
@@ -98,22 +118,51 @@ def _prepare_postgres(settings: Settings) -> None:
         password.flush()
         if account:
             os.chown(password.name, account.pw_uid, account.pw_gid)
-        options = ["-A", "scram-sha-256", "-U", settings.db_user, f"--pwfile={password.name}", "-E", "UTF8", "--locale=C"]
+        options = [
+            "-A",
+            "scram-sha-256",
+            "-U",
+            settings.db_user,
+            f"--pwfile={password.name}",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
         as_account = {"user": account.pw_uid, "group": account.pw_gid} if account else {}
-        subprocess.run([postgres_binary("initdb"), "-D", str(data), *options], check=True, cwd="/", **as_account)
+        subprocess.run(
+            [postgres_binary("initdb"), "-D", str(data), *options],
+            check=True,
+            cwd="/",
+            **as_account,
+        )
 
 
 def _prepare_redis(settings: Settings) -> None:
-    (Paths.of(settings).home / "redis").mkdir(exist_ok=True)
-    _write(Paths.of(settings).run / "redis.conf", configs.redis(settings))
+    (Home.of(settings).path / "redis").mkdir(exist_ok=True)
+    _write(Home.of(settings).run / "redis.conf", configs.redis(settings))
 
 
 def _s3_command(settings: Settings) -> list[str]:
-    numbers = {"s3": "s3", "admin": "s3-console", "volume": "s3-volume", "filer": "s3-filer", "master": "s3-master"}
+    numbers = {
+        "s3": "s3",
+        "admin": "s3-console",
+        "volume": "s3-volume",
+        "filer": "s3-filer",
+        "master": "s3-master",
+    }
     ports = [f"-{flag}.port={port(settings, name)}" for flag, name in numbers.items()]
     more = ["-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     password = f"-admin.password={settings.minio_secret_key.get_secret_value()}"
-    return ["weed", "mini", f"-dir={Paths.of(settings).home / 's3'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports, *more, password]
+    return [
+        "weed",
+        "mini",
+        f"-dir={Home.of(settings).path / 's3'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *ports,
+        *more,
+        password,
+    ]
 
 
 def _s3_env(settings: Settings) -> dict[str, str]:
@@ -126,7 +175,7 @@ def _s3_env(settings: Settings) -> dict[str, str]:
 
 def prepare_flink(settings: Settings) -> None:
     """A Flink home of our own: the installed package by link, our jars beside its own."""
-    paths, package = Paths.of(settings), Path(pyflink.__file__).parent
+    paths, package = Home.of(settings), Path(pyflink.__file__).parent
     home = paths.flink / "home"
     for folder in ("checkpoints", "savepoints", "log", "tmp", "conf"):
         (paths.flink / folder).mkdir(parents=True, exist_ok=True)
@@ -136,10 +185,23 @@ def prepare_flink(settings: Settings) -> None:
     shutil.copytree(package / "bin", home / "bin", dirs_exist_ok=True)
     if not (home / "opt").exists():
         shutil.copytree(package / "opt", home / "opt", copy_function=os.symlink)
-    links = {home / "lib" / jar.name: jar for jar in [*(package / "lib").iterdir(), *(paths.jars / "flink").iterdir()]}
-    links |= {home / "plugins" / folder.name: folder for folder in (package / "plugins").iterdir() if folder.is_dir()}
-    links |= {home / "plugins" / "s3" / jar.name: jar for jar in (paths.jars / "flink-s3").iterdir()}
-    links |= {paths.flink / "conf" / file.name: file for file in (package / "conf").iterdir() if file.name != "config.yaml"}
+    links = {
+        home / "lib" / jar.name: jar
+        for jar in [*(package / "lib").iterdir(), *(paths.jars / "flink").iterdir()]
+    }
+    links |= {
+        home / "plugins" / folder.name: folder
+        for folder in (package / "plugins").iterdir()
+        if folder.is_dir()
+    }
+    links |= {
+        home / "plugins" / "s3" / jar.name: jar for jar in (paths.jars / "flink-s3").iterdir()
+    }
+    links |= {
+        paths.flink / "conf" / file.name: file
+        for file in (package / "conf").iterdir()
+        if file.name != "config.yaml"
+    }
     for link, target in links.items():
         if not link.is_symlink():
             link.symlink_to(target)
@@ -147,12 +209,16 @@ def prepare_flink(settings: Settings) -> None:
 
 
 def _flink_command(script: str) -> Callable[[Settings], list[str]]:
-    return lambda settings: ["bash", str(Paths.of(settings).flink / "home" / "bin" / script), "start-foreground"]
+    return lambda settings: [
+        "bash",
+        str(Home.of(settings).flink / "home" / "bin" / script),
+        "start-foreground",
+    ]
 
 
 def _prepare_ray(settings: Settings) -> None:
     """Its folders, without what sessions of long ago left there."""
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     for folder in (paths.ray, paths.haproxy):
         folder.mkdir(parents=True, exist_ok=True)
     for session in sorted(paths.ray.glob("session_2*"))[:-2]:
@@ -162,10 +228,37 @@ def _prepare_ray(settings: Settings) -> None:
 def _ray_command(settings: Settings) -> list[str]:
     low = 10002 + (4000 if settings.port_offset else 0)
     return [
-        *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address", "127.0.0.1"),
-        *("--port", str(port(settings, "ray-gcs")), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(port(settings, "ray"))),
-        *("--metrics-export-port", str(port(settings, "ray-metrics")), "--num-cpus", "4", "--object-store-memory", "200000000"),
-        *("--node-manager-port", str(port(settings, "ray-node")), "--object-manager-port", str(port(settings, "ray-objects"))),
+        *(
+            "ray",
+            "start",
+            "--head",
+            "--block",
+            "--disable-usage-stats",
+            "--node-ip-address",
+            "127.0.0.1",
+        ),
+        *(
+            "--port",
+            str(port(settings, "ray-gcs")),
+            "--dashboard-host",
+            "127.0.0.1",
+            "--dashboard-port",
+            str(port(settings, "ray")),
+        ),
+        *(
+            "--metrics-export-port",
+            str(port(settings, "ray-metrics")),
+            "--num-cpus",
+            "4",
+            "--object-store-memory",
+            "200000000",
+        ),
+        *(
+            "--node-manager-port",
+            str(port(settings, "ray-node")),
+            "--object-manager-port",
+            str(port(settings, "ray-objects")),
+        ),
         *(
             "--dashboard-agent-listen-port",
             str(port(settings, "ray-agent")),
@@ -173,14 +266,21 @@ def _ray_command(settings: Settings) -> list[str]:
             str(port(settings, "ray-agent-grpc")),
         ),
         *("--runtime-env-agent-port", str(port(settings, "ray-runtime-env"))),
-        *("--min-worker-port", str(low), "--max-worker-port", str(low + 999), "--ray-client-server-port", str(low + 1000)),
-        *("--temp-dir", str(Paths.of(settings).ray)),
+        *(
+            "--min-worker-port",
+            str(low),
+            "--max-worker-port",
+            str(low + 999),
+            "--ray-client-server-port",
+            str(low + 1000),
+        ),
+        *("--temp-dir", str(Home.of(settings).ray)),
     ]
 
 
 def _ray_env(settings: Settings) -> dict[str, str]:
     low = 30000 + settings.port_offset
-    run = Paths.of(settings).haproxy
+    run = Home.of(settings).haproxy
     own = {
         "AUTOSCALER_METRIC_PORT": str(port(settings, "ray-autoscaler-metrics")),
         "DASHBOARD_METRIC_PORT": str(port(settings, "ray-dashboard-metrics")),
@@ -199,14 +299,24 @@ def _ray_env(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(port(settings, "serving-metrics")),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(port(settings, "serving-stats")),
     }
-    token = {name: value for name, value in environment.ray(settings).items() if name != "RAY_ADDRESS"}
+    token = {
+        name: value for name, value in environment.ray(settings).items() if name != "RAY_ADDRESS"
+    }
     return environment.RAY_FAST | own | token
 
 
 def _mlflow_command(settings: Settings) -> list[str]:
     store = settings.postgres_url("mlflow").replace("postgresql://", "postgresql+psycopg2://", 1)
     listen = ["--host", "127.0.0.1", "--port", str(port(settings, "mlflow")), "--workers", "1"]
-    return ["mlflow", "server", *listen, "--backend-store-uri", store, "--artifacts-destination", "s3://mlflow/artifacts"]
+    return [
+        "mlflow",
+        "server",
+        *listen,
+        "--backend-store-uri",
+        store,
+        "--artifacts-destination",
+        "s3://mlflow/artifacts",
+    ]
 
 
 def _mlflow_env(settings: Settings) -> dict[str, str]:
@@ -219,7 +329,7 @@ def _mlflow_env(settings: Settings) -> dict[str, str]:
 
 def _airflow(name: str, *more: str) -> Program:
     def prepare(settings: Settings) -> None:
-        environment.write_passwords(settings, Paths.of(settings).airflow)
+        environment.write_passwords(settings, Home.of(settings).airflow)
 
     return Program(
         name,
@@ -233,18 +343,40 @@ def _airflow(name: str, *more: str) -> Program:
 
 SERVERS = (
     Program("kafka", _kafka_command, prepare=_prepare_kafka, ports=("kafka", "kafka-controller")),
-    Program("postgres", _postgres_command, prepare=_prepare_postgres, account="postgres", ports=("postgres",)),
-    Program("redis", lambda s: ["redis-server", str(Paths.of(s).run / "redis.conf")], prepare=_prepare_redis, ports=("redis",)),
+    Program(
+        "postgres",
+        _postgres_command,
+        prepare=_prepare_postgres,
+        account="postgres",
+        ports=("postgres",),
+    ),
+    Program(
+        "redis",
+        lambda s: ["redis-server", str(Home.of(s).run / "redis.conf")],
+        prepare=_prepare_redis,
+        ports=("redis",),
+    ),
     Program(
         "s3",
         _s3_command,
         _s3_env,
-        lambda s: (Paths.of(s).home / "s3").mkdir(exist_ok=True),
+        lambda s: (Home.of(s).data("s3")).mkdir(exist_ok=True),
         ports=("s3", "s3-console", "s3-master", "s3-volume", "s3-filer"),
     ),
-    Program("jobmanager", _flink_command("jobmanager.sh"), environment.flink, prepare_flink, ports=("jobmanager", "jobmanager-rpc")),
     Program(
-        "taskmanager", _flink_command("taskmanager.sh"), environment.flink, prepare_flink, needs=("jobmanager",), ports=("taskmanager-rpc",)
+        "jobmanager",
+        _flink_command("jobmanager.sh"),
+        environment.flink,
+        prepare_flink,
+        ports=("jobmanager", "jobmanager-rpc"),
+    ),
+    Program(
+        "taskmanager",
+        _flink_command("taskmanager.sh"),
+        environment.flink,
+        prepare_flink,
+        needs=("jobmanager",),
+        ports=("taskmanager-rpc",),
     ),
     Program("ray", _ray_command, _ray_env, _prepare_ray, ports=("ray", "ray-gcs")),
     Program("mlflow", _mlflow_command, _mlflow_env, needs=("postgres", "s3"), ports=("mlflow",)),
@@ -259,11 +391,14 @@ def _stream(name: str, folder: str = "streaming") -> Program:
     def environ(settings: Settings) -> dict[str, str]:
         return environment.flink(settings) if name == "window_job" else {}
 
-    return Program(name, lambda settings: [sys.executable, str(ROOT / folder / f"{name}.py")], environ)
+    return Program(name, lambda settings: [sys.executable, "-m", f"{folder}.{name}"], environ)
 
 
 STREAMS = (
-    *map(_stream, ("validate_clicks", "store_clicks", "archive_clicks", "window_job", "publish_features")),
+    *map(
+        _stream,
+        ("validate_clicks", "store_clicks", "archive_clicks", "window_job", "publish_features"),
+    ),
     _stream("serve_detector", "serving"),
     *map(_stream, ("score_windows", "generate_clicks")),
 )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import psycopg
 
 from adnomaly.errors import Unavailable
+from adnomaly.home import Home
 from adnomaly.settings import Settings
-from stack.paths import Paths
 from stack.ports import is_open, port
 
 Check = Callable[[Settings], str | None]
@@ -27,20 +27,26 @@ def wait_for(settings: Settings, name: str, *, patience_s: float = LONGEST_START
     began = time.monotonic()
     while problem := CHECKS[name](settings):
         if time.monotonic() - began > patience_s:
-            raise Unavailable(f"{name} is not ready after {patience_s:.0f} s: {problem}; see {Paths.of(settings).log(name)}")
+            raise Unavailable(
+                f"{name} is not ready after {patience_s:.0f} s: {problem}; see {Home.of(settings).log(name)}"
+            )
         time.sleep(0.3)
     return time.monotonic() - began
 
 
 def _port_open(name: str) -> Check:
-    return lambda settings: None if is_open(port(settings, name)) else f"nothing listens on port {port(settings, name)}"
+    return lambda settings: (
+        None if is_open(port(settings, name)) else f"nothing listens on port {port(settings, name)}"
+    )
 
 
 def _http(name: str, path: str, *, token: bool = False, contains: str = "") -> Check:
     def check(settings: Settings) -> str | None:
         request = urllib.request.Request(f"http://127.0.0.1:{port(settings, name)}{path}")
         if token:
-            request.add_header("Authorization", f"Bearer {settings.ray_auth_token.get_secret_value()}")
+            request.add_header(
+                "Authorization", f"Bearer {settings.ray_auth_token.get_secret_value()}"
+            )
         try:
             with urllib.request.urlopen(request, timeout=3) as answer:
                 body = answer.read().decode(errors="replace")
@@ -58,7 +64,9 @@ def _kafka(settings: Settings) -> str | None:
     from confluent_kafka.admin import AdminClient
 
     try:
-        AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0}).list_topics(timeout=3)
+        AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0}).list_topics(
+            timeout=3
+        )
     except KafkaException as error:
         return str(error)
     return None

@@ -13,9 +13,9 @@ from typing import Any
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from adnomaly.errors import Unavailable
+from adnomaly.home import Home
 from adnomaly.settings import Settings
 from stack import environment
-from stack.paths import Paths
 from stack.programs import PROGRAMS, SERVERS
 
 _PROGRAM = """
@@ -36,7 +36,13 @@ stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=2
 """
 
-_STOP_SIGNALS = {"postgres": "INT", "api-server": "INT", "scheduler": "INT", "dag-processor": "INT", "triggerer": "INT"}
+_STOP_SIGNALS = {
+    "postgres": "INT",
+    "api-server": "INT",
+    "scheduler": "INT",
+    "dag-processor": "INT",
+    "triggerer": "INT",
+}
 """PostgreSQL's fast shutdown; Airflow's components stop their children on Ctrl-C alone."""
 
 
@@ -46,7 +52,7 @@ _STOP_SECONDS = {"ray": 8}
 
 def write_config(settings: Settings) -> None:
     """supervisord.conf of this stack; every program is started by name, so that `up` decides the order."""
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     for folder in (paths.run, paths.logs, paths.supervisor_socket.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o755 if folder == paths.logs else 0o711)
     paths.run.joinpath("socket").write_text(f"{paths.supervisor_socket}\n")
@@ -97,9 +103,11 @@ def ensure_running(settings: Settings) -> None:
         for name in (*added, *changed):
             call(settings, "addProcessGroup", name)
         return
-    paths = Paths.of(settings)
+    paths = Home.of(settings)
     paths.supervisor_socket.unlink(missing_ok=True)
-    environ = {name: value for name, value in os.environ.items() if name != "ADNOMALY_PROGRAM"} | environment.common(settings)
+    environ = {
+        name: value for name, value in os.environ.items() if name != "ADNOMALY_PROGRAM"
+    } | environment.common(settings)
     with paths.log("supervisord.start").open("w") as log:
         command = [str(paths.venv / "bin" / "supervisord"), "-c", str(paths.supervisor_conf)]
         subprocess.run(
@@ -138,16 +146,23 @@ def start(settings: Settings, names: list[str]) -> None:
 
 def stop(settings: Settings, names: list[str]) -> None:
     """Stop these at the same time, and wait until they have."""
-    running = [name for name in names if states(settings)[name]["statename"] not in ("STOPPED", "EXITED", "FATAL")]
+    running = [
+        name
+        for name in names
+        if states(settings)[name]["statename"] not in ("STOPPED", "EXITED", "FATAL")
+    ]
     for name in running:
         call(settings, "stopProcess", name, False)
-    while any(states(settings)[name]["statename"] in ("STOPPING", "RUNNING", "STARTING") for name in running):
+    while any(
+        states(settings)[name]["statename"] in ("STOPPING", "RUNNING", "STARTING")
+        for name in running
+    ):
         time.sleep(0.2)
 
 
 def shut_down(settings: Settings) -> None:
     """End supervisord itself."""
-    pid_file = Paths.of(settings).run / "supervisord.pid"
+    pid_file = Home.of(settings).run / "supervisord.pid"
     call(settings, "shutdown")
     deadline = time.monotonic() + 90
     while is_running(settings):
@@ -162,9 +177,13 @@ def call(settings: Settings, method: str, *arguments: Any) -> Any:
     Raises:
         Unavailable: supervisord does not answer.
     """
-    transport = SupervisorTransport("", "", serverurl=f"unix://{Paths.of(settings).supervisor_socket}")
+    transport = SupervisorTransport(
+        "", "", serverurl=f"unix://{Home.of(settings).supervisor_socket}"
+    )
     try:
-        return getattr(xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(*arguments)
+        return getattr(
+            xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor, method
+        )(*arguments)
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"supervisord does not answer ({error}); run `make up`") from error
     finally:
@@ -172,4 +191,6 @@ def call(settings: Settings, method: str, *arguments: Any) -> Any:
 
 
 def log_tail(path: Path, lines: int) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+    return (
+        "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+    )

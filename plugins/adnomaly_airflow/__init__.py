@@ -1,1 +1,5 @@
-"""What our DAGs share inside Airflow: defaults, assets, deferrable operators and their triggers, and the UI's safety header."""
+"""Adnomaly inside Airflow: assets, deferrable operators and triggers, form fields, links.
+
+Belongs here: what imports Airflow and several DAGs share.
+Does not: pipelines (`adnomaly.pipelines`) and wiring of one DAG (dags/).
+"""

@@ -24,7 +24,12 @@ ALERTS = Asset(
     "adnomaly_alerts",
     group="adnomaly",
     watchers=[
-        AssetWatcher(name="topic", trigger=KafkaSharedStreamTrigger(topics=[TOPIC.name], kafka_config_id=ALERTS_CONNECTION, poll_timeout=1))
+        AssetWatcher(
+            name="topic",
+            trigger=KafkaSharedStreamTrigger(
+                topics=[TOPIC.name], kafka_config_id=ALERTS_CONNECTION, poll_timeout=1
+            ),
+        )
     ],
 )
 """Messages of the topic `alerts`. An event only wakes: who is woken reads the topic from a watermark of its own."""

@@ -36,7 +36,10 @@ _TASK: Final[dict[str, Any]] = {
 
 
 def dag_arguments(
-    *tags: str, retries: int = 2, timeout: timedelta = timedelta(minutes=30), waits: timedelta = timedelta(0)
+    *tags: str,
+    retries: int = 2,
+    timeout: timedelta = timedelta(minutes=30),
+    waits: timedelta = timedelta(0),
 ) -> dict[str, Any]:
     """Arguments of `@dag`: one run at a time, no runs for the past, `timeout` per task and thrice that per run.
 

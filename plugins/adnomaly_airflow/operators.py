@@ -28,7 +28,9 @@ class _Waiting(BaseOperator):
     def execute(self, context: Any) -> Any:
         waiting = self.begin(context)
         # The trigger keeps the time itself: `airflow dags test` ignores the timeout of a deferral.
-        self.defer(trigger=waiting((datetime.now(UTC) + self.patience).isoformat()), method_name="resume")
+        self.defer(
+            trigger=waiting((datetime.now(UTC) + self.patience).isoformat()), method_name="resume"
+        )
 
     def resume(self, context: Any, event: dict[str, str]) -> Any:
         """The wait is over.
@@ -67,7 +69,11 @@ class StartPrograms(_Waiting):
 
     def begin(self, context: Any) -> Callable[[str], Wait]:
         started = connect().supervisor.start(self.programs)
-        self.log.info("started %s; already there: %s", started, [name for name in self.programs if name not in started])
+        self.log.info(
+            "started %s; already there: %s",
+            started,
+            [name for name in self.programs if name not in started],
+        )
         return lambda until: ProgramsRun(self.programs, int(self.uptime.total_seconds()), until)
 
 
@@ -94,7 +100,7 @@ class FlinkSqlJob(_Waiting):
     task that is marked failed or success while it waits cancels its batch job, and stops its stream with a savepoint.
 
     Args:
-        script: makes the `adnomaly.adapters.flink_sql.Script`, called with the task's context right before it is submitted.
+        script: makes the `adnomaly.clients.flink_sql.Script`, called with the task's context right before it is submitted.
         finish: called with the context when the job has ended well; its result is the task's.
     """
 
@@ -146,15 +152,17 @@ class ServeRollout(_Waiting):
     template_fields = ("version",)
     operator_extra_links = (ServingLink(),)
 
-    def __init__(self, *, version: str, patience: timedelta = timedelta(minutes=3), **kwargs: Any) -> None:
+    def __init__(
+        self, *, version: str, patience: timedelta = timedelta(minutes=3), **kwargs: Any
+    ) -> None:
         super().__init__(patience=patience, **kwargs)
         self.version = version
 
     def begin(self, context: Any) -> Callable[[str], Wait]:
         b = connect()
-        b.serving.begin(b.home / "bundles" / self.version)
+        b.serving.begin(b.bundles.path(self.version))
         return lambda until: BundleServed(self.version, until)
 
     def end(self, context: Any) -> str:
-        deploy_detector.settle(connect().home, self.version)
+        deploy_detector.mark_current(connect().bundles, self.version)
         return self.version

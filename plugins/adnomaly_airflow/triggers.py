@@ -29,7 +29,9 @@ class Wait(BaseTrigger):
         self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in self.arguments}
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            name: getattr(self, name) for name in self.arguments
+        }
 
     def missing(self) -> str:
         """What is not there yet, in words; empty when all is. Called in a thread. `Unavailable` counts as not there yet.
@@ -66,9 +68,15 @@ class ProgramsRun(Wait):
 
     def missing(self) -> str:
         known = connect().supervisor.programs()
-        if fatal := [name for name in self.programs if name in known and known[name].state == "FATAL"]:
+        if fatal := [
+            name for name in self.programs if name in known and known[name].state == "FATAL"
+        ]:
             raise JobFailed(f"{', '.join(fatal)} ended again and again at start")
-        waiting = [known[name] for name in self.programs if name in known and known[name].uptime_s < self.uptime_s]
+        waiting = [
+            known[name]
+            for name in self.programs
+            if name in known and known[name].uptime_s < self.uptime_s
+        ]
         return "; ".join(f"{p.name} is {p.state} ({p.detail or 'no detail'})" for p in waiting)
 
 
@@ -93,10 +101,16 @@ class FlinkJobEnds(Wait):
         flink = connect().flink
         state = flink.job_state(self.job_id)
         if state is None:
-            raise JobFailed(f"Flink has forgotten job {self.job_id}: its JobManager was restarted. The next try submits it again")
+            raise JobFailed(
+                f"Flink has forgotten job {self.job_id}: its JobManager was restarted. The next try submits it again"
+            )
         if state in ("FAILED", "CANCELED"):
             raise JobFailed(f"job {self.job_id} is {state}: {flink.root_cause(self.job_id)}")
-        return "" if state == ("RUNNING" if self.streaming else "FINISHED") else f"job {self.job_id} is {state}"
+        return (
+            ""
+            if state == ("RUNNING" if self.streaming else "FINISHED")
+            else f"job {self.job_id} is {state}"
+        )
 
     async def on_kill(self) -> None:
         """Somebody has marked the task: cancel the batch, or stop the stream with a savepoint."""

@@ -20,12 +20,12 @@ import httpx
 import psutil
 import psycopg
 
-from adnomaly.adapters.postgres import Postgres
-from adnomaly.operations.incidents import worst_first
+from adnomaly.clients.postgres import Postgres
+from adnomaly.incidents.decisions import worst_first
 from adnomaly.settings import ROOT, Settings, load_settings
 from adnomaly.wiring import Backends
 from stack import environment, supervisord
-from stack.browser import chromium, log_in, open_console
+from stack.docs.browser import chromium, log_in, open_console
 from stack.ports import port
 
 DATABASE = "bench_console"
@@ -49,7 +49,10 @@ FROM generate_series(date_trunc('minute', now()) - interval '{DAYS} days', date_
 """
 _EXPLANATION = json.dumps(
     {"summary": "US web: twice the expected clicks (120 instead of 60)"}
-    | {part: dict.fromkeys(("event_count", "ctr_avg", "bounce_rate_avg"), 1.0) for part in ("expected", "z", "share", "low", "high")}
+    | {
+        part: dict.fromkeys(("event_count", "ctr_avg", "bounce_rate_avg"), 1.0)
+        for part in ("expected", "z", "share", "low", "high")
+    }
 )
 _INCIDENTS = f"""
 INSERT INTO incidents (incident_id, kind, geo, platform, began, last_seen, windows, peak_score, model_version, summary, clicks, suspect_clicks,
@@ -94,7 +97,10 @@ def fill(settings: Settings) -> None:
     names = "anomaly_score, threshold, is_anomaly, model_version, explanation"
     values = f"0.3, 0.5, false, 'm1', '{_EXPLANATION}'::jsonb"
     steps = {
-        f"{DAYS * PER_DAY:,} clicks": ["ALTER TABLE clickstream_events DROP CONSTRAINT clickstream_events_pkey", _CLICKS],
+        f"{DAYS * PER_DAY:,} clicks": [
+            "ALTER TABLE clickstream_events DROP CONSTRAINT clickstream_events_pkey",
+            _CLICKS,
+        ],
         "their key": ["ALTER TABLE clickstream_events ADD PRIMARY KEY (event_id)"],
         "windows and scores": [
             _WINDOWS.format(table="feature_aggregates", names="computed_at", values="now()"),
@@ -141,7 +147,10 @@ def questions(b: Backends) -> dict[str, Callable[[], object]]:
 def explained(connection: psycopg.Connection, query: Any, values: Any) -> tuple[float, str]:
     """Milliseconds in the server, the median of five, and the scans of the plan."""
     text = query.as_string(connection) if hasattr(query, "as_string") else query
-    plans = [connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", values).fetchone()[0][0] for _ in range(5)]
+    plans = [
+        connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", values).fetchone()[0][0]
+        for _ in range(5)
+    ]
     plan = sorted(plans, key=lambda p: p["Execution Time"] + p["Planning Time"])[2]
     scans: dict[str, None] = {}
 
@@ -170,7 +179,10 @@ def bench_queries(settings: Settings) -> None:
         with psycopg.connect(bench.postgres_url()) as connection:
             found = [explained(connection, *asked) for asked in postgres.asked]
         slowest = max(found, default=(0.0, ""))
-        print(f"{name:<28}{statistics.median(spans):>10.0f}{slowest[0]:>19.1f}  {slowest[1]}", flush=True)
+        print(
+            f"{name:<28}{statistics.median(spans):>10.0f}{slowest[0]:>19.1f}  {slowest[1]}",
+            flush=True,
+        )
 
 
 @contextmanager
@@ -178,9 +190,17 @@ def api_server(settings: Settings) -> Iterator[tuple[Settings, psutil.Process]]:
     """An API server of its own whose page reads the database of the bench."""
     number = PORT + settings.port_offset
     own = environment.common(settings) | environment.live_airflow(settings)
-    own |= {"DB_NAME": DATABASE, "AIRFLOW__API__PORT": str(number), "AIRFLOW__API__BASE_URL": f"http://localhost:{number}"}
+    own |= {
+        "DB_NAME": DATABASE,
+        "AIRFLOW__API__PORT": str(number),
+        "AIRFLOW__API__BASE_URL": f"http://localhost:{number}",
+    }
     process = subprocess.Popen(
-        ["airflow", "api-server"], env=os.environ | own, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["airflow", "api-server"],
+        env=os.environ | own,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     bench = settings.model_copy(update={"airflow_url": f"http://localhost:{number}"})
     try:
@@ -198,7 +218,12 @@ def api_server(settings: Settings) -> Iterator[tuple[Settings, psutil.Process]]:
 
 
 def bench_paints(bench: Settings) -> None:
-    views = {"now": "", "incidents": "incidents", "incident": "incidents?id=US%7Cweb%40100", "model": "model"}
+    views = {
+        "now": "",
+        "incidents": "incidents",
+        "incident": "incidents?id=US%7Cweb%40100",
+        "model": "model",
+    }
     print(
         f"\n{'view':<12}{'cold, s':>9}{'again, s':>10}   from the click to the drawn page, with the browser's empty cache and with a filled one"
     )
@@ -208,7 +233,12 @@ def bench_paints(bench: Settings) -> None:
             spans = []
             for _ in range(4):
                 open_console(browser, bench, path, framed=False)
-                spans.append(browser.execute_script("return performance.getEntriesByType('measure').at(-1).duration") / 1000)
+                spans.append(
+                    browser.execute_script(
+                        "return performance.getEntriesByType('measure').at(-1).duration"
+                    )
+                    / 1000
+                )
             print(f"{name:<12}{spans[0]:>9.2f}{statistics.median(spans[1:]):>10.2f}", flush=True)
 
 
@@ -229,14 +259,19 @@ def bench_rest(bench: Settings, process: psutil.Process) -> None:
     with chromium() as browser:
         log_in(browser, bench)
         open_console(browser, bench, framed=False)
-        print(f"with the page Now open, asked every 3 s: {share(process):.1%} of a core", flush=True)
+        print(
+            f"with the page Now open, asked every 3 s: {share(process):.1%} of a core", flush=True
+        )
 
 
 def main() -> None:
     settings = load_settings()
     if not supervisord.is_running(settings):
         sys.exit("error: the stack is not up: make demo")
-    print(f"{DAYS} days of {PER_DAY:,} clicks, {INCIDENTS} incidents, port {port(settings, 'postgres')}", flush=True)
+    print(
+        f"{DAYS} days of {PER_DAY:,} clicks, {INCIDENTS} incidents, port {port(settings, 'postgres')}",
+        flush=True,
+    )
     try:
         fill(settings)
         bench_queries(settings)

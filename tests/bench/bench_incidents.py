@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import httpx
 
-from adnomaly.adapters.airflow import Airflow
+from adnomaly.attacks import Attack
+from adnomaly.clients.airflow import Airflow
 from adnomaly.settings import Settings, load_settings
-from adnomaly.synthetic.attacks import Attack
 from adnomaly.wiring import Backends, connect
-from stack import follow
-from stack.browser import password_of
-from stack.demo import spelled
+from stack.demo import dag_runs as follow
+from stack.demo.story import spelled
+from stack.docs.browser import password_of
 from stack.progress import Progress
 
 LIMIT_S = 120.0
@@ -48,7 +48,10 @@ class Found(NamedTuple):
 
 def plan(settings: Settings, count: int) -> list[Attack]:
     """One attack a minute, on different entities, the larger ones first: the smallest have too few clicks for an attack to show."""
-    entities = sorted(itertools.product(settings.geos.items(), settings.platforms.items()), key=lambda e: -e[0][1] * e[1][1])
+    entities = sorted(
+        itertools.product(settings.geos.items(), settings.platforms.items()),
+        key=lambda e: -e[0][1] * e[1][1],
+    )
     begin = (datetime.now(UTC) + LEAD).replace(second=0, microsecond=0)
     return [
         Attack(
@@ -70,7 +73,9 @@ class Page:
         self._settings = settings
         self._http = httpx.Client(base_url=settings.airflow_url, timeout=20, trust_env=False)
         login = {"username": "viewer", "password": password_of(settings, "viewer")}
-        self._http.headers["authorization"] = f"Bearer {self._http.post('/auth/token', json=login).json()['access_token']}"
+        self._http.headers["authorization"] = (
+            f"Bearer {self._http.post('/auth/token', json=login).json()['access_token']}"
+        )
 
     def incidents(self) -> list[dict]:
         return self._http.get("/adnomaly/api/incidents").raise_for_status().json()["incidents"]
@@ -78,7 +83,9 @@ class Page:
 
 def belongs(incident: dict, attack: Attack) -> bool:
     here = (incident["geo"], incident["platform"]) == (attack.geo, attack.platform)
-    return here and attack.start < datetime.fromisoformat(incident["last_seen"]) <= attack.end + LENGTH
+    return (
+        here and attack.start < datetime.fromisoformat(incident["last_seen"]) <= attack.end + LENGTH
+    )
 
 
 def watch(b: Backends, page: Page, attacks: list[Attack]) -> dict[Attack, Found]:
@@ -88,11 +95,17 @@ def watch(b: Backends, page: Page, attacks: list[Attack]) -> dict[Attack, Found]
     while len(found) < len(attacks) and datetime.now(UTC) < end:
         listed, now = page.incidents(), datetime.now(UTC)
         for attack in attacks:
-            seen = [i for i in listed if belongs(i, attack)] if attack not in found and attack.start < now else []
+            seen = (
+                [i for i in listed if belongs(i, attack)]
+                if attack not in found and attack.start < now
+                else []
+            )
             if seen:
                 with b.postgres.connection() as connection:
                     moments = connection.execute(_PARTS, (seen[0]["incident_id"],)).fetchone()
-                found[attack] = Found(*((moment - attack.start).total_seconds() for moment in (*moments, now)))
+                found[attack] = Found(
+                    *((moment - attack.start).total_seconds() for moment in (*moments, now))
+                )
                 print(f"  {attack}: {found[attack].shown:.0f} s", flush=True)
         time.sleep(1)
     return found
@@ -101,11 +114,17 @@ def watch(b: Backends, page: Page, attacks: list[Attack]) -> dict[Attack, Found]
 def report(attacks: list[Attack], found: dict[Attack, Found]) -> float:
     """Print the figures; returns the 95th percentile, where an attack without an incident counts as endless."""
     print(f"\n{'seconds since the attack began':<34}{'median':>8}{'p95':>8}{'most':>8}")
-    for i, name in enumerate(("window computed by Flink", "scored", "incident opened by handle_alert", "on the page")):
+    for i, name in enumerate(
+        ("window computed by Flink", "scored", "incident opened by handle_alert", "on the page")
+    ):
         spans = sorted(f[i] for f in found.values())
-        print(f"{name:<34}{statistics.median(spans):>8.0f}{percentile(spans):>8.0f}{spans[-1]:>8.0f}")
+        print(
+            f"{name:<34}{statistics.median(spans):>8.0f}{percentile(spans):>8.0f}{spans[-1]:>8.0f}"
+        )
     shown = sorted([f.shown for f in found.values()] + [float("inf")] * (len(attacks) - len(found)))
-    print(f"{len(found)} of {len(attacks)} attacks became incidents; p95 {percentile(shown):.0f} s, the promise is {LIMIT_S:.0f} s")
+    print(
+        f"{len(found)} of {len(attacks)} attacks became incidents; p95 {percentile(shown):.0f} s, the promise is {LIMIT_S:.0f} s"
+    )
     return percentile(shown)
 
 
@@ -114,7 +133,9 @@ def percentile(spans: list[float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--attacks", type=int, default=12)
     asked = parser.parse_args()
     settings = load_settings()
@@ -122,8 +143,15 @@ def main() -> None:
     if not b.supervisor.programs()["generate_clicks"].running:
         sys.exit("error: the streams do not run: make demo")
     attacks = plan(settings, asked.attacks)
-    airflow = Airflow(settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value())
-    follow.run_dag(airflow, Progress(), "run_streams", {"action": "start", "attacks": [spelled(a) for a in attacks]})
+    airflow = Airflow(
+        settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value()
+    )
+    follow.run_dag(
+        airflow,
+        Progress(),
+        "run_streams",
+        {"action": "start", "attacks": [spelled(a) for a in attacks]},
+    )
     print(f"{len(attacks)} attacks from {attacks[0].start:%H:%M} UTC on, one a minute", flush=True)
     found = watch(b, Page(settings), attacks)
     sys.exit(not found or report(attacks, found) > LIMIT_S)

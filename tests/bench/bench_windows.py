@@ -24,18 +24,18 @@ import psutil
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from adnomaly.adapters.flink import Flink
-from adnomaly.adapters.flink_sql import Script, Topics, stream_script
-from adnomaly.adapters.kafka import create_topics
-from adnomaly.adapters.kafka_tail import last_values
-from adnomaly.adapters.offline_features import OfflineFeatures
+from adnomaly.clients.flink import Flink
+from adnomaly.clients.flink_sql import Script, Topics, stream_script
+from adnomaly.clients.kafka.admin import create_topics
+from adnomaly.clients.kafka.reader import last_values
 from adnomaly.features import FEATURES, Feature
+from adnomaly.generator_state import Progress
 from adnomaly.pipelines.backfill_features import Span, compute_windows, write_days
 from adnomaly.pipelines.generate_history import hour_of_clicks
 from adnomaly.settings import Settings, load_settings
+from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder
-from adnomaly.synthetic.plan import Progress
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.topics import VALID, Topic
 from adnomaly.windows import OUT_OF_ORDERNESS, decode_window
@@ -46,7 +46,10 @@ HOUR: Final = timedelta(hours=1)
 SHORT_HOURS: Final = 4
 CHUNK: Final = 100_000
 PATIENCE_S: Final = 600.0
-QUERIES: Final[dict[str, Sequence[Feature]]] = {"plain": [f for f in FEATURES if f.over is None], "with groups": FEATURES}
+QUERIES: Final[dict[str, Sequence[Feature]]] = {
+    "plain": [f for f in FEATURES if f.over is None],
+    "with groups": FEATURES,
+}
 
 
 class Cost(NamedTuple):
@@ -61,14 +64,24 @@ class Bench:
     """The stack under measurement, and names that nobody else has."""
 
     def __init__(self, settings: Settings, backends: Backends) -> None:
-        self.settings, self.backends, self.name = settings, backends, f"bench-windows-{uuid4().hex[:8]}"
+        self.settings, self.backends, self.name = (
+            settings,
+            backends,
+            f"bench-windows-{uuid4().hex[:8]}",
+        )
 
     def flink(self, features: Sequence[Feature]) -> Flink:
         """The same Flink, with another list of features."""
         ours = self.backends.flink
         lake_url = f"s3://{self.backends.objects.bucket}/clicks"
         folders = {"flink_home": ours._home, "checkpoints": ours.checkpoints}
-        return Flink(self.settings.flink_url, **folders, lake=self.backends.lake, lake_url=lake_url, features=features)
+        return Flink(
+            self.settings.flink_url,
+            **folders,
+            lake=self.backends.lake,
+            lake_url=lake_url,
+            features=features,
+        )
 
     @contextmanager
     def measured(self, clicks: int) -> Iterator[list[Cost]]:
@@ -90,12 +103,19 @@ def batch(bench: Bench, source: ClickSource) -> dict[str, list[Cost]]:
     try:
         for number in range(24):
             table = hour_of_clicks(source, DAY + number * HOUR, (), Progress())
-            objects.append(bench.backends.lake.write_history(DAY + number * HOUR, table, bench.name))
-        print(f"batch: {sum(o.row_count for o in objects):,} clicks of a day in the lake", flush=True)
+            objects.append(
+                bench.backends.lake.write_history(DAY + number * HOUR, table, bench.name)
+            )
+        print(
+            f"batch: {sum(o.row_count for o in objects):,} clicks of a day in the lake", flush=True
+        )
         for warm in (True, False):
             for query, features in QUERIES.items():
                 spans = [SHORT_HOURS] if warm else [SHORT_HOURS, 24]
-                found[query] = [_backfill(bench, features, hours, sum(o.row_count for o in objects[:hours])) for hours in spans]
+                found[query] = [
+                    _backfill(bench, features, hours, sum(o.row_count for o in objects[:hours]))
+                    for hours in spans
+                ]
     finally:
         with bench.backends.postgres.connection() as connection:
             connection.execute("DELETE FROM lake_objects WHERE topic_id = %s", (bench.name,))
@@ -108,14 +128,19 @@ def _backfill(bench: Bench, features: Sequence[Feature], hours: int, clicks: int
     """Windows of the first hours of the day, computed and written as the daily backfill does it."""
     span = Span(DAY, DAY + hours * HOUR)
     with tempfile.TemporaryDirectory() as mirror:
-        offline = OfflineFeatures(bench.backends.objects, Path(mirror), prefix=f"{bench.name}/", features=features)
+        offline = OfflineFeatures(
+            bench.backends.objects, Path(mirror), prefix=f"{bench.name}/", features=features
+        )
         try:
             with bench.measured(clicks) as found:
                 write_days(offline, span, compute_windows(bench.flink(features), offline, span))
         finally:
             offline.discard(span.prefix)
             offline.discard(f"{bench.name}/")
-    print(f"  {hours:2} hours, {clicks:9,} clicks: {found[0].seconds:5.1f} s, CPU {found[0].cpu_s:5.1f} s", flush=True)
+    print(
+        f"  {hours:2} hours, {clicks:9,} clicks: {found[0].seconds:5.1f} s, CPU {found[0].cpu_s:5.1f} s",
+        flush=True,
+    )
     return found[0]
 
 
@@ -125,13 +150,27 @@ def stream(bench: Bench, source: ClickSource, clicks: int) -> dict[str, Cost]:
     print(f"stream: {clicks:,} clicks", flush=True)
     for query, features in QUERIES.items():
         name = f"{bench.name}-{query.replace(' ', '-')}"
-        topics = Topics(bench.settings.kafka_bootstrap, *(f"{name}.{end}" for end in ("valid", "features", "late")))
-        create_topics(topics.bootstrap, [Topic(topics.clicks, VALID.partitions), Topic(topics.windows, 1), Topic(topics.late, 1)])
+        topics = Topics(
+            bench.settings.kafka_bootstrap,
+            *(f"{name}.{end}" for end in ("valid", "features", "late")),
+        )
+        create_topics(
+            topics.bootstrap,
+            [
+                Topic(topics.clicks, VALID.partitions),
+                Topic(topics.windows, 1),
+                Topic(topics.late, 1),
+            ],
+        )
         try:
-            found[query] = _stream(bench, source, clicks, stream_script(name, topics, features=features), topics)
+            found[query] = _stream(
+                bench, source, clicks, stream_script(name, topics, features=features), topics
+            )
         finally:
             _clear(bench, name, topics)
-        print(f"  {query}: {found[query].seconds:5.1f} s, CPU {found[query].cpu_s:5.1f} s", flush=True)
+        print(
+            f"  {query}: {found[query].seconds:5.1f} s, CPU {found[query].cpu_s:5.1f} s", flush=True
+        )
     return found
 
 
@@ -161,7 +200,13 @@ class Sender:
 
     def __init__(self, source: ClickSource, topics: Topics) -> None:
         self._encoder, self._topics = MessageEncoder(source), topics
-        self._producer = Producer({"bootstrap.servers": topics.bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 2 * CHUNK})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": topics.bootstrap,
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 2 * CHUNK,
+            }
+        )
         self._newest_us = [0] * VALID.partitions
 
     def send(self, clicks: Clicks) -> int:
@@ -179,8 +224,13 @@ class Sender:
         watermark = datetime.fromtimestamp(min(self._newest_us) / 1e6, UTC) - OUT_OF_ORDERNESS
         end = watermark.replace(second=0, microsecond=0)
         deadline = time.monotonic() + PATIENCE_S
-        while not any(decode_window(value).window_end >= end for value in last_values(self._topics.bootstrap, self._topics.windows, 200)):
-            assert time.monotonic() < deadline, f"no window that ends at {end} after {PATIENCE_S:.0f} s"
+        while not any(
+            decode_window(value).window_end >= end
+            for value in last_values(self._topics.bootstrap, self._topics.windows, 200)
+        ):
+            assert time.monotonic() < deadline, (
+                f"no window that ends at {end} after {PATIENCE_S:.0f} s"
+            )
             time.sleep(0.5)
 
 
@@ -204,11 +254,18 @@ def _slope_us(costs: Sequence[Cost]) -> float:
 def _report(batches: dict[str, list[Cost]], streams: dict[str, Cost]) -> str:
     rows = {
         "batch, us of CPU per click": [_slope_us(batches[query]) for query in QUERIES],
-        "stream, us of CPU per click": [streams[query].cpu_s / streams[query].clicks * 1e6 for query in QUERIES],
-        f"backfill of {batches['plain'][1].clicks:,} clicks, s": [batches[query][1].seconds for query in QUERIES],
+        "stream, us of CPU per click": [
+            streams[query].cpu_s / streams[query].clicks * 1e6 for query in QUERIES
+        ],
+        f"backfill of {batches['plain'][1].clicks:,} clicks, s": [
+            batches[query][1].seconds for query in QUERIES
+        ],
     }
     lines = [f"{'':36}{''.join(f'{query:>14}' for query in QUERIES)}{'ratio':>8}"]
-    lines += [f"{what:36}{plain:14.1f}{grouped:14.1f}{grouped / plain:8.1f}" for what, (plain, grouped) in rows.items()]
+    lines += [
+        f"{what:36}{plain:14.1f}{grouped:14.1f}{grouped / plain:8.1f}"
+        for what, (plain, grouped) in rows.items()
+    ]
     return "\n".join(lines)
 
 
@@ -221,7 +278,9 @@ def main() -> None:
     bench = Bench(settings, connect(settings))
     bench.backends.postgres.apply_schema()
     traffic = Traffic.from_settings(settings, base_eps=1.0).plain()
-    eps = args.clicks / float(traffic.volume(np.arange(minute_of(DAY), minute_of(DAY + 24 * HOUR))).sum())
+    eps = args.clicks / float(
+        traffic.volume(np.arange(minute_of(DAY), minute_of(DAY + 24 * HOUR))).sum()
+    )
     source = ClickSource(replace(traffic, base_eps=eps))
     streams = stream(bench, source, args.stream_clicks)
     print(_report(batch(bench, source), streams))

@@ -38,7 +38,11 @@ HEAVY = {
 """A good part of a second each, or more."""
 
 GRAPH = {
-    "backfill_features": {"compute_windows": ["write_days"], "write_days": ["load_online"], "load_online": []},
+    "backfill_features": {
+        "compute_windows": ["write_days"],
+        "write_days": ["load_online"],
+        "load_online": [],
+    },
     "compare_windows": {"compare": []},
     "deploy_detector": {
         "fetch": ["ask_first", "roll_out"],
@@ -67,7 +71,11 @@ GRAPH = {
         "register": ["promote_if_better"],
         "promote_if_better": [],
     },
-    "watch_model": {"measure": ["is_training_worth_it"], "is_training_worth_it": ["ask_for_training"], "ask_for_training": []},
+    "watch_model": {
+        "measure": ["is_training_worth_it"],
+        "is_training_worth_it": ["ask_for_training"],
+        "ask_for_training": [],
+    },
     "watch_streams": {"restart_fallen": ["check"], "check": []},
 }
 
@@ -100,7 +108,10 @@ def test_every_file_is_read_without_error(bag):
 
 
 def test_graph_is_what_we_drew(bag):
-    assert {d.dag_id: {t.task_id: sorted(t.downstream_task_ids) for t in d.tasks} for d in bag.dags.values()} == GRAPH
+    assert {
+        d.dag_id: {t.task_id: sorted(t.downstream_task_ids) for t in d.tasks}
+        for d in bag.dags.values()
+    } == GRAPH
 
 
 def test_file_dag_and_pipeline_have_one_name(dag_folder, dags):
@@ -108,7 +119,9 @@ def test_file_dag_and_pipeline_have_one_name(dag_folder, dags):
 
     assert sorted(d.dag_id for d in dags) == sorted(f.stem for f in dag_folder.glob("*.py"))
     assert all(importlib.util.find_spec(f"adnomaly.pipelines.{d.dag_id}") for d in dags)
-    assert [f.name for f in dag_folder.iterdir() if f.suffix != ".py" and f.name != "__pycache__"] == []
+    assert [
+        f.name for f in dag_folder.iterdir() if f.suffix != ".py" and f.name != "__pycache__"
+    ] == []
 
 
 def test_each_dag_is_its_own_runbook(dags):
@@ -129,7 +142,9 @@ def test_runs_are_bounded(dags):
         assert dag.max_active_runs == 1 and not dag.catchup, dag.dag_id
         assert dag.dagrun_timeout, dag.dag_id
         for task in dag.tasks:
-            assert task.execution_timeout and timedelta(0) < task.execution_timeout <= timedelta(hours=1), task.task_id
+            assert task.execution_timeout and timedelta(0) < task.execution_timeout <= timedelta(
+                hours=1
+            ), task.task_id
 
 
 def test_tasks_are_retried_where_repeating_can_help(dags):
@@ -141,14 +156,18 @@ def test_every_form_opens_with_valid_defaults(dags):
     for dag in dags:
         dag.params.validate()
         for name, param in dag.params.items():
-            assert dag.params.get_param(name).schema.get("title"), f"{dag.dag_id}.{name} has no title ({param})"
+            assert dag.params.get_param(name).schema.get("title"), (
+                f"{dag.dag_id}.{name} has no title ({param})"
+            )
 
 
 def test_the_daily_runs_are_for_the_day_before(bag):
     import pendulum
 
     for dag_id in ("backfill_features", "compare_windows"):
-        interval = bag.dags[dag_id].timetable.infer_manual_data_interval(run_after=pendulum.datetime(2026, 11, 13, 6))
+        interval = bag.dags[dag_id].timetable.infer_manual_data_interval(
+            run_after=pendulum.datetime(2026, 11, 13, 6)
+        )
         assert interval.start.date().isoformat() == "2026-11-12", dag_id
 
 
@@ -157,12 +176,20 @@ def test_plugins_folder_registers_one_file(dag_folder):
     folder = dag_folder.parent / "plugins"
     ignored = (folder / ".airflowignore").read_text().split()
     assert [f.name for f in folder.glob("*.py")] == ["adnomaly_plugin.py"]
-    assert {f"{f.name}/" for f in folder.iterdir() if f.is_dir() and f.name != "__pycache__"} <= set(ignored)
+    assert {
+        f"{f.name}/" for f in folder.iterdir() if f.is_dir() and f.name != "__pycache__"
+    } <= set(ignored)
 
 
 def test_reading_the_files_imports_nothing_heavy(dag_folder):
     """Heavy libraries are imported by the task that needs them."""
-    done = subprocess.run([sys.executable, "-c", READ_FILES, str(dag_folder)], check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_FILES, str(dag_folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     read, packages = json.loads(done.stdout.splitlines()[-1])
     assert set(read) == set(GRAPH)

@@ -12,29 +12,37 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from adnomaly import cli
-from adnomaly.detector import bundle as sealed
-from adnomaly.detector import commands
+from adnomaly.attacks import Attack
+from adnomaly.bundle import bundle as sealed
+from adnomaly.cli import main as cli
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Cadence, to_grid
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.table import read_windows
+from adnomaly.detector.windows import read_windows
 from adnomaly.errors import BadInput, BundleRejected
+from adnomaly.scoring import files as scoring_files
 from adnomaly.settings import SECRETS, Settings
-from adnomaly.synthetic.attacks import Attack
 from adnomaly.synthetic.traffic import Traffic
 from adnomaly.synthetic.windows import simulate_windows
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HISTORY_DAYS, LIVE_HOURS = 15, 12
 LIVE = START + timedelta(days=HISTORY_DAYS)
-ATTACK = Attack(kind="click_flood", geo="US", platform="web", start=LIVE + timedelta(hours=6), end=LIVE + timedelta(hours=6, minutes=40))
+ATTACK = Attack(
+    kind="click_flood",
+    geo="US",
+    platform="web",
+    start=LIVE + timedelta(hours=6),
+    end=LIVE + timedelta(hours=6, minutes=40),
+)
 
 
 def traffic() -> Traffic:
     settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
     few = {"geos": {"US": 0.5, "DE": 0.3, "JP": 0.2}, "platforms": {"web": 0.6, "ios": 0.4}}
-    return replace(Traffic.from_settings(settings, base_eps=20.0, **few).hard(), promotions_per_day=0.0)
+    return replace(
+        Traffic.from_settings(settings, base_eps=20.0, **few).hard(), promotions_per_day=0.0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +54,34 @@ def files(tmp_path_factory) -> Path:
     history = pc.less_equal(table["window_end"], pa.scalar(LIVE, table["window_end"].type))
     pq.write_table(table.filter(history), folder / "history.parquet")
     pq.write_table(table.filter(pc.invert(history)), folder / "live.parquet")
-    labels = {"start": [ATTACK.start], "end": [ATTACK.end], "geo": ["US"], "platform": ["web"], "kind": ["click_flood"]}
+    labels = {
+        "start": [ATTACK.start],
+        "end": [ATTACK.end],
+        "geo": ["US"],
+        "platform": ["web"],
+        "kind": ["click_flood"],
+    }
     pq.write_table(pa.table(labels), folder / "labels.parquet")
-    commands.train(folder / "history.parquet", folder / "bundle", spec=None, alerts_per_day=1.0, seed=42)
-    commands.score(folder / "bundle", folder / "live.parquet", folder / "scores.parquet", incident_file=folder / "incidents.parquet")
+    scoring_files.train(
+        folder / "history.parquet", folder / "bundle", spec=None, alerts_per_day=1.0, seed=42
+    )
+    scoring_files.score(
+        folder / "bundle",
+        folder / "live.parquet",
+        folder / "scores.parquet",
+        incident_file=folder / "incidents.parquet",
+    )
     return folder
 
 
 def scores(files: Path, live: pa.Table, tmp_path: Path) -> pa.Table:
     pq.write_table(live, tmp_path / "live.parquet")
-    commands.score(files / "bundle", tmp_path / "live.parquet", tmp_path / "out.parquet", incident_file=tmp_path / "incidents.parquet")
+    scoring_files.score(
+        files / "bundle",
+        tmp_path / "live.parquet",
+        tmp_path / "out.parquet",
+        incident_file=tmp_path / "incidents.parquet",
+    )
     return pq.read_table(tmp_path / "out.parquet")
 
 
@@ -67,7 +93,10 @@ def test_one_row_for_each_window_in_its_order(files):
     assert found["anomaly_score"].null_count == 0
     flagged = np.array(found["is_anomaly"].to_pylist())
     assert (np.array(found["anomaly_score"].to_pylist())[flagged] >= 0.5).all()
-    assert all((name is not None) == flag for name, flag in zip(found["incident_id"].to_pylist(), flagged, strict=True))
+    assert all(
+        (name is not None) == flag
+        for name, flag in zip(found["incident_id"].to_pylist(), flagged, strict=True)
+    )
 
 
 def test_the_attack_is_found_and_hardly_anything_else(files):
@@ -78,9 +107,19 @@ def test_the_attack_is_found_and_hardly_anything_else(files):
     assert found[~inside].is_anomaly.mean() < 0.005
     assert found[inside & found.is_anomaly].incident_id.nunique() == 1
     worst = found[inside].sort_values("anomaly_score").iloc[-1]
-    assert worst.expected_event_count < 0.5 * pq.read_table(files / "live.parquet").to_pandas().event_count[worst.name]
+    assert (
+        worst.expected_event_count
+        < 0.5 * pq.read_table(files / "live.parquet").to_pandas().event_count[worst.name]
+    )
     size = sum(
-        abs(worst[f"share_{name}"]) for name in ("ctr_avg", "bounce_rate_avg", "event_count", "unique_user_ratio", "campaign_top_share")
+        abs(worst[f"share_{name}"])
+        for name in (
+            "ctr_avg",
+            "bounce_rate_avg",
+            "event_count",
+            "unique_user_ratio",
+            "campaign_top_share",
+        )
     )
     assert size == pytest.approx(1)
     assert worst.z_unique_user_ratio < 0 < worst.z_event_count
@@ -88,14 +127,23 @@ def test_the_attack_is_found_and_hardly_anything_else(files):
 
 def test_a_score_depends_on_nothing_that_comes_later(files, tmp_path):
     live = pq.read_table(files / "live.parquet")
-    early = live.filter(pc.less_equal(live["window_end"], pa.scalar(LIVE + timedelta(hours=7), live["window_end"].type)))
-    part, whole = scores(files, early, tmp_path), pq.read_table(files / "scores.parquet").slice(0, early.num_rows)
+    early = live.filter(
+        pc.less_equal(
+            live["window_end"], pa.scalar(LIVE + timedelta(hours=7), live["window_end"].type)
+        )
+    )
+    part, whole = (
+        scores(files, early, tmp_path),
+        pq.read_table(files / "scores.parquet").slice(0, early.num_rows),
+    )
     for name in part.column_names:
         assert part[name].to_pylist() == whole[name].to_pylist(), name
 
 
 def test_equal_seeds_give_equal_bytes(files, tmp_path):
-    commands.train(files / "history.parquet", tmp_path / "again", spec=None, alerts_per_day=1.0, seed=42)
+    scoring_files.train(
+        files / "history.parquet", tmp_path / "again", spec=None, alerts_per_day=1.0, seed=42
+    )
     for file in (files / "bundle").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
@@ -104,13 +152,18 @@ def test_the_order_of_the_rows_does_not_matter(files, tmp_path):
     live = pq.read_table(files / "live.parquet")
     order = np.random.default_rng(0).permutation(live.num_rows)
     mixed = scores(files, live.take(order), tmp_path)
-    assert mixed["anomaly_score"].to_pylist() == pq.read_table(files / "scores.parquet")["anomaly_score"].take(order).to_pylist()
+    assert (
+        mixed["anomaly_score"].to_pylist()
+        == pq.read_table(files / "scores.parquet")["anomaly_score"].take(order).to_pylist()
+    )
 
 
 def test_a_new_entity_warms_up_and_nothing_else_does(files, tmp_path):
     live = pq.read_table(files / "live.parquet").to_pandas()
     new = live[(live.geo == "US") & (live.platform == "web")].assign(geo="FR")
-    found = scores(files, pa.Table.from_pandas(live._append(new), preserve_index=False), tmp_path).to_pandas()
+    found = scores(
+        files, pa.Table.from_pandas(live._append(new), preserve_index=False), tmp_path
+    ).to_pandas()
     assert (found[found.geo == "FR"].status == "warming_up").all()
     assert found[found.geo == "FR"].anomaly_score.isna().all()
     assert not found[found.geo == "FR"].is_anomaly.any()
@@ -128,25 +181,41 @@ def test_a_loaded_detector_judges_as_the_fitted_one_did(files):
     )
     assert list(loaded.views) == list(fitted.views) == ["contract", "all"]
     live = grid.between(len(grid.end_s) - 2000, len(grid.end_s))
-    assert np.allclose(fitted.judge(live).score, loaded.judge(live).score, atol=1e-5, equal_nan=True)
+    assert np.allclose(
+        fitted.judge(live).score, loaded.judge(live).score, atol=1e-5, equal_nan=True
+    )
     parts = {**vars(loaded), "views": {"contract": loaded.views["contract"]}}
     alone = Detector(**{name: part for name, part in parts.items() if name != "forests"})
-    assert not np.allclose(alone.judge(live).score, loaded.judge(live).score, atol=1e-3, equal_nan=True)
+    assert not np.allclose(
+        alone.judge(live).score, loaded.judge(live).score, atol=1e-3, equal_nan=True
+    )
 
 
 def test_windows_without_the_optional_features_are_scored_by_the_contract(files, tmp_path):
-    live = pq.read_table(files / "live.parquet").drop_columns(["unique_user_ratio", "campaign_top_share"])
+    live = pq.read_table(files / "live.parquet").drop_columns(
+        ["unique_user_ratio", "campaign_top_share"]
+    )
     found = scores(files, live, tmp_path).to_pandas()
     assert found.anomaly_score.notna().all()
     assert found.z_unique_user_ratio.isna().all()
-    inside = (found.geo == "US") & (found.platform == "web") & (found.window_end > ATTACK.start) & (found.window_start < ATTACK.end)
+    inside = (
+        (found.geo == "US")
+        & (found.platform == "web")
+        & (found.window_end > ATTACK.start)
+        & (found.window_start < ATTACK.end)
+    )
     assert found[inside].is_anomaly.mean() > 0.8
 
 
 def test_a_silent_entity_and_an_outage_have_names_of_their_own(files, tmp_path):
     live = pq.read_table(files / "live.parquet").to_pandas()
     hour = timedelta(hours=1)
-    silent = (live.geo == "DE") & (live.platform == "web") & (live.window_end > LIVE + 2 * hour) & (live.window_start < LIVE + 3 * hour)
+    silent = (
+        (live.geo == "DE")
+        & (live.platform == "web")
+        & (live.window_end > LIVE + 2 * hour)
+        & (live.window_start < LIVE + 3 * hour)
+    )
     down = (live.window_end > LIVE + 9 * hour) & (live.window_start < LIVE + 9.5 * hour)
     scores(files, pa.Table.from_pandas(live[~silent & ~down], preserve_index=False), tmp_path)
     found = pq.read_table(tmp_path / "incidents.parquet").to_pandas()
@@ -164,7 +233,9 @@ def test_a_file_of_one_entity_is_no_outage_of_the_others(files, tmp_path):
     assert set(pq.read_table(tmp_path / "incidents.parquet")["kind"].to_pylist()) == {"anomaly"}
 
 
-@pytest.mark.parametrize("name", ["preprocess.json", "model_all.onnx", "history.parquet", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["preprocess.json", "model_all.onnx", "history.parquet", "manifest.json"]
+)
 def test_a_bundle_that_was_changed_is_not_loaded(files, tmp_path, name):
     for file in (files / "bundle").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -186,18 +257,47 @@ def test_windows_of_another_length_are_refused(files, tmp_path):
 def test_the_command_line_from_history_to_figures(files, tmp_path):
     run = CliRunner()
     out, report = tmp_path / "s.csv", tmp_path / "report"
-    scored = run.invoke(cli.app, ["score", "--bundle", str(files / "bundle"), "--windows", str(files / "live.parquet"), "--out", str(out)])
+    scored = run.invoke(
+        cli.app,
+        [
+            "score",
+            "--bundle",
+            str(files / "bundle"),
+            "--windows",
+            str(files / "live.parquet"),
+            "--out",
+            str(out),
+        ],
+    )
     assert scored.exit_code == 0, scored.output
-    arguments = ["--scores", str(files / "scores.parquet"), "--labels", str(files / "labels.parquet"), "--report", str(report)]
+    arguments = [
+        "--scores",
+        str(files / "scores.parquet"),
+        "--labels",
+        str(files / "labels.parquet"),
+        "--report",
+        str(report),
+    ]
     judged = run.invoke(cli.app, ["eval", *arguments])
     assert judged.exit_code == 0, judged.output
     assert "1 attacks and 0 benign events" in judged.output
-    assert {"figures.json", "roc.png", "precision_recall.png", "timeline.png"} <= {file.name for file in report.iterdir()}
+    assert {"figures.json", "roc.png", "precision_recall.png", "timeline.png"} <= {
+        file.name for file in report.iterdir()
+    }
     assert json.loads((report / "figures.json").read_bytes())["adnomaly"]["at_flag"] == 1.0
 
 
 def test_what_a_person_can_mend_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, capsys):
-    arguments = ["adnomaly", "score", "--bundle", str(files / "bundle"), "--windows", "none.parquet", "--out", str(tmp_path / "o.parquet")]
+    arguments = [
+        "adnomaly",
+        "score",
+        "--bundle",
+        str(files / "bundle"),
+        "--windows",
+        "none.parquet",
+        "--out",
+        str(tmp_path / "o.parquet"),
+    ]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as ended:
         cli.main()

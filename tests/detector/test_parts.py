@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from adnomaly.detector import incidents
-from adnomaly.detector.axes import Axes
-from adnomaly.detector.calibrate import AIM, calibrate
+from adnomaly.detector import grouping
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Cadence, Grid
-from adnomaly.detector.noise import fit_noise
-from adnomaly.detector.persistence import persistent
-from adnomaly.detector.shares import sentence, shares
-from adnomaly.detector.slots import SlotTable
+from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.smoothing import persistent
 from adnomaly.detector.spec import Measure, Spec
-from adnomaly.detector.truth import Event, Truth
+from adnomaly.detector.thresholds import AIM, calibrate
+from adnomaly.detector.variance import fit_noise
+from adnomaly.detector.whitening import Axes
+from adnomaly.evaluation.metrics import Event, Truth
+from adnomaly.scoring.attribution import sentence, shares
 
 SLIDING, HOURLY = Cadence(300, 60), Cadence(3600, 3600)
 MONDAY = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp())
@@ -26,7 +26,12 @@ def grid(values: np.ndarray, cadence: Cadence, first_s: int = MONDAY) -> Grid:
     """(T, E) or (T, E, F) as a grid of entities a, b, ..."""
     cube = values if values.ndim == 3 else values[..., None]
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: cube.shape[1]])
-    return Grid(names, cadence, first_s + np.arange(1, len(cube) + 1) * cadence.slide_s, cube.astype(np.float64))
+    return Grid(
+        names,
+        cadence,
+        first_s + np.arange(1, len(cube) + 1) * cadence.slide_s,
+        cube.astype(np.float64),
+    )
 
 
 def test_a_lone_window_counts_less_and_one_that_lasts_counts_in_full():
@@ -48,22 +53,29 @@ def test_flagged_windows_within_half_an_hour_are_one_incident():
     flagged[[10, 11, 41, 72], 0] = True
     flagged[100, 1] = True
     end_s = 60 * np.arange(200)
-    began, _ = incidents.number(flagged, end_s, SLIDING)
+    began, _ = grouping.number(flagged, end_s, SLIDING)
     assert began[[10, 11, 41, 72], 0].tolist() == [600, 600, 600, 4320]
-    assert (began[~flagged] == incidents.NEVER).all()
-    first, still_open = incidents.number(flagged[:30], end_s[:30], SLIDING)
-    rest, _ = incidents.number(flagged[30:], end_s[30:], SLIDING, still_open)
+    assert (began[~flagged] == grouping.NEVER).all()
+    first, still_open = grouping.number(flagged[:30], end_s[:30], SLIDING)
+    rest, _ = grouping.number(flagged[30:], end_s[30:], SLIDING, still_open)
     assert np.array_equal(np.concatenate([first, rest]), began), "in parts as at once"
-    assert incidents.began_s(incidents.name_of("US|web", 600)) == 600
-    assert incidents.count(flagged, SLIDING) == 3
-    assert incidents.count(np.ones((181, 1), bool), SLIDING) == 4  # an alarm that never ends counts again with every hour
+    assert grouping.began_s(grouping.name_of("US|web", 600)) == 600
+    assert grouping.count(flagged, SLIDING) == 3
+    assert (
+        grouping.count(np.ones((181, 1), bool), SLIDING) == 4
+    )  # an alarm that never ends counts again with every hour
 
 
 def test_a_feature_of_few_events_is_less_certain():
-    rng, spec = np.random.default_rng(1), Spec(("s",), (Measure("n", "count"), Measure("r", "ratio", "n")))
+    rng, spec = (
+        np.random.default_rng(1),
+        Spec(("s",), (Measure("n", "count"), Measure("r", "ratio", "n"))),
+    )
     counts = rng.integers(10, 1000, (20_000, 1)).astype(float)
     noise = rng.normal(0, np.sqrt(0.01**2 + 0.25 / counts))
-    found = fit_noise(np.stack([noise, noise], axis=-1), np.stack([counts, counts], axis=-1), spec)[0, 1]
+    found = fit_noise(np.stack([noise, noise], axis=-1), np.stack([counts, counts], axis=-1), spec)[
+        0, 1
+    ]
     assert found[1] == pytest.approx(0.25, rel=0.35)
     assert found[0] == pytest.approx(0.01**2, rel=1.0)
 
@@ -72,7 +84,10 @@ def test_the_slot_table_follows_the_day_and_the_weekend():
     steps = np.arange(28 * 1440)
     day = np.cos((steps % 1440) / 1440 * 2 * np.pi)
     weekend = ((steps // 1440) % 7 >= 5) * 5.0
-    values = grid((100 + 10 * day + weekend + np.random.default_rng(2).normal(0, 1, len(steps)))[:, None], SLIDING)
+    values = grid(
+        (100 + 10 * day + weekend + np.random.default_rng(2).normal(0, 1, len(steps)))[:, None],
+        SLIDING,
+    )
     assert SlotTable.suits(values)
     z = SlotTable.fit(values, LEVEL).standing(values).z
     assert abs(np.mean(z)) < 0.05
@@ -83,15 +98,24 @@ def test_a_promotion_is_told_from_an_attack_where_history_has_many():
     rng = np.random.default_rng(3)
     left = rng.standard_normal((50_000, 2))
     axes = Axes.fit(left, (0, 1), 1)
-    risen, fallen, company = np.array([[0.0, 12.0]]), np.array([[0.0, -12.0]]), np.array([[9.0, 12.0]])
+    risen, fallen, company = (
+        np.array([[0.0, 12.0]]),
+        np.array([[0.0, -12.0]]),
+        np.array([[9.0, 12.0]]),
+    )
     lift = np.array([np.log(1.6)])
     allowed = axes.allowing(np.full(100, np.log(2.0)))
-    far = [float(np.linalg.norm(allowed.apply(rows, sign * lift))) for rows, sign in ((risen, 1), (fallen, -1), (company, 1))]
+    far = [
+        float(np.linalg.norm(allowed.apply(rows, sign * lift)))
+        for rows, sign in ((risen, 1), (fallen, -1), (company, 1))
+    ]
     assert far[0] <= 2.01
     assert far[1] == pytest.approx(12, rel=0.05)
     assert far[2] > 8.5
     assert np.linalg.norm(axes.apply(risen, lift)) == pytest.approx(12, rel=0.05)
-    assert np.linalg.norm(allowed.apply(risen * 3, 3 * lift)) > 15  # more than any promotion that is known
+    assert (
+        np.linalg.norm(allowed.apply(risen * 3, 3 * lift)) > 15
+    )  # more than any promotion that is known
 
 
 def test_the_limit_keeps_its_budget_though_history_holds_attacks():
@@ -103,7 +127,7 @@ def test_the_limit_keeps_its_budget_though_history_holds_attacks():
         attacked[start : start + 40, rng.integers(10)] += rng.uniform(2, 5)
     found = calibrate(attacked, SLIDING, 1.0)
     assert found.height == pytest.approx(clean.height, abs=0.35)
-    assert incidents.count(height >= clean.height, SLIDING) / 14 == pytest.approx(AIM, abs=0.6)
+    assert grouping.count(height >= clean.height, SLIDING) / 14 == pytest.approx(AIM, abs=0.6)
 
 
 def test_a_short_history_has_the_prior_limit():
@@ -138,7 +162,13 @@ def test_a_sentence_says_why():
         {"event_count": 3100.0, "unique_user_ratio": 0.4, "ctr_avg": 0.02},
         {"event_count": 1000.0, "unique_user_ratio": 0.8, "ctr_avg": 0.021},
     )
-    text = sentence(("US", "web"), Spec.ours().measures, values, expected, {"event_count": 9.0, "unique_user_ratio": -7.0, "ctr_avg": -0.3})
+    text = sentence(
+        ("US", "web"),
+        Spec.ours().measures,
+        values,
+        expected,
+        {"event_count": 9.0, "unique_user_ratio": -7.0, "ctr_avg": -0.3},
+    )
     assert (
         text
         == "US web: 3.1 times the expected clicks (3100 instead of 1000), 0.5 times the expected distinct users per click (0.4 instead of 0.8)"
@@ -146,15 +176,29 @@ def test_a_sentence_says_why():
 
 
 def test_a_sentence_names_what_is_far_off_beside_something_further_off():
-    values, expected = {"event_count": 300.0, "bounce_rate_avg": 0.66}, {"event_count": 20.0, "bounce_rate_avg": 0.4}
-    text = sentence(("US", "web"), Spec.ours().measures, values, expected, {"event_count": 10.0, "bounce_rate_avg": 170.0})
-    assert text.endswith("times the expected bounce rate (0.66 instead of 0.4), 15 times the expected clicks (300 instead of 20)")
+    values, expected = (
+        {"event_count": 300.0, "bounce_rate_avg": 0.66},
+        {"event_count": 20.0, "bounce_rate_avg": 0.4},
+    )
+    text = sentence(
+        ("US", "web"),
+        Spec.ours().measures,
+        values,
+        expected,
+        {"event_count": 10.0, "bounce_rate_avg": 170.0},
+    )
+    assert text.endswith(
+        "times the expected bounce rate (0.66 instead of 0.4), 15 times the expected clicks (300 instead of 20)"
+    )
 
 
 def test_truth_counts_events_not_windows():
     values = np.ones((2 * 1440, 2))
     series = grid(values, SLIDING)
-    events = [Event("flood", "a", MONDAY + 3600, MONDAY + 7200), Event("promotion", "b", MONDAY + 3600, MONDAY + 7200, True)]
+    events = [
+        Event("flood", "a", MONDAY + 3600, MONDAY + 7200),
+        Event("promotion", "b", MONDAY + 3600, MONDAY + 7200, True),
+    ]
     truth = Truth(series, events)
     score, flagged = np.zeros(values.shape), np.zeros(values.shape, bool)
     score[70, 0], flagged[70, 0] = 1.0, True

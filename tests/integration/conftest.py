@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adnomaly.adapters.ray_serve import Serving, current_bundle
+from adnomaly.clients.ray_serve import Serving
 from adnomaly.settings import Settings, load_settings
 from adnomaly.wiring import Backends, connect
 from stack.ready import CHECKS
@@ -23,7 +23,9 @@ def stack(settings: Settings) -> Iterator[Settings]:
     """The running servers; a test without them could only pretend."""
     problems = {name: problem for name, check in CHECKS.items() if (problem := check(settings))}
     if problems:
-        pytest.fail(f"the stack in {settings.adnomaly_home} is not up: {problems}. `make test` starts it")
+        pytest.fail(
+            f"the stack in {settings.adnomaly_home} is not up: {problems}. `make test` starts it"
+        )
     yield settings
 
 
@@ -43,9 +45,9 @@ def only_deployer(settings: Settings) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def served(settings: Settings, bundle: Path, only_deployer: None) -> Iterator[tuple[Serving, Path]]:
     """The application with the test's bundle; afterwards what was served before."""
-    serving, bundles = connect(settings).serving, settings.adnomaly_home / "bundles"
-    before = current_bundle(bundles)
-    folder = bundles / bundle.name
+    serving, bundles = connect(settings).serving, connect(settings).bundles
+    before = bundles.current_path()
+    folder = bundles.path(bundle.name)
     shutil.copytree(bundle, folder, dirs_exist_ok=True)
     serving.deploy(folder)
     yield serving, folder

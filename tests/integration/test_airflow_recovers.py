@@ -14,12 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 import psutil
 import pytest
 
-from adnomaly.adapters.airflow import Airflow
+from adnomaly.attacks import read_truth
+from adnomaly.clients.airflow import Airflow
 from adnomaly.errors import Unavailable
+from adnomaly.generator_state import GeneratorFiles
+from adnomaly.home import Home
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import Settings
-from adnomaly.synthetic.attacks import read_truth
-from adnomaly.synthetic.plan import GeneratorFiles
 from adnomaly.wiring import Backends
 from stack import supervisord
 from stack.ready import wait_for
@@ -33,7 +34,9 @@ PARTS = ("scheduler", "triggerer", "dag-processor", "api-server")
 
 @pytest.fixture(scope="module")
 def airflow(settings: Settings) -> Airflow:
-    return Airflow(settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value())
+    return Airflow(
+        settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,9 @@ def history(airflow: Airflow, backends: Backends) -> date:
     """Days of clicks in the lake, and of features; returns the day after the last one."""
     end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if len(backends.lake.history_hours(end - timedelta(days=DAYS), end)) < DAYS * 24:
-        run = Run(airflow, "generate_history", {"days": DAYS, "end": end.isoformat(), "base_eps": 1})
+        run = Run(
+            airflow, "generate_history", {"days": DAYS, "end": end.isoformat(), "base_eps": 1}
+        )
         run.ends_well()
     return end.date()
 
@@ -63,7 +68,10 @@ class Run:
         self.run_id = patiently(lambda: airflow.trigger(dag_id, form))
 
     def states(self) -> dict[str, str | None]:
-        return {t.task_id: t.state for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id))}
+        return {
+            t.task_id: t.state
+            for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id))
+        }
 
     def _state(self, run_id: str) -> str:
         return self._airflow.run_state(self.dag_id, run_id)
@@ -72,7 +80,9 @@ class Run:
         """Wait until a task is in one of these states."""
         deadline = time.monotonic() + patience_s
         while (state := self.states().get(task)) not in states:
-            assert state not in ("failed", "upstream_failed", "success"), f"{self.dag_id}.{task} is {state}"
+            assert state not in ("failed", "upstream_failed", "success"), (
+                f"{self.dag_id}.{task} is {state}"
+            )
             assert time.monotonic() < deadline, f"{self.dag_id}.{task} is {state}, not {states}"
             time.sleep(0.3)
 
@@ -87,12 +97,18 @@ class Run:
         """Seconds until a task that was interrupted has moved on: another state, or another try."""
         began = time.monotonic()
         while self.attempt(task) == before:
-            assert time.monotonic() - began < RECOVERY_S, f"{self.dag_id}.{task} is still {before} after {RECOVERY_S} s"
+            assert time.monotonic() - began < RECOVERY_S, (
+                f"{self.dag_id}.{task} is still {before} after {RECOVERY_S} s"
+            )
             time.sleep(0.5)
         return time.monotonic() - began
 
     def attempt(self, task: str) -> tuple[str | None, int]:
-        return next((t.state, t.try_number) for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id)) if t.task_id == task)
+        return next(
+            (t.state, t.try_number)
+            for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id))
+            if t.task_id == task
+        )
 
     @property
     def folder(self) -> str:
@@ -132,7 +148,10 @@ def test_run_streams_starts_everything_once(settings, backends, airflow, name):
     backends.supervisor.stop(run_streams.STREAMS[::-1])
     attack = f"click_flood:CA:ios:+{60 + PARTS.index(name)}m:10m"
     run = Run(airflow, "run_streams", {"action": "start", "attacks": [attack], "base_eps": 1})
-    run.reaches("prepare" if name in ("scheduler", "api-server") else "start_consumers", {"running", "deferred"})
+    run.reaches(
+        "prepare" if name in ("scheduler", "api-server") else "start_consumers",
+        {"running", "deferred"},
+    )
     kill(settings, name)
     is_back(settings, name)
     run.ends_well()
@@ -141,9 +160,9 @@ def test_run_streams_starts_everything_once(settings, backends, airflow, name):
     assert {n: programs[n].state for n in wanted} == dict.fromkeys(wanted, "RUNNING")
     assert backends.flink.window_job_state() == "RUNNING"
     assert len([job for job in backends.flink.jobs() if job.alive]) == 1
-    planned = GeneratorFiles(settings.adnomaly_home).read_plan().attacks
+    planned = GeneratorFiles(Home.of(settings)).read_plan().attacks
     assert Counter((a.geo, a.platform, a.start) for a in planned).most_common(1)[0][1] == 1
-    truth = read_truth(GeneratorFiles(settings.adnomaly_home).truth)
+    truth = read_truth(GeneratorFiles(Home.of(settings)).truth)
     assert len(truth) == len(set(truth))
 
 
@@ -163,14 +182,24 @@ def test_backfill_features_computes_once(settings, backends, airflow, history):
         kill(settings, name)
         is_back(settings, name)
     run.ends_well()
-    ids = [hashlib.md5(f"backfill_features|{run.run_id}|compute_windows|-1|{attempt}".encode()).hexdigest() for attempt in range(3)]
+    ids = [
+        hashlib.md5(
+            f"backfill_features|{run.run_id}|compute_windows|-1|{attempt}".encode()
+        ).hexdigest()
+        for attempt in range(3)
+    ]
     assert [backends.flink.job_state(job) for job in ids] == ["FINISHED", None, None]
     assert ids[0] in airflow.links(run.dag_id, run.run_id, "compute_windows")["Flink job"]
-    assert airflow.links(run.dag_id, run.run_id, "write_days")["S3 prefix"].endswith(f"/buckets/{settings.minio_bucket}/features")
+    assert airflow.links(run.dag_id, run.run_id, "write_days")["S3 prefix"].endswith(
+        f"/buckets/{settings.minio_bucket}/features"
+    )
     assert set(backends.offline_features.days()) >= {first + timedelta(days=i) for i in range(DAYS)}
     again = Run(airflow, "backfill_features", {"first_day": str(last), "last_day": str(last)})
     again.ends_well()
-    digests = [airflow.returned("backfill_features", r.run_id, "write_days")[str(last)] for r in (run, again)]
+    digests = [
+        airflow.returned("backfill_features", r.run_id, "write_days")[str(last)]
+        for r in (run, again)
+    ]
     assert digests[0] == digests[1]
 
 
@@ -178,7 +207,12 @@ def test_train_detector_registers_once(settings, backends, airflow, history):
     """All four, one after the other, at different steps of one run."""
     settle(airflow, "train_detector")
     run = Run(airflow, "train_detector", {"train_days": DAYS})
-    for name, task in (("scheduler", "fit"), ("api-server", "evaluate"), ("triggerer", "seal"), ("scheduler", "promote_if_better")):
+    for name, task in (
+        ("scheduler", "fit"),
+        ("api-server", "evaluate"),
+        ("triggerer", "seal"),
+        ("scheduler", "promote_if_better"),
+    ):
         run.reaches(task, {"running"})
         time.sleep(1)
         before = run.attempt(task)
@@ -189,7 +223,9 @@ def test_train_detector_registers_once(settings, backends, airflow, history):
     run.ends_well()
     from mlflow import MlflowClient
 
-    found = MlflowClient(settings.mlflow_tracking_uri).search_model_versions("name = 'adnomaly-detector'")
+    found = MlflowClient(settings.mlflow_tracking_uri).search_model_versions(
+        "name = 'adnomaly-detector'"
+    )
     [version] = [v for v in found if v.tags.get("source") == run.folder]
     assert airflow.links(run.dag_id, run.run_id, "register")["MLflow run"].endswith(version.run_id)
 
@@ -200,7 +236,10 @@ def test_a_stream_that_is_killed_is_back(settings, backends):
     before = backends.supervisor.programs()["store_clicks"].pid
     os.kill(before, signal.SIGKILL)
     began = time.monotonic()
-    while (now := backends.supervisor.programs()["store_clicks"]).pid in (0, before) or not now.running:
+    while (now := backends.supervisor.programs()["store_clicks"]).pid in (
+        0,
+        before,
+    ) or not now.running:
         assert time.monotonic() - began < 90
         time.sleep(0.2)
     backends.supervisor.stop(["store_clicks"])
@@ -235,4 +274,8 @@ def test_a_stream_that_keeps_dying_is_reported_and_left_alone(settings, backends
 def _operations(backends: Backends, stage: str) -> list[str]:
     """Reasons of what is reported about a stage and is not over."""
     recent = backends.incidents.recent(datetime.now(UTC) - timedelta(hours=1))
-    return [i.summary for i in recent if i.incident_id.startswith(f"operations:{stage}@") and i.status == "open"]
+    return [
+        i.summary
+        for i in recent
+        if i.incident_id.startswith(f"operations:{stage}@") and i.status == "open"
+    ]

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 import redis
 
-from adnomaly.adapters.feature_store import OnlineFeatures
-from adnomaly.adapters.lake import SCHEMA
-from adnomaly.adapters.offline_features import OfflineFeatures
 from adnomaly.pipelines import backfill_features as pipeline
+from adnomaly.stores.lake import SCHEMA
+from adnomaly.stores.offline_features import OfflineFeatures
+from adnomaly.stores.online_features import OnlineFeatures
 from adnomaly.windows import SIZE, TrafficWindow, windows_of
 
 pytestmark = pytest.mark.integration
@@ -64,12 +64,23 @@ def oracle(clicks: list[dict], start: datetime, end: datetime) -> list[TrafficWi
     for (window_end, geo, platform), inside in sorted(cells.items()):
         if start < window_end <= end:
             count = len(inside)
-            values = {"ctr_avg": sum(c["ctr"] for c in inside) / count, "bounce_rate_avg": sum(c["bounce_rate"] for c in inside) / count}
+            values = {
+                "ctr_avg": sum(c["ctr"] for c in inside) / count,
+                "bounce_rate_avg": sum(c["bounce_rate"] for c in inside) / count,
+            }
             values["event_count"] = count
             values["unique_user_ratio"] = len({c["user_id_hash"] for c in inside}) / count
-            values["campaign_top_share"] = max(Counter(c["campaign_id"] for c in inside).values()) / count
+            values["campaign_top_share"] = (
+                max(Counter(c["campaign_id"] for c in inside).values()) / count
+            )
             windows.append(
-                TrafficWindow(window_start=window_end - SIZE, window_end=window_end, geo=geo, platform=platform, features=values)
+                TrafficWindow(
+                    window_start=window_end - SIZE,
+                    window_end=window_end,
+                    geo=geo,
+                    platform=platform,
+                    features=values,
+                )
             )
     return windows
 
@@ -78,7 +89,10 @@ def oracle(clicks: list[dict], start: datetime, end: datetime) -> list[TrafficWi
 def clicks(backends):
     rng, source = random.Random(7), f"test-{uuid4().hex[:8]}"
     by_hour = {hour: clicks_of(hour, rng) for hour in HOURS}
-    written = [backends.lake.write_history(hour, pa.Table.from_pylist(rows, schema=SCHEMA), source) for hour, rows in by_hour.items()]
+    written = [
+        backends.lake.write_history(hour, pa.Table.from_pylist(rows, schema=SCHEMA), source)
+        for hour, rows in by_hour.items()
+    ]
     yield [click for rows in by_hour.values() for click in rows]
     with backends.postgres.connection() as connection:
         connection.execute("DELETE FROM lake_objects WHERE topic_id = %s", (source,))
@@ -98,10 +112,18 @@ def offline(backends, tmp_path):
 def online(settings, offline):
     schema, url = f"test_{uuid4().hex[:8]}", settings.postgres_url("feast")
     redis_url = f"{settings.redis_url}/{REDIS_DB}"
-    with psycopg.connect(url, autocommit=True) as connection, redis.Redis.from_url(redis_url) as client:
+    with (
+        psycopg.connect(url, autocommit=True) as connection,
+        redis.Redis.from_url(redis_url) as client,
+    ):
         connection.execute(f"CREATE SCHEMA {schema}")
         client.flushdb()
-        yield OnlineFeatures(REPO, registry_url=f"{url}?options=-csearch_path%3D{schema}", redis_url=redis_url, mirror=offline.mirror)
+        yield OnlineFeatures(
+            REPO,
+            registry_url=f"{url}?options=-csearch_path%3D{schema}",
+            redis_url=redis_url,
+            mirror=offline.mirror,
+        )
         client.flushdb()
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
@@ -115,20 +137,34 @@ def assert_same(found: list[TrafficWindow], expected: list[TrafficWindow]) -> No
         assert one.features == pytest.approx(other.features, abs=1e-9)
 
 
-def test_flinks_batch_is_the_oracle_and_a_rewritten_day_has_the_same_bytes(backends, clicks, offline, online):
-    span = pipeline.span_of(DAY, DAY + timedelta(days=1), now=datetime.now(UTC), until=MIDNIGHT + 31 * HOUR)
+def test_flinks_batch_is_the_oracle_and_a_rewritten_day_has_the_same_bytes(
+    backends, clicks, offline, online
+):
+    span = pipeline.span_of(
+        DAY, DAY + timedelta(days=1), now=datetime.now(UTC), until=MIDNIGHT + 31 * HOUR
+    )
     first = pipeline.run(backends.flink, offline, online, span)
     assert list(first) == ["2003-03-03", "2003-03-04"]
     expected = oracle(clicks, span.start, span.end)
     assert_same(offline.windows(span.start, span.end), expected)
     assert offline.newest(span.start, span.end)[0].window_end == span.end
     entities = [("DE", "ios"), ("DE", "web"), ("US", "ios"), ("US", "web")]
-    assert online.read(entities) == [w for key in entities for w in offline.newest(span.start, span.end) if (w.geo, w.platform) == key]
-    files = {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in offline.mirror.glob("*/*.parquet")}
+    assert online.read(entities) == [
+        w
+        for key in entities
+        for w in offline.newest(span.start, span.end)
+        if (w.geo, w.platform) == key
+    ]
+    files = {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in offline.mirror.glob("*/*.parquet")
+    }
     assert files == {f"dt={day}": sha256 for day, sha256 in first.items()}
     # Once more, one day alone this time, after a run that was killed and left half a file.
     alone = pipeline.span_of(DAY, DAY, now=datetime.now(UTC))
     backends.objects.put(f"{alone.prefix}part-killed", b"half a file")
-    assert pipeline.run(backends.flink, offline, online, alone) == {"2003-03-03": first["2003-03-03"]}
+    assert pipeline.run(backends.flink, offline, online, alone) == {
+        "2003-03-03": first["2003-03-03"]
+    }
     assert_same(offline.windows(span.start, span.end), expected)
     assert backends.objects.tags(span.prefix) == backends.objects.tags(alone.prefix) == {}

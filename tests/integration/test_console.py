@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from adnomaly.settings import Settings
 from adnomaly.windows import SIZE, SLIDE
 from adnomaly.wiring import Backends
-from stack.browser import chromium, log_in, open_console, password_of
+from stack.docs.browser import chromium, log_in, open_console, password_of
 
 pytestmark = pytest.mark.integration
 
@@ -37,8 +37,16 @@ print(json.dumps([[m, r.path] for r in app.routes for m in sorted(getattr(r, "me
 def incident(settings: Settings, backends: Backends) -> Iterator[str]:
     """One incident of an entity of its own, with scored windows and clicks behind it."""
     name, end = "ZZ|web@console-test", datetime.now(UTC).replace(second=0, microsecond=0)
-    explained = {"summary": "ZZ web: 9 times the expected clicks", "expected": {"event_count": 20.0}, "z": {"event_count": 14.0}}
-    explained |= {"share": {"event_count": 1.0}, "low": {"event_count": 10.0}, "high": {"event_count": 35.0}}
+    explained = {
+        "summary": "ZZ web: 9 times the expected clicks",
+        "expected": {"event_count": 20.0},
+        "z": {"event_count": 14.0},
+    }
+    explained |= {
+        "share": {"event_count": 1.0},
+        "low": {"event_count": 10.0},
+        "high": {"event_count": 35.0},
+    }
     with backends.postgres.connection() as connection:
         backends.incidents.take_up_else(
             connection,
@@ -73,8 +81,14 @@ def clients(settings: Settings) -> Iterator[dict[str, httpx.Client]]:
     made = {"nobody": httpx.Client(base_url=f"{settings.airflow_url}/adnomaly", timeout=30)}
     for user in ("admin", "operator", "viewer"):
         login = {"username": user, "password": password_of(settings, user)}
-        token = httpx.post(f"{settings.airflow_url}/auth/token", json=login, timeout=30).json()["access_token"]
-        made[user] = httpx.Client(base_url=f"{settings.airflow_url}/adnomaly", headers={"authorization": f"Bearer {token}"}, timeout=30)
+        token = httpx.post(f"{settings.airflow_url}/auth/token", json=login, timeout=30).json()[
+            "access_token"
+        ]
+        made[user] = httpx.Client(
+            base_url=f"{settings.airflow_url}/adnomaly",
+            headers={"authorization": f"Bearer {token}"},
+            timeout=30,
+        )
     yield made
     for client in made.values():
         client.close()
@@ -97,8 +111,17 @@ def routes(settings: Settings) -> list[tuple[str, str]]:
     from adnomaly.settings import ROOT
     from stack import environment
 
-    environ = os.environ | environment.live_airflow(settings) | {"PYTHONPATH": f"{ROOT / 'plugins'}"}
-    done = subprocess.run([sys.executable, "-c", EVERY_ROUTE], env=environ, capture_output=True, text=True, check=True, timeout=120)
+    environ = (
+        os.environ | environment.live_airflow(settings) | {"PYTHONPATH": f"{ROOT / 'plugins'}"}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_ROUTE],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     return [tuple(route) for route in json.loads(done.stdout.splitlines()[-1])]
 
 
@@ -107,7 +130,11 @@ def decisions(backends: Backends, incident: str) -> list[tuple[str, str, str]]:
 
 
 def decide(client: httpx.Client, incident: str, **decision: object) -> httpx.Response:
-    return client.post("/api/incident/decide", params={"id": incident}, json={"action": "comment", "revision": 0} | decision)
+    return client.post(
+        "/api/incident/decide",
+        params={"id": incident},
+        json={"action": "comment", "revision": 0} | decision,
+    )
 
 
 def revision(backends: Backends, incident: str) -> int:
@@ -121,7 +148,9 @@ def test_no_route_but_static_answers_without_login(routes, clients):
     for method, path in routes:
         if path.startswith("/static"):
             continue
-        answer = clients["nobody"].request(method, path, content=b"{}", headers={"content-type": "application/json"})
+        answer = clients["nobody"].request(
+            method, path, content=b"{}", headers={"content-type": "application/json"}
+        )
         to_login = answer.is_redirect and answer.headers["location"].startswith("/auth/login")
         assert answer.status_code in (401, 403) or to_login, (method, path, answer.status_code)
         assert answer.status_code != 403 or method == "POST", (method, path)
@@ -135,12 +164,20 @@ def test_a_viewer_looks_and_does_nothing(clients, incident, backends):
     assert viewer.get("/api/me").json()["may_act"] is False
     assert viewer.get("/api/incident", params={"id": incident}).status_code == 200
     assert decide(viewer, incident, comment="no").status_code == 403
-    assert viewer.post("/api/dead-letters/replay", json={"field": "a", "rule": "b"}).status_code == 403
+    assert (
+        viewer.post("/api/dead-letters/replay", json={"field": "a", "rule": "b"}).status_code == 403
+    )
     assert decisions(backends, incident) == []
 
 
 def test_an_operator_decides_under_his_own_name(clients, incident, backends):
-    answer = decide(clients["operator"], incident, action="acknowledge", comment="on it", revision=revision(backends, incident))
+    answer = decide(
+        clients["operator"],
+        incident,
+        action="acknowledge",
+        comment="on it",
+        revision=revision(backends, incident),
+    )
     assert (answer.status_code, answer.json()["status"]) == (200, "acknowledged")
     assert decisions(backends, incident)[-1] == ("acknowledge", "operator", "on it")
 
@@ -154,26 +191,40 @@ def test_an_operator_decides_under_his_own_name(clients, incident, backends):
         (b'{"action":"comment","revision":0,"comment":"x","more":1}', 422, "more"),
         (b'{"action":"snooze","revision":0,"until":"2099-01-01T00:00:00Z"}', 422, "until"),
         (b'{"action":"comment","revision":0,"comment":"' + b"x" * 5000 + b'"}', 422, "4,000"),
-        (b'{"action":"comment","revision":0,"comment":"' + b"x" * 10_000_000 + b'"}', 413, "64 KiB"),
+        (
+            b'{"action":"comment","revision":0,"comment":"' + b"x" * 10_000_000 + b'"}',
+            413,
+            "64 KiB",
+        ),
         (b"[" * 50_000, 422, ""),
         (b'{"action":"comment","revision":0,"comment":"\\u0000"}', 422, "NUL"),
         (b'{"action":"comment","revision":0,"comment":"\\ud800"}', 422, ""),
         (b"\xff\xfe", 422, ""),
     ],
 )
-def test_a_bad_decision_is_told_so_and_changes_nothing(clients, incident, backends, body, status, word):
+def test_a_bad_decision_is_told_so_and_changes_nothing(
+    clients, incident, backends, body, status, word
+):
     before = decisions(backends, incident)
     answer = clients["admin"].post(
-        "/api/incident/decide", params={"id": incident}, content=body, headers={"content-type": "application/json"}
+        "/api/incident/decide",
+        params={"id": incident},
+        content=body,
+        headers={"content-type": "application/json"},
     )
     assert answer.status_code == status, answer.text[:300]
     assert word in answer.json()["detail"]
     assert decisions(backends, incident) == before
 
 
-@pytest.mark.parametrize("name", ["nothing", "\0", "a" * 3000, "'; drop table incidents; --", "../../etc"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "\0", "a" * 3000, "'; drop table incidents; --", "../../etc"]
+)
 def test_an_unknown_incident_is_no_error_of_ours(clients, name):
-    for answer in (clients["admin"].get("/api/incident", params={"id": name}), decide(clients["admin"], name, comment="x")):
+    for answer in (
+        clients["admin"].get("/api/incident", params={"id": name}),
+        decide(clients["admin"], name, comment="x"),
+    ):
         assert answer.status_code in (404, 422), answer.text
 
 
@@ -200,13 +251,17 @@ class _Elsewhere(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "index.html").write_text("<!doctype html><title>elsewhere</title>")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Elsewhere, directory=str(tmp_path)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Elsewhere, directory=str(tmp_path))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://localhost:{server.server_port}/"
     server.shutdown()
 
 
-def test_a_page_of_another_port_can_neither_act_nor_read_the_login(settings, browser, elsewhere, incident, backends):
+def test_a_page_of_another_port_can_neither_act_nor_read_the_login(
+    settings, browser, elsewhere, incident, backends
+):
     open_console(browser, settings, framed=False)
     assert "_token" in {c["name"] for c in browser.get_cookies()}
     before = decisions(backends, incident)
@@ -229,9 +284,13 @@ def test_a_page_of_another_port_can_neither_act_nor_read_the_login(settings, bro
         target,
         body,
     )
-    WebDriverWait(browser, 20).until(lambda b: "another page" in b.page_source or "application/json" in b.page_source)
+    WebDriverWait(browser, 20).until(
+        lambda b: "another page" in b.page_source or "application/json" in b.page_source
+    )
     assert decisions(backends, incident) == before
-    framed = "const f = document.createElement('iframe'); f.src = arguments[0]; document.body.append(f);"
+    framed = (
+        "const f = document.createElement('iframe'); f.src = arguments[0]; document.body.append(f);"
+    )
     browser.get(elsewhere)
     browser.execute_script(framed, f"{settings.airflow_url}/adnomaly/")
     time.sleep(2)
@@ -260,7 +319,9 @@ def test_in_the_browser_an_incident_is_seen_and_decided(settings, browser, incid
     assert (found.status, found.fraud_kind) == ("confirmed", "click_flood")
 
 
-SHOWN = "return [...document.querySelectorAll('tr[data-incident]')].map((row) => row.dataset.incident);"
+SHOWN = (
+    "return [...document.querySelectorAll('tr[data-incident]')].map((row) => row.dataset.incident);"
+)
 SEARCH = f"const s = document.querySelector('#filters input'); s.value = arguments[0]; s.dispatchEvent(new Event('input')); {SHOWN}"
 PRESS = f"[...document.querySelectorAll('#filters button')].find((b) => b.textContent.startsWith(arguments[0])).click(); {SHOWN}"
 
@@ -281,9 +342,13 @@ def test_incidents_are_found_by_status_and_word(settings, browser, incident, bac
 def test_nothing_is_fetched_from_elsewhere(settings, browser, incident):
     open_console(browser, settings, f"incidents?id={quote(incident, safe='')}")
     WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".chart .main-svg"))
-    fetched = browser.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
+    fetched = browser.execute_script(
+        "return performance.getEntriesByType('resource').map((e) => e.name)"
+    )
     assert len(fetched) > 5
-    assert [url for url in fetched if not url.startswith((settings.airflow_url, "data:", "blob:"))] == []
+    assert [
+        url for url in fetched if not url.startswith((settings.airflow_url, "data:", "blob:"))
+    ] == []
 
 
 @pytest.mark.parametrize("path", ["", "incidents", "model"])
@@ -291,7 +356,9 @@ def test_a_phone_shows_every_view_without_scrolling_sideways(settings, path):
     with chromium(390, 800) as phone:
         log_in(phone, settings, "viewer")
         open_console(phone, settings, path, framed=False)
-        assert phone.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        assert phone.execute_script(
+            "return document.documentElement.scrollWidth <= window.innerWidth"
+        )
 
 
 def test_dark_and_light_follow_airflow(settings, browser):
@@ -299,7 +366,9 @@ def test_dark_and_light_follow_airflow(settings, browser):
     ground = "return getComputedStyle(document.body).backgroundColor"
     colours = set()
     for dark in (True, False):
-        browser.execute_script("window.parent.document.documentElement.classList.toggle('dark', arguments[0])", dark)
+        browser.execute_script(
+            "window.parent.document.documentElement.classList.toggle('dark', arguments[0])", dark
+        )
         time.sleep(0.3)
         colours.add(browser.execute_script(ground))
     assert len(colours) == 2

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from adnomaly.adapters.kafka_offsets import KafkaOffsets
-from adnomaly.gate import Tally
+from adnomaly.clients.kafka.offsets import KafkaOffsets
 from adnomaly.pipelines import maintain_stores
+from adnomaly.validation import Tally
 from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
@@ -64,7 +64,9 @@ def run_through_kills(world: World, program: str, failpoints: list[str], finishe
     """Start the program again and again, each time killed at another line, then once more to its end."""
     for failpoint in failpoints:
         process = world.start(program, failpoint=failpoint)
-        assert process.wait(90) == -signal.SIGKILL, f"{failpoint} was not reached\n{world.log_ends()}"
+        assert process.wait(90) == -signal.SIGKILL, (
+            f"{failpoint} was not reached\n{world.log_ends()}"
+        )
     process = world.start(program)
     world.wait(f"{program} is done", finished)
     assert stop(process) == 0
@@ -83,7 +85,9 @@ def test_a_gate_killed_between_write_and_commit_loses_and_doubles_nothing(world)
     assert world.read("dead") == []
     # What it has counted moved with its offsets: exact, whatever was killed.
     committed = KafkaOffsets(world.settings.kafka_bootstrap).committed(f"gate_{world.id}")
-    assert Tally.total(Tally.of(note) for _, note in committed.values()) == Tally(valid=COUNT, duplicate=500)
+    assert Tally.total(Tally.of(note) for _, note in committed.values()) == Tally(
+        valid=COUNT, duplicate=500
+    )
 
 
 def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world):
@@ -95,7 +99,9 @@ def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world
         ["before_commit:1", "after_commit:1", "before_commit:1"],
         lambda: world.rows(count) == [(COUNT,)],
     )
-    stored = Counter(str(event_id) for (event_id,) in world.rows("SELECT event_id FROM clickstream_events"))
+    stored = Counter(
+        str(event_id) for (event_id,) in world.rows("SELECT event_id FROM clickstream_events")
+    )
     assert stored == EXPECTED
     assert world.rows("SELECT sum(records) FROM sink_offsets") == [(COUNT,)]
 
@@ -108,12 +114,19 @@ def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(w
         ["after_put:1", "before_commit:1", "after_commit:1"],
         lambda: world.rows("SELECT coalesce(sum(row_count), 0) FROM lake_objects") == [(COUNT,)],
     )
-    lake, span = world.backends.lake, (datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) + timedelta(hours=1))
+    lake, span = (
+        world.backends.lake,
+        (datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) + timedelta(hours=1)),
+    )
     objects = lake.objects_between(*span)
-    archived = Counter(event_id for item in objects for event_id in lake.read(item)["event_id"].to_pylist())
+    archived = Counter(
+        event_id for item in objects for event_id in lake.read(item)["event_id"].to_pylist()
+    )
     assert archived == EXPECTED
     assert {item.hour for item in objects} == {
-        time.replace(minute=0, second=0, microsecond=0) for item in objects for time in lake.read(item)["timestamp"].to_pylist()
+        time.replace(minute=0, second=0, microsecond=0)
+        for item in objects
+        for time in lake.read(item)["timestamp"].to_pylist()
     }
     # What the killed writers uploaded and never recorded is there, invisible, and can be removed without touching the rest.
     assert len(lake.remove_orphans(*span)) >= 1
@@ -128,7 +141,10 @@ def test_small_objects_become_one_per_partition_and_hour_without_a_click_more_or
     world.start("archive_clicks", "--max-rows", "500")
     for i in range(0, COUNT, 500):
         world.send(valid_form(messages[i : i + 500]), "valid", partition=0)
-    world.wait("all is archived", lambda: world.rows("SELECT coalesce(sum(row_count), 0) FROM lake_objects") == [(COUNT,)])
+    world.wait(
+        "all is archived",
+        lambda: world.rows("SELECT coalesce(sum(row_count), 0) FROM lake_objects") == [(COUNT,)],
+    )
     lake = world.backends.lake_upkeep
     now = datetime.now(UTC)
     assert len(lake.objects_between(hour, hour + timedelta(hours=1))) >= 12
@@ -149,14 +165,32 @@ def test_old_clicks_go_from_table_and_lake_and_young_ones_stay(world):
     world.send(valid_form([("DE|web", json.dumps(c).encode()) for c in made]), "valid", partition=0)
     world.start("store_clicks")
     world.start("archive_clicks")
-    rows, objects = "SELECT count(*) FROM clickstream_events", "SELECT coalesce(sum(row_count), 0) FROM lake_objects"
-    world.wait("all is there", lambda: world.rows(rows) == [(600,)] and world.rows(objects) == [(600,)])
+    rows, objects = (
+        "SELECT count(*) FROM clickstream_events",
+        "SELECT coalesce(sum(row_count), 0) FROM lake_objects",
+    )
+    world.wait(
+        "all is there", lambda: world.rows(rows) == [(600,)] and world.rows(objects) == [(600,)]
+    )
     b = world.backends
-    assert maintain_stores.expire_rows(b.retention, days=3, really=False, now=now)["clickstream_events"] == 300
+    assert (
+        maintain_stores.expire_rows(b.retention, days=3, really=False, now=now)[
+            "clickstream_events"
+        ]
+        == 300
+    )
     assert world.rows(rows) == [(600,)]
-    assert maintain_stores.expire_rows(b.retention, days=3, really=True, now=now)["clickstream_events"] == 300
+    assert (
+        maintain_stores.expire_rows(b.retention, days=3, really=True, now=now)["clickstream_events"]
+        == 300
+    )
     assert world.rows(rows) == [(300,)]
-    assert maintain_stores.expire_lake(b.lake_upkeep, b.offline_features, days=3, really=True, now=now)["objects"] >= 1
+    assert (
+        maintain_stores.expire_lake(
+            b.lake_upkeep, b.offline_features, days=3, really=True, now=now
+        )["objects"]
+        >= 1
+    )
     [(left,)] = world.rows(objects)
     assert 300 <= left <= 400  # the lake keeps whole days
     assert len(b.objects.tags("clicks/")) == world.rows("SELECT count(*) FROM lake_objects")[0][0]
@@ -167,15 +201,23 @@ def test_a_paused_writer_that_wakes_up_is_fenced(world):
     sent = valid_form(clicks())
     world.send(sent[:3000], "valid")
     zombie = world.start("store_clicks")
-    world.wait("the first half is stored", lambda: world.rows("SELECT count(*) FROM clickstream_events") == [(3000,)])
+    world.wait(
+        "the first half is stored",
+        lambda: world.rows("SELECT count(*) FROM clickstream_events") == [(3000,)],
+    )
     zombie.send_signal(signal.SIGSTOP)
     world.start("store_clicks")
     time.sleep(20)  # longer than its session: the group gives its partitions away
     world.send(sent[3000:], "valid")
-    world.wait("the successor stores the rest", lambda: world.rows("SELECT count(*) FROM clickstream_events") == [(COUNT,)])
+    world.wait(
+        "the successor stores the rest",
+        lambda: world.rows("SELECT count(*) FROM clickstream_events") == [(COUNT,)],
+    )
     zombie.send_signal(signal.SIGCONT)
     time.sleep(5)
-    assert world.rows("SELECT count(*), count(DISTINCT event_id) FROM clickstream_events") == [(COUNT, COUNT)]
+    assert world.rows("SELECT count(*), count(DISTINCT event_id) FROM clickstream_events") == [
+        (COUNT, COUNT)
+    ]
     assert world.rows("SELECT sum(next_offset) FROM sink_offsets") == [(COUNT,)]
 
 
@@ -191,7 +233,13 @@ def test_a_server_killed_under_load_only_delays(world, settings, server):
         wait_for(settings, "kafka")
     world.send(sent[COUNT // 2 :])
     wait_for(settings, server)
-    world.wait("all rows are stored", lambda: reachable(world) and world.rows("SELECT count(*) FROM clickstream_events") == [(COUNT,)], 180)
+    world.wait(
+        "all rows are stored",
+        lambda: (
+            reachable(world) and world.rows("SELECT count(*) FROM clickstream_events") == [(COUNT,)]
+        ),
+        180,
+    )
     archived = "SELECT coalesce(sum(row_count), 0) FROM lake_objects"
     world.wait("all clicks are archived", lambda: world.rows(archived) == [(COUNT,)], 180)
     assert ids(world.read("valid")) == EXPECTED
@@ -227,7 +275,10 @@ def poison() -> list[tuple[str | bytes | None, bytes | None]]:
     def changed(**changes: object) -> bytes:
         return json.dumps(click(1, now, **changes)).encode()
 
-    without = [json.dumps({k: v for k, v in click(1, now).items() if k != name}).encode() for name in list(click(1, now))[1:]]
+    without = [
+        json.dumps({k: v for k, v in click(1, now).items() if k != name}).encode()
+        for name in list(click(1, now))[1:]
+    ]
     kinds = [
         *without,
         None,
@@ -294,9 +345,13 @@ def test_poison_is_kept_to_the_byte_and_nowhere_else(world):
     random.Random(7).shuffle(mixed)
     world.send(mixed)
     gate = world.start("validate_clicks")
-    world.wait("all is judged", lambda: len(world.read("dead")) + len(world.read("valid")) >= len(mixed))
+    world.wait(
+        "all is judged", lambda: len(world.read("dead")) + len(world.read("valid")) >= len(mixed)
+    )
     dead = world.read("dead")
-    assert Counter((_bytes(m.key()), m.value()) for m in dead) == Counter((_bytes(key), value) for key, value in bad)
+    assert Counter((_bytes(m.key()), m.value()) for m in dead) == Counter(
+        (_bytes(key), value) for key, value in bad
+    )
     assert ids(world.read("valid")) == EXPECTED
     for message in dead:
         headers = dict(message.headers())

@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adnomaly.attacks import Attack
 from adnomaly.features import FEATURES
-from adnomaly.operations import ledger
+from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
-from adnomaly.synthetic.attacks import Attack
 from stack import environment, prepare
-from stack.demo import spelled
+from stack.demo.report import await_alert
+from stack.demo.story import spelled
 from stack.progress import Progress
-from stack.verdict import await_alert
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +41,9 @@ def dags_test(settings, only_deployer):
 
     def run(dag_id: str, options: Sequence[str] = (), **form: object) -> str:
         command = ["airflow", "dags", "test", *options, dag_id, "-c", json.dumps(form)]
-        done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(
+            command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+        )
         log = done.stdout + done.stderr
         assert done.returncode == 0, log[-6000:]
         return log
@@ -53,17 +55,29 @@ def dags_test(settings, only_deployer):
 def attack(history_end):
     """In what the streams catch up on."""
     start = history_end + ATTACK_AFTER
-    return Attack(kind="click_flood", geo="US", platform="web", start=start, end=start + timedelta(minutes=20), strength=5)
+    return Attack(
+        kind="click_flood",
+        geo="US",
+        platform="web",
+        start=start,
+        end=start + timedelta(minutes=20),
+        strength=5,
+    )
 
 
 def test_generate_history(dags_test, backends, history_end):
     dags_test("generate_history", days=DAYS, end=history_end.isoformat(), base_eps=EPS)
-    assert len(backends.lake.history_hours(history_end - timedelta(days=DAYS), history_end)) == DAYS * 24
+    assert (
+        len(backends.lake.history_hours(history_end - timedelta(days=DAYS), history_end))
+        == DAYS * 24
+    )
 
 
 def test_backfill_features(dags_test, backends, history_end):
     first, last = (history_end - timedelta(days=DAYS)).date(), history_end.date()
-    dags_test("backfill_features", first_day=str(first), last_day=str(last), until=history_end.isoformat())
+    dags_test(
+        "backfill_features", first_day=str(first), last_day=str(last), until=history_end.isoformat()
+    )
     days = set(backends.offline_features.days())
     assert {first + timedelta(days=i) for i in range((last - first).days + 1)} <= days
 
@@ -76,7 +90,7 @@ def test_train_detector(dags_test, backends):
 def test_deploy_detector(dags_test, backends):
     dags_test("deploy_detector")
     served = backends.serving.served()
-    assert served["model_version"] == (backends.home / "bundles" / "CURRENT").read_text().strip()
+    assert served["model_version"] == backends.bundles.current()
     assert backends.model_history.live()[0]["model_version"] == served["model_version"]
 
 
@@ -88,9 +102,17 @@ def test_deploy_detector_with_approval(dags_test, backends):
 
 
 def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
-    dags_test("run_streams", action="start", begin=(attack.start - ATTACK_AFTER).isoformat(), attacks=[spelled(attack)], base_eps=EPS)
+    dags_test(
+        "run_streams",
+        action="start",
+        begin=(attack.start - ATTACK_AFTER).isoformat(),
+        attacks=[spelled(attack)],
+        base_eps=EPS,
+    )
     programs = backends.supervisor.programs()
-    assert {name: programs[name].state for name in run_streams.STREAMS} == dict.fromkeys(run_streams.STREAMS, "RUNNING")
+    assert {name: programs[name].state for name in run_streams.STREAMS} == dict.fromkeys(
+        run_streams.STREAMS, "RUNNING"
+    )
     assert backends.flink.window_job_state() == "RUNNING"
     pids = {name: programs[name].pid for name in run_streams.STREAMS}
     dags_test("run_streams", action="start")
@@ -106,12 +128,18 @@ def test_the_planted_attack_comes_out_as_an_alert(backends, attack):
 
 def test_handle_alert(dags_test, backends, attack):
     dags_test("handle_alert")
-    about = [i for i in backends.incidents.recent(attack.start) if (i.geo, i.platform) == (attack.geo, attack.platform)]
+    about = [
+        i
+        for i in backends.incidents.recent(attack.start)
+        if (i.geo, i.platform) == (attack.geo, attack.platform)
+    ]
     [incident] = [i for i in about if i.began < attack.end and i.last_seen > attack.start]
     assert incident.status == "open"
     assert 0 < incident.suspect_clicks <= incident.clicks
     assert incident.money_at_risk > 0
-    assert {"campaign_id", "ad_id", "user_agent", "user_id_hash"} == set(backends.evidence.weigh(incident).touches)
+    assert {"campaign_id", "ad_id", "user_agent", "user_id_hash"} == set(
+        backends.evidence.weigh(incident).touches
+    )
 
 
 def test_watch_streams(dags_test, backends):
@@ -121,8 +149,10 @@ def test_watch_streams(dags_test, backends):
 
 def test_the_ledger_balances(backends):
     """Whatever is on its way: nothing is missing, nothing is there twice."""
-    found = [ledger.lines(backends.sight.count()) for _ in range(5)]
-    assert [(line.name, line.difference) for lines in found for line in lines if not line.balanced] == []
+    found = [reconciliation.lines(backends.sight.count()) for _ in range(5)]
+    assert [
+        (line.name, line.difference) for lines in found for line in lines if not line.balanced
+    ] == []
 
 
 def test_watch_model(dags_test, backends):

@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from adnomaly.adapters.feature_store import OnlineFeatures
-from adnomaly.adapters.offline_features import OfflineFeatures
-from adnomaly.adapters.window_store import WindowStore
-from adnomaly.adapters.window_tables import as_windows, window_table
 from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES, Feature
-from adnomaly.pipelines import backfill_features, check_features
+from adnomaly.monitoring import feature_parity
+from adnomaly.pipelines import backfill_features
 from adnomaly.pipelines.train_detector import take_sample
+from adnomaly.stores.offline_features import OfflineFeatures
+from adnomaly.stores.online_features import OnlineFeatures
+from adnomaly.stores.window_arrow import as_windows, window_table
+from adnomaly.stores.windows import WindowStore
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow
 
 pytestmark = pytest.mark.integration
@@ -35,9 +36,13 @@ HOUR = timedelta(hours=1)
 REDIS_DB = 13
 
 
-def window(end: datetime, geo: str = "DE", count: int = 10, ctr: float = 0.02, **more: float) -> TrafficWindow:
+def window(
+    end: datetime, geo: str = "DE", count: int = 10, ctr: float = 0.02, **more: float
+) -> TrafficWindow:
     features = {"ctr_avg": ctr, "bounce_rate_avg": 0.36, "event_count": count} | more
-    return TrafficWindow(window_start=end - SIZE, window_end=end, geo=geo, platform="web", features=features)
+    return TrafficWindow(
+        window_start=end - SIZE, window_end=end, geo=geo, platform="web", features=features
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,9 @@ def offline(backends, tmp_path):
 
 @pytest.fixture
 def online(registry_url, redis_url, offline):
-    store = OnlineFeatures(REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror)
+    store = OnlineFeatures(
+        REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror
+    )
     store.apply()
     return store
 
@@ -124,7 +131,9 @@ def test_a_correction_overwrites_and_the_next_window_overwrites_it(online):
 def test_two_writers_at_once_leave_the_newest(online, registry_url, redis_url, offline):
     """Stream and backfill both have something newer than what is stored; whoever writes last, the newest stays."""
     entities = [(f"{a}{b}", "web") for a in "ABCDE" for b in "ABCDEF"]
-    other = OnlineFeatures(REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror)
+    other = OnlineFeatures(
+        REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror
+    )
     together = threading.Barrier(2)
 
     def write(store: OnlineFeatures, minute: int) -> None:
@@ -134,13 +143,20 @@ def test_two_writers_at_once_leave_the_newest(online, registry_url, redis_url, o
 
     with ThreadPoolExecutor(2) as pool:
         for minute in range(0, 120, 2):
-            for writing in [pool.submit(write, online, minute + 1), pool.submit(write, other, minute)]:
+            for writing in [
+                pool.submit(write, online, minute + 1),
+                pool.submit(write, other, minute),
+            ]:
                 writing.result()
-            assert online.read(entities) == [window(NOW + (minute + 1) * SLIDE, geo) for geo, _ in entities]
+            assert online.read(entities) == [
+                window(NOW + (minute + 1) * SLIDE, geo) for geo, _ in entities
+            ]
 
 
 def test_an_unreachable_redis_has_one_name_and_comes_back(registry_url, redis_url, offline):
-    nowhere = OnlineFeatures(REPO, registry_url=registry_url, redis_url="redis://localhost:1", mirror=offline.mirror)
+    nowhere = OnlineFeatures(
+        REPO, registry_url=registry_url, redis_url="redis://localhost:1", mirror=offline.mirror
+    )
     nowhere.apply()
     with pytest.raises(Unavailable, match="feature store"):
         nowhere.write([window(NOW)])
@@ -151,7 +167,11 @@ def test_an_unreachable_redis_has_one_name_and_comes_back(registry_url, redis_ur
 def two_days(step: int = 1) -> list[TrafficWindow]:
     start = (NOW - timedelta(days=3)).replace(hour=0, minute=0)
     ends = [start + minute * SLIDE for minute in range(1, 2881, step)]
-    return [window(end, geo, count=i + 1, ctr=(i % 97) / 1000) for i, end in enumerate(ends) for geo in ("DE", "US", "FR")]
+    return [
+        window(end, geo, count=i + 1, ctr=(i % 97) / 1000)
+        for i, end in enumerate(ends)
+        for geo in ("DE", "US", "FR")
+    ]
 
 
 def by_day(windows):
@@ -166,7 +186,9 @@ def test_writing_a_day_again_gives_the_same_bytes_here_and_there(offline, backen
     (day, of_day), *_ = by_day(windows).items()
     first = offline.write_day(day, window_table(of_day))
     before = backends.objects.tags(offline.prefix)
-    assert offline.write_day(day, window_table(random.Random(3).sample(of_day, len(of_day)))) == first
+    assert (
+        offline.write_day(day, window_table(random.Random(3).sample(of_day, len(of_day)))) == first
+    )
     assert backends.objects.tags(offline.prefix) == before
     assert offline.sync() == []
 
@@ -176,7 +198,9 @@ def test_reading_back_is_half_open_and_ordered(offline):
     for day, of_day in by_day(windows).items():
         offline.write_day(day, window_table(of_day))
     start, end = windows[0].window_end, windows[-1].window_end - SLIDE
-    expected = sorted((w for w in windows if start < w.window_end <= end), key=lambda w: (w.window_end, w.geo))
+    expected = sorted(
+        (w for w in windows if start < w.window_end <= end), key=lambda w: (w.window_end, w.geo)
+    )
     assert offline.windows(start, end) == expected
     assert offline.windows(end + timedelta(days=9), end + timedelta(days=10)) == []
 
@@ -184,7 +208,9 @@ def test_reading_back_is_half_open_and_ordered(offline):
 def test_the_mirror_follows_s3(offline, backends, tmp_path):
     for day, of_day in by_day(two_days(step=60)).items():
         offline.write_day(day, window_table(of_day))
-    other = OfflineFeatures(backends.objects, tmp_path / "elsewhere" / "features", prefix=offline.prefix)
+    other = OfflineFeatures(
+        backends.objects, tmp_path / "elsewhere" / "features", prefix=offline.prefix
+    )
     assert other.sync() == offline.days()
     day = offline.days()[0]
     offline.write_day(day, window_table(by_day(two_days(step=90))[day]))
@@ -205,8 +231,12 @@ def test_online_equals_offline_after_materializing_and_correcting(online, offlin
     span = backfill_features.span_of(offline.days()[0], offline.days()[-1], now=NOW)
     assert backfill_features.load_online(offline, online, span) == 1
     assert online.read([("US", "web"), ("FR", "web")]) == [late, window(NOW, "FR", count=3)]
-    checks = check_features.run(online, offline, stream, now=NOW)
-    assert {c.entity: c.verdict for c in checks} == {"DE|web": "equals offline", "US|web": "equals offline", "FR|web": "equals the stream"}
+    checks = feature_parity.run(online, offline, stream, now=NOW)
+    assert {c.entity: c.verdict for c in checks} == {
+        "DE|web": "equals offline",
+        "US|web": "equals offline",
+        "FR|web": "equals the stream",
+    }
 
 
 def test_feasts_point_in_time_join_equals_ours(online, offline):
@@ -215,7 +245,10 @@ def test_feasts_point_in_time_join_equals_ours(online, offline):
     rng = random.Random(11)
     first = offline.windows(NOW - timedelta(days=5), NOW)[0].window_end
     # Before the first window, between windows, at the very moment of one, beyond the view's ttl, and an unknown entity.
-    moments = [first + timedelta(seconds=s) for s in (-1, 0, 1, 420, *(rng.randrange(-7200, 200_000) for _ in range(300)), 12 * 86_400)]
+    moments = [
+        first + timedelta(seconds=s)
+        for s in (-1, 0, 1, 420, *(rng.randrange(-7200, 200_000) for _ in range(300)), 12 * 86_400)
+    ]
     entities = [rng.choice(["DE", "US", "FR", "XX"]) for _ in moments]
     times = pa.array(moments, pa.timestamp("us", tz="UTC"))
     rows = pa.table({"geo": entities, "platform": ["web"] * len(moments), "event_timestamp": times})
@@ -232,24 +265,59 @@ ANSWER = ["event_timestamp", "geo", "platform", *(f.name for f in FEATURES)]
 def answers(table: pa.Table) -> list[tuple]:
     """Rows in one order, for comparing; Feast gives a whole number as a float beside a null."""
     frame = table.to_pandas()
-    frame = frame.astype({f.name: "Float64" for f in FEATURES}).astype(object).where(frame.notna(), None)
+    frame = (
+        frame.astype({f.name: "Float64" for f in FEATURES})
+        .astype(object)
+        .where(frame.notna(), None)
+    )
     return sorted(frame[ANSWER].itertuples(index=False, name=None), key=lambda row: row[:3])
 
 
-def test_a_new_feature_reaches_the_registry_both_stores_and_the_training_set(registry_url, redis_url, backends, tmp_path):
+def test_a_new_feature_reaches_the_registry_both_stores_and_the_training_set(
+    registry_url, redis_url, backends, tmp_path
+):
     features = (*FEATURES, Feature("cpc_avg", "float64", "currency", 0, None, "AVG(cpc)"))
-    offline = OfflineFeatures(backends.objects, tmp_path / "features", prefix=f"test_features/{uuid4().hex}/", features=features)
-    online = OnlineFeatures(REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror, features=features)
+    offline = OfflineFeatures(
+        backends.objects,
+        tmp_path / "features",
+        prefix=f"test_features/{uuid4().hex}/",
+        features=features,
+    )
+    online = OnlineFeatures(
+        REPO,
+        registry_url=registry_url,
+        redis_url=redis_url,
+        mirror=offline.mirror,
+        features=features,
+    )
     online.apply()
     windows = [window(NOW, "DE", cpc_avg=0.7), window(NOW, "US")]
     online.write(windows)
     assert online.read([("DE", "web"), ("US", "web")]) == windows
     before = [window(NOW - HOUR, "DE", cpc_avg=0.6)]
     for day in {backfill_features.day_of(w.window_end) for w in before + windows}:
-        offline.write_day(day, window_table([w for w in before + windows if backfill_features.day_of(w.window_end) == day], features))
-    rows = pa.table({"geo": ["DE"], "platform": ["web"], "event_timestamp": pa.array([NOW], pa.timestamp("us", tz="UTC"))})
-    assert online.historical(rows)["cpc_avg"].to_pylist() == offline.as_of(rows)["cpc_avg"].to_pylist() == [0.7]
-    sample = take_sample(offline, tmp_path / "work", seed=1, budget_per_day=1.0, until=NOW, train_days=1 / 12)
+        offline.write_day(
+            day,
+            window_table(
+                [w for w in before + windows if backfill_features.day_of(w.window_end) == day],
+                features,
+            ),
+        )
+    rows = pa.table(
+        {
+            "geo": ["DE"],
+            "platform": ["web"],
+            "event_timestamp": pa.array([NOW], pa.timestamp("us", tz="UTC")),
+        }
+    )
+    assert (
+        online.historical(rows)["cpc_avg"].to_pylist()
+        == offline.as_of(rows)["cpc_avg"].to_pylist()
+        == [0.7]
+    )
+    sample = take_sample(
+        offline, tmp_path / "work", seed=1, budget_per_day=1.0, until=NOW, train_days=1 / 12
+    )
     assert pq.read_table(f"{sample}/windows.parquet")["cpc_avg"].to_pylist() == [0.6, 0.7, None]
     offline.discard(offline.prefix)
 
@@ -260,7 +328,9 @@ def test_stored_windows_change_only_when_computed_anew(stream):
     assert stream.corrected([old, new], [NOW + SLIDE] * 2) == [new]
     assert stream.save([old], [NOW + SLIDE]) == 0, "the same values again change nothing"
     assert stream.save([new], [NOW + SLIDE]) == 1
-    assert (stream.corrected([old], [NOW]), stream.save([old], [NOW])) == ([], 0), "a replay of the first values is no correction"
+    assert (stream.corrected([old], [NOW]), stream.save([old], [NOW])) == ([], 0), (
+        "a replay of the first values is no correction"
+    )
     assert stream.windows(NOW - SLIDE, NOW) == [new, window(NOW, "US")]
     assert stream.span() == (NOW, NOW)
 

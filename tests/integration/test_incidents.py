@@ -17,17 +17,17 @@ import pytest
 from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from adnomaly.adapters.alert_topic import AlertTopic
-from adnomaly.adapters.dead_letters import DeadLetters
-from adnomaly.adapters.decision_table import decision_table
-from adnomaly.adapters.kafka import create_topics
-from adnomaly.adapters.notifier import Notifier
-from adnomaly.adapters.result_store import ResultStore
 from adnomaly.alerts import Explanation, ScoredWindow, Silence
+from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.errors import DecisionOutdated, OffsetGap, Unavailable
-from adnomaly.operations.incidents import Decision
+from adnomaly.incidents.decisions import Decision
 from adnomaly.pipelines import handle_alert
 from adnomaly.settings import ROOT
+from adnomaly.stores.alerts import AlertTopic
+from adnomaly.stores.dead_letters import DeadLetters
+from adnomaly.stores.decision_table import decision_table
+from adnomaly.stores.notifications import Notifier
+from adnomaly.stores.results import ResultStore
 from adnomaly.topics import Topic
 from adnomaly.windows import SIZE, TrafficWindow
 from integration.world import World, a_world, stop
@@ -39,7 +39,7 @@ DAY = timedelta(days=1)
 TAKE_UP_AND_DIE = """
 import os, signal, sys
 from datetime import UTC, datetime
-from adnomaly.adapters.alert_topic import AlertTopic
+from adnomaly.stores.alerts import AlertTopic
 from adnomaly.pipelines import handle_alert
 from adnomaly.wiring import connect
 b = connect()
@@ -65,7 +65,9 @@ class Desk:
         self.alerts = AlertTopic(world.settings.kafka_bootstrap, self.b.postgres, topic=self.topic)
         self.incidents = self.b.incidents
 
-    def judged(self, minute: int, *, score: float = 0.6, incident: str = "DE|web@a", tell: bool = True) -> None:
+    def judged(
+        self, minute: int, *, score: float = 0.6, incident: str = "DE|web@a", tell: bool = True
+    ) -> None:
         """An anomalous window is stored, and then its alert sent, as the scorer does it."""
         end = NOW + timedelta(minutes=minute)
         window = TrafficWindow(
@@ -75,16 +77,28 @@ class Desk:
             platform="web",
             features={"ctr_avg": 0.02, "bounce_rate_avg": 0.3, "event_count": 400},
         )
-        reason = Explanation(f"DE web: score {score}", {"event_count": 50.0}, {"event_count": 9.0}, {"event_count": 1.0})
+        reason = Explanation(
+            f"DE web: score {score}",
+            {"event_count": 50.0},
+            {"event_count": 9.0},
+            {"event_count": 1.0},
+        )
         scored = ScoredWindow(
-            window=window, anomaly_score=score, threshold=0.5, incident_id=incident, model_version="m1", explanation=reason
+            window=window,
+            anomaly_score=score,
+            threshold=0.5,
+            incident_id=incident,
+            model_version="m1",
+            explanation=reason,
         )
         ResultStore(self.b.postgres).save([scored])
         if tell:
             self.world.send([("DE|web", msgspec.json.encode(scored.alert()))], "alerts", 0)
 
     def take_up(self, now: datetime = NOW) -> dict[str, int]:
-        return handle_alert.take_up(self.alerts, self.incidents, self.b.evidence, self.b.postgres, now=now)
+        return handle_alert.take_up(
+            self.alerts, self.incidents, self.b.evidence, self.b.postgres, now=now
+        )
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         return self.world.rows(query)
@@ -102,7 +116,11 @@ def test_alerts_open_one_incident_and_repeating_changes_nothing(desk):
     assert desk.take_up() == {"alerts": 3, "incidents": 1, "woken": 0, "over": 0}
     assert desk.take_up() == {"alerts": 0, "incidents": 0, "woken": 0, "over": 0}
     [incident] = desk.incidents.recent(NOW - DAY)
-    assert (incident.windows, incident.peak_score, incident.summary) == (3, 0.62, "DE web: score 0.62")
+    assert (incident.windows, incident.peak_score, incident.summary) == (
+        3,
+        0.62,
+        "DE web: score 0.62",
+    )
     assert (incident.began, incident.last_seen) == (NOW - SIZE, NOW + timedelta(minutes=2))
     assert desk.rows("SELECT reason, count(*) FROM notifications GROUP BY 1") == [("new", 1)]
 
@@ -112,7 +130,9 @@ def test_a_kill_between_effect_and_watermark_changes_nothing(desk):
     own = {"DB_NAME": desk.world.settings.db_name}
     command = [sys.executable, "-c", TAKE_UP_AND_DIE, desk.topic]
     for _ in range(2):
-        done = subprocess.run(command, env=os.environ | own, cwd=ROOT, check=False, capture_output=True, timeout=120)
+        done = subprocess.run(
+            command, env=os.environ | own, cwd=ROOT, check=False, capture_output=True, timeout=120
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert desk.rows("SELECT count(*) FROM incidents") == [(0,)]
     assert desk.take_up()["alerts"] == 1
@@ -127,7 +147,12 @@ def test_a_window_whose_alert_was_lost_is_found_by_the_sweep(desk):
 
 def test_a_silence_is_an_incident_until_clicks_come_again(desk):
     silence = Silence(
-        kind="silence", incident_id="silence:FR|ios@x", geo="FR", platform="ios", since_s=int(NOW.timestamp()), model_version="m1"
+        kind="silence",
+        incident_id="silence:FR|ios@x",
+        geo="FR",
+        platform="ios",
+        since_s=int(NOW.timestamp()),
+        model_version="m1",
     )
     desk.world.send([("FR|ios", msgspec.json.encode(silence.alert()))], "alerts", 0)
     desk.take_up()
@@ -148,31 +173,57 @@ def test_a_silence_is_an_incident_until_clicks_come_again(desk):
 def test_a_snoozed_incident_that_gets_much_worse_speaks_again(desk):
     desk.judged(0, score=0.6)
     desk.take_up()
-    desk.incidents.decide("DE|web@a", Decision(action="snooze", revision=0, until=NOW + DAY), "ann", NOW)
+    desk.incidents.decide(
+        "DE|web@a", Decision(action="snooze", revision=0, until=NOW + DAY), "ann", NOW
+    )
     desk.judged(1, score=0.7)
     assert desk.take_up()["woken"] == 0
     desk.judged(2, score=0.8)
     assert desk.take_up()["woken"] == 1
     incident = desk.incidents.get("DE|web@a")
     assert (incident.status, incident.revision) == ("open", 2)
-    assert [(d["action"], d["author"]) for d in desk.incidents.history("DE|web@a")] == [("snooze", "ann"), ("reopen", "adnomaly")]
-    assert desk.rows("SELECT reason FROM notifications ORDER BY revision") == [("new",), ("much worse",)]
+    assert [(d["action"], d["author"]) for d in desk.incidents.history("DE|web@a")] == [
+        ("snooze", "ann"),
+        ("reopen", "adnomaly"),
+    ]
+    assert desk.rows("SELECT reason FROM notifications ORDER BY revision") == [
+        ("new",),
+        ("much worse",),
+    ]
     assert desk.take_up()["woken"] == 0
 
 
 def test_a_decision_on_old_news_is_refused_and_names_who_was_faster(desk):
     desk.judged(0)
     desk.take_up()
-    desk.incidents.decide("DE|web@a", Decision(action="confirm", revision=0, fraud_kind="bot_farm", comment="seen it"), "ann", NOW)
+    desk.incidents.decide(
+        "DE|web@a",
+        Decision(action="confirm", revision=0, fraud_kind="bot_farm", comment="seen it"),
+        "ann",
+        NOW,
+    )
     with pytest.raises(DecisionOutdated, match="ann has decided meanwhile"):
         desk.incidents.decide("DE|web@a", Decision(action="false_alarm", revision=0), "bob", NOW)
     assert desk.incidents.get("DE|web@a").status == "confirmed"
     table = decision_table(desk.b.postgres)
-    assert table.select(["incident_id", "action", "fraud_kind", "comment", "author"]).to_pylist() == [
-        {"incident_id": "DE|web@a", "action": "confirm", "fraud_kind": "bot_farm", "comment": "seen it", "author": "ann"}
+    assert table.select(
+        ["incident_id", "action", "fraud_kind", "comment", "author"]
+    ).to_pylist() == [
+        {
+            "incident_id": "DE|web@a",
+            "action": "confirm",
+            "fraud_kind": "bot_farm",
+            "comment": "seen it",
+            "author": "ann",
+        }
     ]
     [label] = decision_table(desk.b.postgres, labels=True).to_pylist()
-    assert (label["start"], label["geo"], label["kind"], label["benign"]) == (NOW - SIZE, "DE", "bot_farm", False)
+    assert (label["start"], label["geo"], label["kind"], label["benign"]) == (
+        NOW - SIZE,
+        "DE",
+        "bot_farm",
+        False,
+    )
 
 
 class _Channel(http.server.BaseHTTPRequestHandler):
@@ -220,12 +271,22 @@ def key_and_value(message: Message) -> tuple[bytes | None, bytes | None]:
 
 def test_dead_letters_go_back_once_and_to_the_byte(desk):
     world = desk.world
-    bad = [(b"k", b"not json"), (b"k", b'{"geo": "\xff"}'), (None, b"not json"), (b"k", "\u202enot json".encode())]
+    bad = [
+        (b"k", b"not json"),
+        (b"k", b'{"geo": "\xff"}'),
+        (None, b"not json"),
+        (b"k", "\u202enot json".encode()),
+    ]
     world.send(bad)
     gate = world.start("validate_clicks")
     world.wait("all are turned away", lambda: len(world.read("dead")) == len(bad))
     stop(gate)
-    letters = DeadLetters(world.settings.kafka_bootstrap, desk.b.postgres, dead=world.topics["dead"], clicks=world.topics["raw"])
+    letters = DeadLetters(
+        world.settings.kafka_bootstrap,
+        desk.b.postgres,
+        dead=world.topics["dead"],
+        clicks=world.topics["raw"],
+    )
     reasons = letters.reasons()
     assert sum(r.count for r in reasons) == len(bad)
     assert "\\u202enot json" in [sample.value for reason in reasons for sample in reason.samples]
@@ -233,12 +294,20 @@ def test_dead_letters_go_back_once_and_to_the_byte(desk):
     dead = world.read("dead")
     assert Counter(map(key_and_value, dead)) == Counter(bad)
     wanted = first.field.encode(), first.rule.encode()
-    of_first = [m for m in dead if (dict(m.headers())["error.field"], dict(m.headers())["error.rule"]) == wanted]
+    of_first = [
+        m
+        for m in dead
+        if (dict(m.headers())["error.field"], dict(m.headers())["error.rule"]) == wanted
+    ]
     assert letters.replay(first.field, first.rule, "ann") == first.count
     assert letters.replay(first.field, first.rule, "ann") == 0
-    assert Counter(map(key_and_value, world.read("raw"))) == Counter(bad) + Counter(map(key_and_value, of_first))
+    assert Counter(map(key_and_value, world.read("raw"))) == Counter(bad) + Counter(
+        map(key_and_value, of_first)
+    )
     world.start("validate_clicks")
-    world.wait("they are turned away again", lambda: len(world.read("dead")) == len(bad) + first.count)
+    world.wait(
+        "they are turned away again", lambda: len(world.read("dead")) == len(bad) + first.count
+    )
     assert sum(r.replayed for r in letters.reasons()) == first.count
 
 

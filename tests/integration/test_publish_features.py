@@ -1,6 +1,5 @@
 """From the topic `features` into both stores, with servers that go away meanwhile. Isolated as in test_feature_store.py."""
 
-import importlib.util
 import json
 import logging
 import os
@@ -22,11 +21,12 @@ import redis
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from adnomaly.adapters.feature_store import OnlineFeatures
-from adnomaly.adapters.window_store import WindowStore
+from adnomaly.stores.online_features import OnlineFeatures
+from adnomaly.stores.windows import WindowStore
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
 from adnomaly.wiring import connect
 from integration.world import a_world
+from streaming import publish_features as program
 
 pytestmark = pytest.mark.integration
 
@@ -34,10 +34,6 @@ ROOT = Path(__file__).parents[2]
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 REDIS_DB = 14
 ENTITIES = [(geo, platform) for geo in ("BR", "DE", "US") for platform in ("android", "ios", "web")]
-
-spec = importlib.util.spec_from_file_location("publish_features", ROOT / "streaming" / "publish_features.py")
-program = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(program)
 
 
 class Gate:
@@ -91,7 +87,10 @@ def hang_up(s: socket.socket) -> None:
 @pytest.fixture
 def gates(settings):
     address = urlsplit(settings.redis_url)
-    both = {"redis": Gate(address.hostname, address.port), "postgres": Gate(settings.db_host, settings.db_port)}
+    both = {
+        "redis": Gate(address.hostname, address.port),
+        "postgres": Gate(settings.db_host, settings.db_port),
+    }
     yield both
     for gate in both.values():
         gate.shut()
@@ -99,12 +98,14 @@ def gates(settings):
 
 @pytest.fixture
 def store(settings, backends, gates):
-    from adnomaly.adapters.postgres import Postgres
+    from adnomaly.clients.postgres import Postgres
 
     table = f"test_windows_{uuid4().hex[:8]}"
     with backends.postgres.connection() as connection:
         connection.execute(f"CREATE TABLE {table} (LIKE feature_aggregates INCLUDING ALL)")
-    through = settings.model_copy(update={"db_host": "127.0.0.1", "db_port": gates["postgres"].port})
+    through = settings.model_copy(
+        update={"db_host": "127.0.0.1", "db_port": gates["postgres"].port}
+    )
     yield WindowStore(Postgres(through.postgres_url()), table=table)
     with backends.postgres.connection() as connection:
         connection.execute(f"DROP TABLE {table}")
@@ -114,7 +115,10 @@ def store(settings, backends, gates):
 def online(settings, gates, tmp_path):
     schema = f"test_{uuid4().hex[:8]}"
     url = settings.postgres_url("feast")
-    with psycopg.connect(url, autocommit=True) as connection, redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client:
+    with (
+        psycopg.connect(url, autocommit=True) as connection,
+        redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client,
+    ):
         connection.execute(f"CREATE SCHEMA {schema}")
         client.flushdb()
         store = OnlineFeatures(
@@ -144,7 +148,10 @@ def send(settings, topic):
 
     def send(windows: list[TrafficWindow]) -> None:
         for w in windows:
-            times = {"window_start": time_text(w.window_start), "window_end": time_text(w.window_end)}
+            times = {
+                "window_start": time_text(w.window_start),
+                "window_end": time_text(w.window_end),
+            }
             value = times | {"geo": w.geo, "platform": w.platform} | w.features
             producer.produce(topic, json.dumps(value), w.key)
         assert producer.flush(20) == 0
@@ -180,7 +187,10 @@ def a_close(minute: int, count: int = 10) -> list[TrafficWindow]:
     """What one window close brings: one window per entity."""
     end = NOW + minute * SLIDE
     values = {"ctr_avg": 0.02 + minute / 1000, "bounce_rate_avg": 0.36, "event_count": count}
-    return [TrafficWindow(window_start=end - SIZE, window_end=end, geo=g, platform=p, features=values) for g, p in ENTITIES]
+    return [
+        TrafficWindow(window_start=end - SIZE, window_end=end, geo=g, platform=p, features=values)
+        for g, p in ENTITIES
+    ]
 
 
 def wait_for(what, expected, seconds: float = 30) -> None:
@@ -194,7 +204,9 @@ def stored(store):
     return lambda: store.windows(NOW - timedelta(days=1), NOW + timedelta(days=1))
 
 
-def test_windows_reach_both_stores_and_a_repeat_changes_nothing(settings, topic, send, online, store):
+def test_windows_reach_both_stores_and_a_repeat_changes_nothing(
+    settings, topic, send, online, store
+):
     windows = [w for minute in range(4) for w in a_close(minute)]
     send(windows)
     with publishing(settings, topic, online, store):
@@ -218,7 +230,9 @@ def test_a_window_computed_anew_replaces_the_stored_one(settings, topic, send, o
 
 
 @pytest.mark.parametrize("server", ["redis", "postgres"])
-def test_no_window_is_skipped_while_a_server_is_away(settings, topic, send, online, store, gates, server, caplog):
+def test_no_window_is_skipped_while_a_server_is_away(
+    settings, topic, send, online, store, gates, server, caplog
+):
     caplog.set_level(logging.WARNING)
     with publishing(settings, topic, online, store):
         send(a_close(0))
@@ -241,7 +255,15 @@ NO_WINDOWS = [
     b"\xff\xfe",
     b"[" * 100_000,
     *(
-        json.dumps({"window_start": time_text(NOW - SIZE), "window_end": time_text(NOW), "geo": "DE", "platform": "web"} | values).encode()
+        json.dumps(
+            {
+                "window_start": time_text(NOW - SIZE),
+                "window_end": time_text(NOW),
+                "geo": "DE",
+                "platform": "web",
+            }
+            | values
+        ).encode()
         for values in (
             {"ctr_avg": 0.1, "event_count": 1},
             {"ctr_avg": "0.1", "bounce_rate_avg": 0.1, "event_count": 1},
@@ -251,7 +273,12 @@ NO_WINDOWS = [
             {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 2**70},
             {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "geo": 5},
             {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "platform": "w\0b"},
-            {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "window_end": "2026-11-22T00:05:01Z"},
+            {
+                "ctr_avg": 0.1,
+                "bounce_rate_avg": 0.1,
+                "event_count": 1,
+                "window_end": "2026-11-22T00:05:01Z",
+            },
             {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "window_start": "yesterday"},
         )
     ),
@@ -271,7 +298,9 @@ def test_what_is_no_window_holds_nothing_up(settings, topic, send, online, store
     assert online.read(ENTITIES) == a_close(0)
 
 
-def test_a_redis_that_lost_everything_is_filled_by_the_next_window_close(settings, topic, send, online, store):
+def test_a_redis_that_lost_everything_is_filled_by_the_next_window_close(
+    settings, topic, send, online, store
+):
     with publishing(settings, topic, online, store):
         send(a_close(0))
         wait_for(stored(store), a_close(0))
@@ -282,7 +311,9 @@ def test_a_redis_that_lost_everything_is_filled_by_the_next_window_close(setting
         wait_for(lambda: online.read(ENTITIES), a_close(1))
 
 
-def test_a_crash_between_online_and_table_keeps_the_correction(settings, topic, send, online, store):
+def test_a_crash_between_online_and_table_keeps_the_correction(
+    settings, topic, send, online, store
+):
     """Killed after the online write: the same messages come again, are corrections again, and end the same."""
     with publishing(settings, topic, online, store):
         send(a_close(0))
@@ -301,13 +332,26 @@ def test_a_killed_publisher_skips_no_window_and_doubles_none(settings, topic, se
     """SIGKILL of the real program between its two stores, and before it commits; then it is left to finish."""
     windows = [w for minute in range(4) for w in a_close(minute)]
     send(windows)
-    with a_world(settings, tmp_path) as world, redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client:
+    with (
+        a_world(settings, tmp_path) as world,
+        redis.Redis.from_url(f"{settings.redis_url}/{REDIS_DB}") as client,
+    ):
         client.flushdb()
         own = world.settings.model_copy(update={"redis_url": f"{settings.redis_url}/{REDIS_DB}"})
         environ = os.environ | {"DB_NAME": own.db_name, "REDIS_URL": own.redis_url}
-        command = [sys.executable, str(ROOT / "streaming" / "publish_features.py"), "--source", topic, "--group", topic]
+        command = [
+            sys.executable,
+            "-m",
+            "streaming.publish_features",
+            "--source",
+            topic,
+            "--group",
+            topic,
+        ]
         for failpoint in ("between_stores", "before_commit"):
-            killed = subprocess.run(command, env=environ | {"FAILPOINT": failpoint}, timeout=90, check=False)
+            killed = subprocess.run(
+                command, env=environ | {"FAILPOINT": failpoint}, timeout=90, check=False
+            )
             assert killed.returncode == -signal.SIGKILL
         send(a_close(4))
         backends = connect(own)

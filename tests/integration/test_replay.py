@@ -20,8 +20,18 @@ def world(tmp_path):
 
 
 def replay(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "adnomaly.cli", "replay", *arguments, "--topic", world.topics["raw"]]
-    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "adnomaly.cli.main",
+        "replay",
+        *arguments,
+        "--topic",
+        world.topics["raw"],
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_rows_read_are_sent_or_named_and_clicks_sent_are_stored_once(world, tmp_path):
@@ -42,4 +52,6 @@ def test_rows_read_are_sent_or_named_and_clicks_sent_are_stored_once(world, tmp_
 
 def stored(world: World) -> tuple[int, int]:
     with world.backends.postgres.connection() as connection:
-        return connection.execute("SELECT count(*), count(DISTINCT user_id_hash) FROM clickstream_events").fetchone()
+        return connection.execute(
+            "SELECT count(*), count(DISTINCT user_id_hash) FROM clickstream_events"
+        ).fetchone()

@@ -26,12 +26,12 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from adnomaly.adapters.window_tables import as_windows
-from adnomaly.detector.bundle import MANIFEST, seal
-from adnomaly.pipelines.deploy_detector import point
-from adnomaly.pipelines.judge_windows import Judge
-from adnomaly.settings import ROOT, Settings, load_settings
-from adnomaly.synthetic.attacks import Attack
+from adnomaly.attacks import Attack
+from adnomaly.bundle.bundle import MANIFEST, seal
+from adnomaly.scoring.live import Judge
+from adnomaly.settings import Settings, load_settings
+from adnomaly.stores.bundles import BundleStore
+from adnomaly.stores.window_arrow import as_windows
 from adnomaly.synthetic.windows import simulate_windows
 from adnomaly.windows import TrafficWindow, time_text
 
@@ -40,7 +40,14 @@ pytestmark = pytest.mark.integration
 START = datetime(2026, 4, 8, tzinfo=UTC)
 """Long before anything that a live stack scores; the bundles know these entities at this hour of a Wednesday."""
 POISON = [b"not json", b"{}", b"[]", b'{"window_start":5}', b"\xff\xfe", b"x" * 100_000]
-ATTACK = Attack(kind="click_flood", geo="US", platform="web", start=START.replace(minute=40), end=START.replace(hour=1), strength=2)
+ATTACK = Attack(
+    kind="click_flood",
+    geo="US",
+    platform="web",
+    start=START.replace(minute=40),
+    end=START.replace(hour=1),
+    strength=2,
+)
 
 
 class Nothing:
@@ -57,10 +64,19 @@ class World:
     """Topics, group and bundles of one test, and what came out at the end."""
 
     def __init__(self, settings: Settings, bundle: Path, folder: Path) -> None:
-        self.settings, self.id, self._bundle, self.bundles = settings, uuid4().hex[:8], bundle, folder
-        self.topics = {name: f"test_serving_{name}_{self.id}" for name in ("features", "alerts", "dead")}
+        self.settings, self.id, self._bundle, self.bundles = (
+            settings,
+            uuid4().hex[:8],
+            bundle,
+            folder,
+        )
+        self.topics = {
+            name: f"test_serving_{name}_{self.id}" for name in ("features", "alerts", "dead")
+        }
         admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
-        for future in admin.create_topics([NewTopic(topic, 3, 1) for topic in self.topics.values()]).values():
+        for future in admin.create_topics(
+            [NewTopic(topic, 3, 1) for topic in self.topics.values()]
+        ).values():
             future.result(30)
         self.versions: list[str] = []
         self.metrics_port = _free_port()
@@ -68,39 +84,66 @@ class World:
 
     def deploy(self) -> str:
         """The test's bundle as a model of its own, without history, so that nothing but the windows fed is its past."""
-        files = {f.name: f.read_bytes() for f in self._bundle.iterdir() if f.name not in (MANIFEST, "history.parquet")}
+        files = {
+            f.name: f.read_bytes()
+            for f in self._bundle.iterdir()
+            if f.name not in (MANIFEST, "history.parquet")
+        }
         card = json.loads(files["card.json"]) | {"test": f"{self.id} {len(self.versions)}"}
         version = seal(self.bundles, files | {"card.json": json.dumps(card).encode()}).name
         self.versions.append(version)
-        point(self.bundles, version)
+        BundleStore(self.bundles).set_current(version)
         return version
 
     def expected(self, windows: Sequence[TrafficWindow]) -> dict[tuple, str | None]:
         """The incident of each window, as judged at once."""
-        judge = Judge(Nothing(), self.bundles, self.settings)
+        judge = Judge(Nothing(), BundleStore(self.bundles), self.settings)
         judge.take_up()
         return {_key(r.window): r.incident_id for r in judge.judge(windows).scored}
 
     def start(self) -> None:
-        names = ("--group", f"test_serving_{self.id}", "--source", self.topics["features"], "--alerts", self.topics["alerts"])
+        names = (
+            "--group",
+            f"test_serving_{self.id}",
+            "--source",
+            self.topics["features"],
+            "--alerts",
+            self.topics["alerts"],
+        )
         environment = os.environ | {"SCORER_METRICS_PORT": str(self.metrics_port)}
-        command = [sys.executable, str(ROOT / "streaming" / "score_windows.py"), *names]
-        self._process = subprocess.Popen([*command, "--dead", self.topics["dead"], "--bundles", str(self.bundles)], env=environment)
+        command = [sys.executable, "-m", "streaming.score_windows", *names]
+        self._process = subprocess.Popen(
+            [*command, "--dead", self.topics["dead"], "--bundles", str(self.bundles)],
+            env=environment,
+        )
 
     def stop(self, how: signal.Signals) -> int:
         self._process.send_signal(how)
         return self._process.wait(30)
 
     def feed(self, values: Sequence[tuple[str, bytes]]) -> None:
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, "enable.idempotence": True})
+        producer = Producer(
+            {"bootstrap.servers": self.settings.kafka_bootstrap, "enable.idempotence": True}
+        )
         for key, value in values:
             producer.produce(self.topics["features"], value, key)
         assert producer.flush(30) == 0
 
     def read(self, name: str) -> list[Any]:
         """Every committed message of a topic."""
-        config = {"bootstrap.servers": self.settings.kafka_bootstrap, "group.id": uuid4().hex, "auto.offset.reset": "earliest"}
-        consumer = Consumer(config | {"enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True})
+        config = {
+            "bootstrap.servers": self.settings.kafka_bootstrap,
+            "group.id": uuid4().hex,
+            "auto.offset.reset": "earliest",
+        }
+        consumer = Consumer(
+            config
+            | {
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            }
+        )
         consumer.subscribe([self.topics[name]])
         messages, ended = [], set()
         while len(ended) < 3:
@@ -115,26 +158,34 @@ class World:
 
     def rows(self) -> list[tuple]:
         with psycopg.connect(self.settings.postgres_url()) as connection:
-            query = (
-                "SELECT geo, platform, window_end, incident_id, alert_id, model_version FROM anomaly_results WHERE model_version = ANY(%s)"
-            )
+            query = "SELECT geo, platform, window_end, incident_id, alert_id, model_version FROM anomaly_results WHERE model_version = ANY(%s)"
             return connection.execute(query, (self.versions,)).fetchall()
 
     def metric(self, name: str) -> float:
         """Sum over the labels of one metric; -1 when the program does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=2) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=2
+            ) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return -1
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith((f"{name} ", f"{name}{{"))
+        )
 
     def close(self) -> None:
         if self._process and self._process.poll() is None:
             self.stop(signal.SIGKILL)
-        AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap}).delete_topics(list(self.topics.values()))
+        AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap}).delete_topics(
+            list(self.topics.values())
+        )
         with psycopg.connect(self.settings.postgres_url()) as connection:
-            connection.execute("DELETE FROM anomaly_results WHERE model_version = ANY(%s)", (self.versions,))
+            connection.execute(
+                "DELETE FROM anomaly_results WHERE model_version = ANY(%s)", (self.versions,)
+            )
 
 
 @pytest.fixture
@@ -150,15 +201,23 @@ def windows(small_traffic) -> list[TrafficWindow]:
 
 
 def _messages(windows: Sequence[TrafficWindow]) -> list[tuple[str, bytes]]:
-    fields = [(w, {"window_start": time_text(w.window_start), "window_end": time_text(w.window_end)}) for w in windows]
-    return [(w.key, json.dumps({**times, "geo": w.geo, "platform": w.platform, **w.features}).encode()) for w, times in fields]
+    fields = [
+        (w, {"window_start": time_text(w.window_start), "window_end": time_text(w.window_end)})
+        for w in windows
+    ]
+    return [
+        (w.key, json.dumps({**times, "geo": w.geo, "platform": w.platform, **w.features}).encode())
+        for w, times in fields
+    ]
 
 
 def _key(window: TrafficWindow) -> tuple[str, str, datetime]:
     return window.geo, window.platform, window.window_end
 
 
-def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_alert(world: World, windows):
+def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_alert(
+    world: World, windows
+):
     world.deploy()
     expected = world.expected(windows)
     anomalous = {key for key, incident in expected.items() if incident}
@@ -170,16 +229,29 @@ def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_
         time.sleep(rng.uniform(2, 9))
         world.stop(signal.SIGKILL)
         world.start()
-    _until(lambda: len(world.rows()) == len(expected) and world.metric("adnomaly_scorer_lag") == 0, "everything is scored", 90)
+    _until(
+        lambda: len(world.rows()) == len(expected) and world.metric("adnomaly_scorer_lag") == 0,
+        "everything is scored",
+        90,
+    )
     assert world.stop(signal.SIGTERM) == 0
 
     alerts = [json.loads(message.value()) for message in world.read("alerts")]
     found = [(a["geo"], a["platform"], datetime.fromisoformat(a["window_end"])) for a in alerts]
     assert sorted(found) == sorted(anomalous), "one alert per anomalous window, no other"
-    rows = {(geo, platform, end.astimezone(UTC)): (incident, alert_id) for geo, platform, end, incident, alert_id, _ in world.rows()}
-    assert {key: incident for key, (incident, _) in rows.items()} == expected, "as judged at once, in the same incidents"
-    assert {alert["alert_id"] for alert in alerts} == {alert_id for _, alert_id in rows.values() if alert_id}
-    assert sorted(message.value() for message in world.read("dead")) == sorted(POISON), "poison is kept to the byte"
+    rows = {
+        (geo, platform, end.astimezone(UTC)): (incident, alert_id)
+        for geo, platform, end, incident, alert_id, _ in world.rows()
+    }
+    assert {key: incident for key, (incident, _) in rows.items()} == expected, (
+        "as judged at once, in the same incidents"
+    )
+    assert {alert["alert_id"] for alert in alerts} == {
+        alert_id for _, alert_id in rows.values() if alert_id
+    }
+    assert sorted(message.value() for message in world.read("dead")) == sorted(POISON), (
+        "poison is kept to the byte"
+    )
 
 
 def test_an_alert_says_why(world: World, windows):
@@ -208,7 +280,10 @@ def test_a_window_that_can_be_none_does_not_hold_up_the_others(world: World, win
     _until(lambda: world.metric("adnomaly_scorer_dead_letters_total") == 1, "it is put aside")
     (dead,) = world.read("dead")
     assert json.loads(dead.value()) == impossible
-    assert dict(dead.headers())["error.rule"].decode() == "ctr_avg: must be a number from 0 to 1, got 1.5"
+    assert (
+        dict(dead.headers())["error.rule"].decode()
+        == "ctr_avg: must be a number from 0 to 1, got 1.5"
+    )
 
 
 def test_before_a_model_is_deployed_nothing_is_passed_and_the_lag_is_true(world: World, windows):
@@ -227,7 +302,10 @@ def test_a_new_model_takes_over_between_two_minutes(world: World, windows):
     first = world.deploy()
     world.feed(_messages([w for w in windows if w.window_end < START + timedelta(minutes=50)]))
     world.start()
-    _until(lambda: world.metric("adnomaly_scorer_lag") == 0 and world.rows(), "the first part is scored")
+    _until(
+        lambda: world.metric("adnomaly_scorer_lag") == 0 and world.rows(),
+        "the first part is scored",
+    )
     second = world.deploy()
     world.feed(_messages([w for w in windows if w.window_end >= START + timedelta(minutes=50)]))
     _until(lambda: len(world.rows()) == len(windows), "the second part is scored")
@@ -239,8 +317,14 @@ def test_a_new_model_takes_over_between_two_minutes(world: World, windows):
 
 def test_a_silent_entity_is_an_alert_of_its_own(world: World, windows):
     world.deploy()
-    quiet = [w for w in windows if not (w.key == "DE|web" and w.window_end > START + timedelta(minutes=20))]
-    calm = [msgspec.structs.replace(w) for w in quiet if w.window_end < START + timedelta(minutes=40)]
+    quiet = [
+        w
+        for w in windows
+        if not (w.key == "DE|web" and w.window_end > START + timedelta(minutes=20))
+    ]
+    calm = [
+        msgspec.structs.replace(w) for w in quiet if w.window_end < START + timedelta(minutes=40)
+    ]
     parts = (
         [w for w in calm if w.window_end < START + timedelta(minutes=15)],
         [w for w in calm if w.window_end >= START + timedelta(minutes=15)],

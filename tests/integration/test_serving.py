@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,18 +17,27 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from adnomaly.adapters.mlflow import Registered, Registry
-from adnomaly.adapters.ray_serve import Serving, current_bundle
-from adnomaly.detector.bundle import MANIFEST, seal
+from adnomaly.bundle.bundle import MANIFEST, seal
+from adnomaly.clients.mlflow import Registered, Registry
+from adnomaly.clients.ray_serve import Serving
 from adnomaly.errors import BundleRejected
 from adnomaly.pipelines import deploy_detector
 from adnomaly.settings import Settings
+from adnomaly.stores.bundles import CURRENT
+from adnomaly.wiring import connect
 from serving.openapi import EXAMPLE
 
 pytestmark = pytest.mark.integration
 
 FEATURES_ONLY = {name: EXAMPLE[name] for name in ("ctr_avg", "bounce_rate_avg", "event_count")}
-NASTY_HEADERS = ("x-request-id", "serve_multiplexed_model_id", "x-session-id", "x-request-timeout-seconds", "traceparent", "anything")
+NASTY_HEADERS = (
+    "x-request-id",
+    "serve_multiplexed_model_id",
+    "x-session-id",
+    "x-request-timeout-seconds",
+    "traceparent",
+    "anything",
+)
 
 
 @pytest.fixture
@@ -51,7 +61,10 @@ def test_it_is_ready_and_scores(http_client: httpx.Client, served: tuple[Serving
 
 
 def test_a_batch_is_its_single_answers(http_client: httpx.Client):
-    rows = [EXAMPLE | {"event_count": n, "timestamp": f"2026-11-22T{n % 24:02}:05:00Z"} for n in range(1, 1001)]
+    rows = [
+        EXAMPLE | {"event_count": n, "timestamp": f"2026-11-22T{n % 24:02}:05:00Z"}
+        for n in range(1, 1001)
+    ]
     results = http_client.post("/v1/batch", json={"rows": rows}).json()["results"]
     assert len(results) == 1000
     for n in range(0, 1000, 97):
@@ -79,7 +92,12 @@ def test_large_bodies_are_413_through_the_proxy(http_client: httpx.Client, megab
             yield b" " * 1_000_000
 
     json_header = {"content-type": "application/json"}
-    assert http_client.post("/v1/score", content=b" " * megabytes * 1_000_000, headers=json_header).status_code == 413
+    assert (
+        http_client.post(
+            "/v1/score", content=b" " * megabytes * 1_000_000, headers=json_header
+        ).status_code
+        == 413
+    )
     assert http_client.post("/v1/score", content=chunks(), headers=json_header).status_code == 413
 
 
@@ -94,7 +112,9 @@ def test_a_dripping_header_is_cut(settings: Settings, served: tuple[Serving, Pat
     assert time.monotonic() - began < 8
 
 
-def test_a_broken_bundle_is_refused_and_the_old_one_serves_on(http_client: httpx.Client, served: tuple[Serving, Path]):
+def test_a_broken_bundle_is_refused_and_the_old_one_serves_on(
+    http_client: httpx.Client, served: tuple[Serving, Path]
+):
     serving, folder = served
     broken = folder.with_name(f"{folder.name}-broken")
     shutil.copytree(folder, broken, dirs_exist_ok=True)
@@ -113,10 +133,14 @@ def test_a_broken_bundle_is_refused_and_the_old_one_serves_on(http_client: httpx
     shutil.rmtree(broken)
 
 
-def test_a_killed_replica_costs_at_most_one_more_try(settings: Settings, served: tuple[Serving, Path]):
+def test_a_killed_replica_costs_at_most_one_more_try(
+    settings: Settings, served: tuple[Serving, Path]
+):
     victim = _replicas(settings.adnomaly_home)[0]
     stop, seen = threading.Event(), Counter()
-    load = [threading.Thread(target=_ask_on, args=(settings.serving_url, stop, seen)) for _ in range(4)]
+    load = [
+        threading.Thread(target=_ask_on, args=(settings.serving_url, stop, seen)) for _ in range(4)
+    ]
     for thread in load:
         thread.start()
     time.sleep(2)
@@ -135,24 +159,44 @@ def test_a_killed_replica_costs_at_most_one_more_try(settings: Settings, served:
     assert seen["answered"] > 200
 
 
-def test_a_rollback_under_load_fails_no_request(settings: Settings, served: tuple[Serving, Path], tmp_path: Path):
+def test_a_rollback_under_load_fails_no_request(
+    settings: Settings, served: tuple[Serving, Path], tmp_path: Path
+):
     """The champion before this one is back, by way of a real registry, while four clients ask on; and once more, to return."""
     serving, folder = served
     registry = Registry(settings.mlflow_tracking_uri, model=f"test-rollback-{uuid4().hex[:8]}")
-    champions = [_registered(registry, _resealed(tmp_path, folder, str(number)), tmp_path) for number in range(2)]
+    champions = [
+        _registered(registry, _resealed(tmp_path, folder, str(number)), tmp_path)
+        for number in range(2)
+    ]
     for champion in champions:
         registry.promote(champion)
-    pointed = current_bundle(settings.adnomaly_home / "bundles")
+    backends = connect(settings)
+    bundles, history = backends.bundles, backends.model_history
+    current = bundles.current()
     try:
-        deploy_detector.run(registry, serving, settings.adnomaly_home)
+        deploy_detector.verify(
+            serving,
+            bundles,
+            deploy_detector.roll_out(serving, bundles, deploy_detector.fetch(registry, bundles)),
+        )
         stop, seen = threading.Event(), Counter()
-        load = [threading.Thread(target=_ask_on, args=(settings.serving_url, stop, seen)) for _ in range(4)]
+        load = [
+            threading.Thread(target=_ask_on, args=(settings.serving_url, stop, seen))
+            for _ in range(4)
+        ]
         for thread in load:
             thread.start()
         for back_to in (champions[0], champions[1]):
             began = time.monotonic()
-            assert deploy_detector.rollback(registry, serving, settings.adnomaly_home) == back_to.bundle
-            print(f"rollback to {back_to.bundle} in {time.monotonic() - began:.1f} s, {seen['answered']} answers so far")
+            served_now = deploy_detector.rollback(
+                registry, serving, bundles, history, now=datetime.now(UTC)
+            )
+            assert served_now == back_to.bundle
+            assert history.live()[0]["model_version"] == back_to.bundle
+            print(
+                f"rollback to {back_to.bundle} in {time.monotonic() - began:.1f} s, {seen['answered']} answers so far"
+            )
             assert serving.served()["model_version"] == back_to.bundle
             assert registry.champion() == back_to
         stop.set()
@@ -161,13 +205,15 @@ def test_a_rollback_under_load_fails_no_request(settings: Settings, served: tupl
         assert (seen["asked again"], seen["failed"]) == (0, 0)
         assert seen["answered"] > 100
     finally:
-        if pointed:
-            deploy_detector.point(pointed.parent, pointed.name)
+        if current:
+            bundles.set_current(current)
         else:
-            (settings.adnomaly_home / "bundles" / "CURRENT").unlink(missing_ok=True)
+            (bundles.folder / CURRENT).unlink(missing_ok=True)
 
 
-def test_a_bundle_that_is_trained_again_leaves_the_way_back(settings: Settings, bundle: Path, tmp_path: Path):
+def test_a_bundle_that_is_trained_again_leaves_the_way_back(
+    settings: Settings, bundle: Path, tmp_path: Path
+):
     """Equal data give an equal bundle under another number: who was champion before stays who it was."""
     registry = Registry(settings.mlflow_tracking_uri, model=f"test-again-{uuid4().hex[:8]}")
     first, second = (_resealed(tmp_path, bundle, name) for name in ("first", "second"))
@@ -188,7 +234,9 @@ def _registered(registry: Registry, bundle: Path, folder: Path, source: str = ""
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "none.txt").write_text("no figures")
-    return registry.register("test", params={}, metrics={}, files=figures, bundle=bundle, source=source or bundle.name)
+    return registry.register(
+        "test", params={}, metrics={}, files=figures, bundle=bundle, source=source or bundle.name
+    )
 
 
 def test_metrics_are_the_sum_of_the_replicas(http_client: httpx.Client):
@@ -228,7 +276,10 @@ def _replicas(home: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ServeReplica:detector" in (process / "cmdline").read_bytes() and mark in (process / "environ").read_bytes():
+            if (
+                b"ServeReplica:detector" in (process / "cmdline").read_bytes()
+                and mark in (process / "environ").read_bytes()
+            ):
                 found.append(int(process.name))
         except OSError:
             continue
@@ -237,4 +288,8 @@ def _replicas(home: Path) -> list[int]:
 
 def _scored(client: httpx.Client) -> float:
     lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("adnomaly_scored_rows_total{"))
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith("adnomaly_scored_rows_total{")
+    )

@@ -17,7 +17,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.kills]
 PATIENCE = {"jobmanager": 120}
 SERVERS = list(CHECKS)
 HEARTBEATS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-BELOW = [("ray", "gcs_server"), ("ray", "raylet/raylet"), ("postgres", "postgres: checkpointer"), ("mlflow", "uvicorn")]
+BELOW = [
+    ("ray", "gcs_server"),
+    ("ray", "raylet/raylet"),
+    ("postgres", "postgres: checkpointer"),
+    ("mlflow", "uvicorn"),
+]
 
 
 def kill(pid: int) -> None:

@@ -25,18 +25,18 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from window_job import Keeper
 
 import window_oracle as oracle
-from adnomaly.adapters.flink import Flink
-from adnomaly.adapters.flink_sql import IDLE_SECONDS, Topics
-from adnomaly.adapters.kafka import create_topics
-from adnomaly.adapters.lake import SCHEMA
+from adnomaly.clients.flink import Flink
+from adnomaly.clients.flink_sql import IDLE_SECONDS, Topics
+from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT, load_settings
+from adnomaly.stores.lake import SCHEMA
 from adnomaly.topics import Topic
 from adnomaly.windows import SIZE
 from adnomaly.wiring import connect
+from streaming.window_job import Keeper
 from window_oracle import Sent, Window
 
 pytestmark = [pytest.mark.integration, pytest.mark.kills, pytest.mark.timeout(900)]
@@ -63,32 +63,57 @@ class Stage:
 
     @property
     def topics(self) -> Topics:
-        return Topics(self.settings.kafka_bootstrap, *(f"{self.name}.{end}" for end in ("valid", "features", "late")))
+        return Topics(
+            self.settings.kafka_bootstrap,
+            *(f"{self.name}.{end}" for end in ("valid", "features", "late")),
+        )
 
     @property
     def watermark(self) -> datetime:
         """Where it must be when all that was sent is read and the silent partition is given up; Flink counts milliseconds."""
         slowest = min(self.newest.values())
-        return slowest.replace(microsecond=slowest.microsecond // 1000 * 1000) - timedelta(seconds=30)
+        return slowest.replace(microsecond=slowest.microsecond // 1000 * 1000) - timedelta(
+            seconds=30
+        )
 
     def clicks(self, first: int, minutes: int, per_minute: int = 240) -> list[Sent]:
         """Clicks of some minutes after the start of the story, in the order of their event times."""
         span_us = minutes * 60_000_000
         moments = sorted(self.rng.randrange(span_us) for _ in range(minutes * per_minute))
-        return [self.click(self.start + first * MINUTE + timedelta(microseconds=us)) for us in moments]
+        return [
+            self.click(self.start + first * MINUTE + timedelta(microseconds=us)) for us in moments
+        ]
 
     def click(self, at: datetime) -> Sent:
         geo, platform = self.rng.choice(ENTITIES)
         ctr, bounce_rate, cpc = self.rng.random() / 10, self.rng.random(), self.rng.random()
         user, campaign = f"{self.rng.randrange(60):032x}", f"camp_{self.rng.randrange(8)}"
-        return Sent(str(UUID(int=self.rng.getrandbits(128))), at, geo, platform, ctr, bounce_rate, cpc, user, campaign)
+        return Sent(
+            str(UUID(int=self.rng.getrandbits(128))),
+            at,
+            geo,
+            platform,
+            ctr,
+            bounce_rate,
+            cpc,
+            user,
+            campaign,
+        )
 
     def send(self, clicks: Sequence[Sent], *, seconds: float = 0, ahead: bool = False) -> None:
         """Send in the order given, evenly over some seconds; two of the three partitions, by geo."""
-        producer, began = Producer({"bootstrap.servers": self.topics.bootstrap, "linger.ms": 5}), time.monotonic()
+        producer, began = (
+            Producer({"bootstrap.servers": self.topics.bootstrap, "linger.ms": 5}),
+            time.monotonic(),
+        )
         for position, click in enumerate(clicks):
             partition = 0 if click.geo < "US" else 1
-            producer.produce(self.topics.clicks, message(click), f"{click.geo}|{click.platform}".encode(), partition)
+            producer.produce(
+                self.topics.clicks,
+                message(click),
+                f"{click.geo}|{click.platform}".encode(),
+                partition,
+            )
             if not ahead:
                 self.newest[partition] = max(click.at, self.newest.get(partition, click.at))
             pause = began + seconds * position / len(clicks) - time.monotonic()
@@ -100,15 +125,31 @@ class Stage:
             self.sent += clicks
 
     def out_of_order(self, clicks: Sequence[Sent]) -> list[Sent]:
-        return sorted(clicks, key=lambda click: click.at + timedelta(seconds=self.rng.uniform(0, OUT_OF_ORDER_S)))
+        return sorted(
+            clicks,
+            key=lambda click: click.at + timedelta(seconds=self.rng.uniform(0, OUT_OF_ORDER_S)),
+        )
 
     def start_job(self) -> None:
-        options = ["--name", self.name, "--source", self.topics.clicks, "--sink", self.topics.windows, "--late", self.topics.late]
-        self.process = subprocess.Popen([sys.executable, str(ROOT / "streaming" / "window_job.py"), *options])
+        options = [
+            "--name",
+            self.name,
+            "--source",
+            self.topics.clicks,
+            "--sink",
+            self.topics.windows,
+            "--late",
+            self.topics.late,
+        ]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "streaming.window_job", *options], cwd=ROOT
+        )
         self.await_job()
 
     def await_job(self) -> None:
-        wait_until(lambda: self.backends.flink.window_job_state(self.name) == "RUNNING", "the job runs")
+        wait_until(
+            lambda: self.backends.flink.window_job_state(self.name) == "RUNNING", "the job runs"
+        )
 
     def stop_job(self) -> None:
         """As supervisord does it."""
@@ -125,7 +166,10 @@ class Stage:
     def await_windows(self, last_end: int) -> None:
         """Wait for a window that ends at this minute."""
         end = f"{oracle.moment(last_end):%Y-%m-%dT%H:%M:%SZ}"
-        wait_until(lambda: any(row["window_end"] == end for row in self.read(self.topics.windows)), f"windows until {end}")
+        wait_until(
+            lambda: any(row["window_end"] == end for row in self.read(self.topics.windows)),
+            f"windows until {end}",
+        )
 
 
 @dataclass
@@ -162,12 +206,18 @@ def message(click: Sent) -> bytes:
 
 
 def messages(bootstrap: str, topic: str) -> Iterator[bytes]:
-    options = {"isolation.level": "read_committed", "enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    options = {
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+    }
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test_windows", **options})
     try:
         for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
             consumer.assign([TopicPartition(topic, partition, 0)])
-            while (found := consumer.poll(10)) is not None and (found.error() or 0) != KafkaError._PARTITION_EOF:
+            while (found := consumer.poll(10)) is not None and (
+                found.error() or 0
+            ) != KafkaError._PARTITION_EOF:
                 if found.error() is None:
                     yield found.value()
                 elif found.error().code() == KafkaError._PARTITION_EOF:
@@ -187,15 +237,25 @@ def as_oracle(rows: Sequence[dict], **more: float) -> dict[oracle.Key, Window]:
     """Windows as the oracle has them; values of features that were not computed are taken from `more`."""
     found = {}
     for row in rows:
-        end = row["window_end"] if isinstance(row["window_end"], datetime) else datetime.fromisoformat(row["window_end"])
+        end = (
+            row["window_end"]
+            if isinstance(row["window_end"], datetime)
+            else datetime.fromisoformat(row["window_end"])
+        )
         values = {name: row.get(name, more.get(name)) for name in Window._fields}
-        found[oracle.minute(end.replace(tzinfo=UTC)), row["geo"], row["platform"]] = Window(**values)
+        found[oracle.minute(end.replace(tzinfo=UTC)), row["geo"], row["platform"]] = Window(
+            **values
+        )
     return found
 
 
 def whole(stage: Stage, windows: dict[oracle.Key, Window]) -> dict[oracle.Key, Window]:
     """Without the windows that begin before the first full minute of clicks: the stream leaves them out."""
-    return {key: window for key, window in windows.items() if oracle.moment(key[0]) - SIZE >= stage.start}
+    return {
+        key: window
+        for key, window in windows.items()
+        if oracle.moment(key[0]) - SIZE >= stage.start
+    }
 
 
 def forget(windows: dict[oracle.Key, Window]) -> dict[oracle.Key, Window]:
@@ -211,7 +271,9 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
     stage = Stage(settings, connect(settings), name, day + timedelta(hours=22, minutes=50), rng)
     stage.backends.postgres.apply_schema()
     topics = stage.topics
-    create_topics(topics.bootstrap, [Topic(topics.clicks, 3), Topic(topics.windows, 3), Topic(topics.late, 1)])
+    create_topics(
+        topics.bootstrap, [Topic(topics.clicks, 3), Topic(topics.windows, 3), Topic(topics.late, 1)]
+    )
     try:
         yield stage
     finally:
@@ -244,13 +306,21 @@ def told(stage, tmp_path_factory) -> Told:
     # Under load: a kill in the middle, and clicks dated ahead of the clock on both sides of it.
     first = stage.out_of_order(stage.clicks(0, 40))
     stage.send(first[:5000], seconds=15)
-    stage.send([stage.click(datetime.now(UTC) + timedelta(days=days)) for days in (1, 3650)], ahead=True)
+    stage.send(
+        [stage.click(datetime.now(UTC) + timedelta(days=days)) for days in (1, 3650)], ahead=True
+    )
     kill(stage, "taskmanager")
     stage.send(first[5000:], seconds=15)
     stage.await_windows(oracle.minute(stage.watermark))
     # Late: five windows missed, or some of them.
-    old = [stage.click(stage.start + timedelta(seconds=stage.rng.uniform(300, 1500))) for _ in range(50)]
-    partly = [stage.click(stage.watermark - timedelta(seconds=stage.rng.uniform(-20, 300))) for _ in range(100)]
+    old = [
+        stage.click(stage.start + timedelta(seconds=stage.rng.uniform(300, 1500)))
+        for _ in range(50)
+    ]
+    partly = [
+        stage.click(stage.watermark - timedelta(seconds=stage.rng.uniform(-20, 300)))
+        for _ in range(100)
+    ]
     late = {click.event_id: oracle.missed(click.at, stage.watermark) for click in old + partly}
     stage.send(old + partly)
     stage.send(stage.out_of_order(stage.clicks(40, 10)))
@@ -274,14 +344,32 @@ def told(stage, tmp_path_factory) -> Told:
     # Another feature: the old checkpoint does not fit. (Late clicks that are read again are counted again.)
     switched_at = oracle.minute(stage.watermark)
     flink = stage.backends.flink
-    more = Flink(stage.settings.flink_url, flink_home=flink._home, checkpoints=flink.checkpoints, features=(*FEATURES, COST))
-    Keeper(more, stage.topics, stage.name, stage.settings.adnomaly_home / "flink" / f"{stage.name}.json").ensure()
+    more = Flink(
+        stage.settings.flink_url,
+        flink_home=flink._home,
+        checkpoints=flink.checkpoints,
+        features=(*FEATURES, COST),
+    )
+    Keeper(
+        more,
+        stage.topics,
+        stage.name,
+        stage.settings.adnomaly_home / "flink" / f"{stage.name}.json",
+    ).ensure()
     stage.await_job()
     stage.send(stage.out_of_order(stage.clicks(70, 20)))
     last_end = oracle.minute(stage.watermark)
     stage.await_windows(last_end)
     windows = stage.read(stage.topics.windows)
-    return Told(stage.sent, {i: n for i, n in late.items() if n}, windows, late_rows, last_end, late_metric, switched_at)
+    return Told(
+        stage.sent,
+        {i: n for i, n in late.items() if n},
+        windows,
+        late_rows,
+        last_end,
+        late_metric,
+        switched_at,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -289,8 +377,13 @@ def batch(stage, told) -> list[dict]:
     """The windows of the same clicks, from the lake; with the other feature."""
     source, hours = stage.name, {}
     for click in told.sent:
-        hours.setdefault(click.at.replace(minute=0, second=0, microsecond=0), []).append(lake_row(click))
-    written = [stage.backends.lake.write_history(h, pa.Table.from_pylist(rows, schema=SCHEMA), source) for h, rows in hours.items()]
+        hours.setdefault(click.at.replace(minute=0, second=0, microsecond=0), []).append(
+            lake_row(click)
+        )
+    written = [
+        stage.backends.lake.write_history(h, pa.Table.from_pylist(rows, schema=SCHEMA), source)
+        for h, rows in hours.items()
+    ]
     flink, prefix, objects = stage.backends.flink, f"test_batch/{source}/", stage.backends.objects
     more = Flink(
         stage.settings.flink_url,
@@ -302,9 +395,16 @@ def batch(stage, told) -> list[dict]:
     )
     try:
         more.run_window_batch(
-            stage.start - MINUTE, oracle.moment(told.last_end), output=f"s3://{objects.bucket}/{prefix}", name=f"{source}-batch"
+            stage.start - MINUTE,
+            oracle.moment(told.last_end),
+            output=f"s3://{objects.bucket}/{prefix}",
+            name=f"{source}-batch",
         )
-        return [row for key in objects.tags(prefix) for row in pq.read_table(io.BytesIO(objects.get(key))).to_pylist()]
+        return [
+            row
+            for key in objects.tags(prefix)
+            for row in pq.read_table(io.BytesIO(objects.get(key))).to_pylist()
+        ]
     finally:
         with stage.backends.postgres.connection() as connection:
             connection.execute("DELETE FROM lake_objects WHERE topic_id = %s", (source,))
@@ -313,13 +413,26 @@ def batch(stage, told) -> list[dict]:
 
 
 def lake_row(click: Sent) -> dict:
-    fixed = {"user_id_hash": click.user, "ad_id": "ad_1", "campaign_id": click.campaign, "user_agent": "test", "conversion": 0}
-    named = {"event_id": click.event_id, "timestamp": click.at, "geo": click.geo, "platform": click.platform}
+    fixed = {
+        "user_id_hash": click.user,
+        "ad_id": "ad_1",
+        "campaign_id": click.campaign,
+        "user_agent": "test",
+        "conversion": 0,
+    }
+    named = {
+        "event_id": click.event_id,
+        "timestamp": click.at,
+        "geo": click.geo,
+        "platform": click.platform,
+    }
     return fixed | named | {"cpc": click.cpc, "ctr": click.ctr, "bounce_rate": click.bounce_rate}
 
 
 def test_stream_is_the_oracle_but_for_late_clicks(stage, told):
-    expected = whole(stage, oracle.closed_before(oracle.without(told.sent, told.late), told.last_end))
+    expected = whole(
+        stage, oracle.closed_before(oracle.without(told.sent, told.late), told.last_end)
+    )
     assert len(expected) > 500
     assert oracle.differences(forget(as_oracle(told.windows, cpc_avg=0)), forget(expected)) == []
 
@@ -350,7 +463,9 @@ def test_stream_and_batch_differ_by_the_late_clicks(stage, told, batch):
 
 def test_a_new_feature_comes_with_the_next_window(told):
     new = [row for row in told.windows if "cpc_avg" in row]
-    assert {oracle.minute(datetime.fromisoformat(row["window_end"])) for row in new} == set(range(told.switched_at + 1, told.last_end + 1))
+    assert {oracle.minute(datetime.fromisoformat(row["window_end"])) for row in new} == set(
+        range(told.switched_at + 1, told.last_end + 1)
+    )
     expected = oracle.closed_before(oracle.without(told.sent, told.late), told.last_end)
     expected = {key: window for key, window in expected.items() if key[0] > told.switched_at}
     assert oracle.differences(as_oracle(new), expected) == []

@@ -15,8 +15,8 @@ import psycopg
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from adnomaly.adapters.kafka import create_topics
-from adnomaly.adapters.kafka_tail import _consumer
+from adnomaly.clients.kafka.admin import create_topics
+from adnomaly.clients.kafka.reader import _consumer
 from adnomaly.settings import ROOT, Settings
 from adnomaly.topics import Topic
 from adnomaly.wiring import Backends, connect
@@ -29,28 +29,57 @@ class World:
 
     def __init__(self, settings: Settings, logs: Path) -> None:
         self.id, self.logs = uuid4().hex[:8], logs
-        self.settings = settings.model_copy(update={"db_name": f"test_{self.id}", "minio_bucket": f"test-{self.id}"})
+        self.settings = settings.model_copy(
+            update={"db_name": f"test_{self.id}", "minio_bucket": f"test-{self.id}"}
+        )
         self.backends: Backends = connect(self.settings)
-        self.topics = {name: f"test_{self.id}_{name}" for name in ("raw", "valid", "dead", "features", "late")}
+        self.topics = {
+            name: f"test_{self.id}_{name}" for name in ("raw", "valid", "dead", "features", "late")
+        }
         self._processes: list[subprocess.Popen[bytes]] = []
         with psycopg.connect(settings.postgres_url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {self.settings.db_name}")
         self.backends.postgres.apply_schema()
         self._s3().create_bucket(Bucket=self.settings.minio_bucket)
-        create_topics(settings.kafka_bootstrap, [Topic(name, PARTITIONS) for name in self.topics.values()])
+        create_topics(
+            settings.kafka_bootstrap, [Topic(name, PARTITIONS) for name in self.topics.values()]
+        )
 
     def start(self, program: str, *arguments: str, failpoint: str = "") -> subprocess.Popen[bytes]:
         """A stream program of ours as a process, reading and writing this world."""
-        own = {"DB_NAME": self.settings.db_name, "MINIO_BUCKET": self.settings.minio_bucket, "FAILPOINT": failpoint}
-        command = [sys.executable, str(ROOT / "streaming" / f"{program}.py"), *self._arguments(program), *arguments]
+        own = {
+            "DB_NAME": self.settings.db_name,
+            "MINIO_BUCKET": self.settings.minio_bucket,
+            "FAILPOINT": failpoint,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            f"streaming.{program}",
+            *self._arguments(program),
+            *arguments,
+        ]
         with (self.logs / f"{program}.log").open("ab") as log:
-            process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=ROOT)
+            process = subprocess.Popen(
+                command, env=os.environ | own, stdout=log, stderr=log, cwd=ROOT
+            )
         self._processes.append(process)
         return process
 
-    def send(self, messages: Sequence[tuple[str | bytes | None, bytes | None]], topic: str = "raw", partition: int = -1) -> None:
+    def send(
+        self,
+        messages: Sequence[tuple[str | bytes | None, bytes | None]],
+        topic: str = "raw",
+        partition: int = -1,
+    ) -> None:
         """Produce (key, value) pairs and wait until all are acknowledged."""
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, "enable.idempotence": True, "linger.ms": 20})
+        producer = Producer(
+            {
+                "bootstrap.servers": self.settings.kafka_bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 20,
+            }
+        )
         for key, value in messages:
             while True:
                 try:
@@ -63,7 +92,9 @@ class World:
     def read(self, topic: str) -> list[Message]:
         """Every committed message of a topic, to its present end."""
         consumer = _consumer(self.settings.kafka_bootstrap)
-        consumer.assign([TopicPartition(self.topics[topic], p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
+        consumer.assign(
+            [TopicPartition(self.topics[topic], p, OFFSET_BEGINNING) for p in range(PARTITIONS)]
+        )
         found: list[Message] = []
         ended: set[int] = set()
         while len(ended) < PARTITIONS:
@@ -81,11 +112,15 @@ class World:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise AssertionError(f"{what} did not happen within {seconds:.0f} s\n{self.log_ends()}")
+                raise AssertionError(
+                    f"{what} did not happen within {seconds:.0f} s\n{self.log_ends()}"
+                )
             time.sleep(0.5)
 
     def log_ends(self) -> str:
-        return "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.logs.glob("*.log")))
+        return "\n".join(
+            f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.logs.glob("*.log"))
+        )
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.settings.postgres_url()) as connection:
@@ -96,20 +131,50 @@ class World:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap}).delete_topics(list(self.topics.values()))
+        AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap}).delete_topics(
+            list(self.topics.values())
+        )
 
     def _arguments(self, program: str) -> list[str]:
         t = self.topics
         return {
-            "validate_clicks": ["--group", f"gate_{self.id}", "--source", t["raw"], "--valid", t["valid"], "--dead", t["dead"]],
+            "validate_clicks": [
+                "--group",
+                f"gate_{self.id}",
+                "--source",
+                t["raw"],
+                "--valid",
+                t["valid"],
+                "--dead",
+                t["dead"],
+            ],
             "store_clicks": ["--topic", t["valid"], "--sink", f"store_{self.id}"],
-            "archive_clicks": ["--topic", t["valid"], "--sink", "archive_clicks", "--max-seconds", "2"],
-            "window_job": ["--name", f"windows-{self.id}", "--source", t["valid"], "--sink", t["features"], "--late", t["late"]],
+            "archive_clicks": [
+                "--topic",
+                t["valid"],
+                "--sink",
+                "archive_clicks",
+                "--max-seconds",
+                "2",
+            ],
+            "window_job": [
+                "--name",
+                f"windows-{self.id}",
+                "--source",
+                t["valid"],
+                "--sink",
+                t["features"],
+                "--late",
+                t["late"],
+            ],
         }[program]
 
     def _s3(self):
         s = self.settings
-        keys = {"aws_access_key_id": s.minio_access_key.get_secret_value(), "aws_secret_access_key": s.minio_secret_key.get_secret_value()}
+        keys = {
+            "aws_access_key_id": s.minio_access_key.get_secret_value(),
+            "aws_secret_access_key": s.minio_secret_key.get_secret_value(),
+        }
         return boto3.client("s3", endpoint_url=s.s3_url, region_name="us-east-1", **keys)
 
 

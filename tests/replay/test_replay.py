@@ -48,7 +48,9 @@ def a_map(folder: Path, **changes: str) -> Path:
     parts = dict(part.split("]\n", 1) for part in example.MAP_TEXT.split("\n[")[1:])
     parts |= changes
     file = folder / "m.toml"
-    file.write_text("".join(f"[{name}]\n{body}\n" for name, body in parts.items() if body is not None))
+    file.write_text(
+        "".join(f"[{name}]\n{body}\n" for name, body in parts.items() if body is not None)
+    )
     return file
 
 
@@ -64,7 +66,9 @@ def test_every_row_is_sent_or_named(farm):
     assert (report.read, report.sent, len(box.messages)) == (1502, 1500, 1500)
     assert sum(report.unmapped.values()) == 2
     assert "timestamp: is no moment of the form %d/%m/%Y %H:%M:%S" in report.unmapped
-    assert "platform: is not among the values of the map, and there is no default" in report.unmapped
+    assert (
+        "platform: is not among the values of the map, and there is no default" in report.unmapped
+    )
     assert all("row 150" in place for place in report.examples.values())
     assert box.flushed == 1
 
@@ -74,7 +78,9 @@ def test_what_is_sent_are_valid_clicks_of_ours(farm):
     clicks = [decode(value) for _, value in box.messages]
     assert {key for key, _ in box.messages} == {b"DE|web"}
     assert len({c.user_id_hash for c in clicks}) == example.ADDRESSES
-    assert clicks[0].timestamp.startswith("2017-11-07T08:30")  # Berlin is an hour ahead of UTC in November
+    assert clicks[0].timestamp.startswith(
+        "2017-11-07T08:30"
+    )  # Berlin is an hour ahead of UTC in November
     assert all(c.ad_id[3:].isdigit() and c.campaign_id[5:].isdigit() for c in clicks)
     assert b"198.51.100" not in b"".join(value for _, value in box.messages)
 
@@ -103,7 +109,9 @@ def test_a_log_that_the_gate_would_turn_away_is_refused(farm):
         send.check_age(log, timedelta(0), now=NOW, max_age=timedelta(hours=168))
     send.check_age(log, NOW - log.last, now=NOW, max_age=timedelta(hours=168))
     with pytest.raises(BadInput, match="in the future"):
-        send.check_age(log, timedelta(0), now=log.first - timedelta(days=1), max_age=timedelta(hours=168))
+        send.check_age(
+            log, timedelta(0), now=log.first - timedelta(days=1), max_age=timedelta(hours=168)
+        )
 
 
 @pytest.mark.parametrize("speed", [1.0, 60.0])
@@ -126,9 +134,18 @@ def test_it_stops_when_it_is_asked_to(farm):
 
 
 def test_disorder_is_counted(tmp_path):
-    rows = ["click_time", "07/11/2017 10:00:00", "07/11/2017 10:01:00", "07/11/2017 10:00:20", "07/11/2017 10:00:40"]
+    rows = [
+        "click_time",
+        "07/11/2017 10:00:00",
+        "07/11/2017 10:01:00",
+        "07/11/2017 10:00:20",
+        "07/11/2017 10:00:40",
+    ]
     (tmp_path / "d.csv").write_text(
-        "ip,app,channel,os,country,price,is_attributed," + rows[0] + "\n" + "".join(f"1,2,3,607,DE,0.1,0,{t}\n" for t in rows[1:])
+        "ip,app,channel,os,country,price,is_attributed,"
+        + rows[0]
+        + "\n"
+        + "".join(f"1,2,3,607,DE,0.1,0,{t}\n" for t in rows[1:])
     )
     assert send.look([tmp_path / "d.csv"], load(a_map(tmp_path), SALT)).behind == 1
 
@@ -143,8 +160,14 @@ def test_disorder_is_counted(tmp_path):
         ({"geo": 'colum = "a"'}, "unknown field `colum`"),
         ({"user_id_hash": 'value = "me"'}, r"one user for all clicks hides bots"),
         ({"timestamp": 'value = "now"'}, r"a click's moment comes from a column"),
-        ({"timestamp": 'column = "click_time"\nzone = "Mars/Base"'}, r"zone 'Mars/Base' is not known"),
-        ({"geo": 'value = "DE"\ndefault = "US"'}, r"\[geo\] has values or default without a column"),
+        (
+            {"timestamp": 'column = "click_time"\nzone = "Mars/Base"'},
+            r"zone 'Mars/Base' is not known",
+        ),
+        (
+            {"geo": 'value = "DE"\ndefault = "US"'},
+            r"\[geo\] has values or default without a column",
+        ),
         ({"geo": "value = "}, "is not TOML"),
     ],
 )
@@ -163,7 +186,9 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(farm, tmp_path)
 def test_csv_json_lines_and_parquet_say_the_same(farm, tmp_path):
     columns = load(farm[1], SALT).columns
     rows = [line.values for line in lines(farm[0], columns)]
-    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(b"".join(msgspec.json.encode(row) + b"\n" for row in rows)))
+    (tmp_path / "f.jsonl.gz").write_bytes(
+        gzip.compress(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    )
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet")
     (tmp_path / "f.csv.gz").write_bytes(gzip.compress(farm[0].read_bytes()))
     for name in ("f.jsonl.gz", "f.parquet", "f.csv.gz"):
@@ -173,10 +198,20 @@ def test_csv_json_lines_and_parquet_say_the_same(farm, tmp_path):
 def test_what_is_no_row_is_told(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"a,b\n1,2\n1,2,3\n\xff,2\n4,5\n")
     found = list(lines(tmp_path / "b.csv", ["a", "b"]))
-    assert sorted(line.wrong for line in found if line.values is None) == ["has 3 columns instead of 2", "is not UTF-8"]
-    assert [line.values for line in found if line.values] == [{"a": "1", "b": "2"}, {"a": "4", "b": "5"}]
+    assert sorted(line.wrong for line in found if line.values is None) == [
+        "has 3 columns instead of 2",
+        "is not UTF-8",
+    ]
+    assert [line.values for line in found if line.values] == [
+        {"a": "1", "b": "2"},
+        {"a": "4", "b": "5"},
+    ]
     (tmp_path / "b.jsonl").write_bytes(b'{"a": 1}\n[]\n{"a"\n')
-    assert [line.wrong for line in lines(tmp_path / "b.jsonl", ["a"])] == ["", "is not a JSON object", "is not a JSON object"]
+    assert [line.wrong for line in lines(tmp_path / "b.jsonl", ["a"])] == [
+        "",
+        "is not a JSON object",
+        "is not a JSON object",
+    ]
 
 
 @pytest.mark.parametrize("name", ["none.csv", "x.txt"])
@@ -185,7 +220,9 @@ def test_files_that_are_none_are_named(tmp_path, name):
         list(lines(tmp_path / name, ["a"]))
 
 
-@pytest.mark.parametrize(("speed", "factor"), [("max", None), ("1x", 1.0), ("60x", 60.0), ("0.5x", 0.5)])
+@pytest.mark.parametrize(
+    ("speed", "factor"), [("max", None), ("1x", 1.0), ("60x", 60.0), ("0.5x", 0.5)]
+)
 def test_speeds(speed, factor):
     assert _pace(speed) == factor
 
@@ -212,4 +249,6 @@ def test_any_row_is_mapped_or_named(any_map, values):
         fields = any_map.fields(row, any_map.time(row))
     except Unmapped as error:
         fields = {"user_id_hash": str(error).partition(": ")[0]}
-    assert fields["user_id_hash"] == fields["user_id_hash"].lower() or fields["user_id_hash"] in FIELDS
+    assert (
+        fields["user_id_hash"] == fields["user_id_hash"].lower() or fields["user_id_hash"] in FIELDS
+    )

@@ -71,7 +71,9 @@ class AsgiBridge(httpx.BaseTransport):
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
         response = await self._transport.handle_async_request(request)
-        return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
+        return httpx.Response(
+            response.status_code, headers=response.headers, content=await response.aread()
+        )
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ def test_features_alone_are_scored_without_meta(client: httpx.Client):
 
 
 def test_a_score_at_the_threshold_is_anomalous(client: httpx.Client):
-    assert client.post("/v1/score", json=ROW | {"bounce_rate_avg": 0.5}).json()["is_anomaly"] is True
+    assert (
+        client.post("/v1/score", json=ROW | {"bounce_rate_avg": 0.5}).json()["is_anomaly"] is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,13 +43,17 @@ def test_a_score_at_the_threshold_is_anomalous(client: httpx.Client):
         ({"geo": None, "platform": "ios"}, {"platform": "ios", "baseline": "global"}),
     ],
 )
-def test_meta_echoes_what_came_and_says_which_baseline(client: httpx.Client, given: dict, meta: dict | None):
+def test_meta_echoes_what_came_and_says_which_baseline(
+    client: httpx.Client, given: dict, meta: dict | None
+):
     assert client.post("/v1/score", json=ROW | given).json()["meta"] == meta
 
 
 def test_explanation_comes_only_when_asked_for(client: httpx.Client):
     assert "explanation" not in client.post("/v1/score?explain=0", json=ROW).json()
-    explained = client.post("/v1/score?explain=1", json=ROW | {"bounce_rate_avg": 0.38}).json()["explanation"]
+    explained = client.post("/v1/score?explain=1", json=ROW | {"bounce_rate_avg": 0.38}).json()[
+        "explanation"
+    ]
     assert explained == {
         "expected": {"bounce_rate_avg": 0.36},
         "z": {"bounce_rate_avg": pytest.approx(1.0)},
@@ -95,7 +101,11 @@ def test_without_a_model_the_process_lives_and_is_not_ready(empty_client: httpx.
         empty_client.post("/v1/score", json=ROW),
         empty_client.post("/v1/batch", json={"rows": []}),
     ):
-        assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]) == (503, "1", "no_model")
+        assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]) == (
+            503,
+            "1",
+            "no_model",
+        )
     assert empty_client.get("/v1/model").json()["model_version"] is None
 
 
@@ -127,7 +137,11 @@ def test_a_new_process_falls_back_to_the_last_good_bundle(empty_slot: ModelSlot,
 
 def samples(client: httpx.Client) -> Counter[str]:
     """The counters as served. They may be shared with other APIs of this process, so tests look at how they grow."""
-    lines = (line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+    lines = (
+        line.rsplit(" ", 1)
+        for line in client.get("/metrics").text.splitlines()
+        if not line.startswith("#")
+    )
     return Counter({name: float(value) for name, value in lines})
 
 
@@ -157,7 +171,9 @@ def test_the_page_needs_no_other_host(client: httpx.Client):
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/score/", "/v1/scores", "/docs/", "/..%2f..%2fetc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/score/", "/v1/scores", "/docs/", "/..%2f..%2fetc/passwd"]
+)
 def test_unknown_paths_are_404(client: httpx.Client, path: str):
     answer = client.get(path)
     assert answer.status_code == 404
@@ -166,7 +182,12 @@ def test_unknown_paths_are_404(client: httpx.Client, path: str):
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("GET", "/v1/score", "POST"), ("PUT", "/v1/batch", "POST"), ("POST", "/healthz", "GET, HEAD"), ("DELETE", "/v1/model", "GET, HEAD")],
+    [
+        ("GET", "/v1/score", "POST"),
+        ("PUT", "/v1/batch", "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("DELETE", "/v1/model", "GET, HEAD"),
+    ],
 )
 def test_wrong_methods_are_405_with_allow(client: httpx.Client, method: str, path: str, allow: str):
     answer = client.request(method, path)

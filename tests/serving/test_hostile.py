@@ -18,7 +18,9 @@ DEEP = 50_000
 
 def _with(field: str, value: str) -> bytes:
     row = {"ctr_avg": "0.02", "bounce_rate_avg": "0.35", "event_count": "100"} | {field: value}
-    return ("{" + ",".join(f'"{k}":{v}' for k, v in row.items()) + "}").encode("utf-8", "surrogatepass")
+    return ("{" + ",".join(f'"{k}":{v}' for k, v in row.items()) + "}").encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def _without(field: str) -> bytes:
@@ -164,7 +166,9 @@ def test_what_breaks_a_rule_is_422(client: httpx.Client, path: str, body: bytes)
         ("event_count", "true", "event_count", "true"),
     ],
 )
-def test_a_refusal_names_field_value_and_rule(client: httpx.Client, field: str, value: str, named: str, shown: str):
+def test_a_refusal_names_field_value_and_rule(
+    client: httpx.Client, field: str, value: str, named: str, shown: str
+):
     problem = client.post("/v1/score", content=_with(field, value), headers=HEADERS).json()
     assert (problem["field"], problem["value"]) == (named, shown)
     assert problem["rule"] in problem["detail"]
@@ -207,19 +211,31 @@ def test_batches_of_the_wrong_shape(client: httpx.Client, body: bytes):
     ],
 )
 def test_other_content_types_are_415(client: httpx.Client, kind: str | None):
-    answer = client.post("/v1/score", content=GOOD, headers={} if kind is None else {"content-type": kind})
+    answer = client.post(
+        "/v1/score", content=GOOD, headers={} if kind is None else {"content-type": kind}
+    )
     _is_a_good_refusal(answer, (415,))
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "Application/JSON", "application/json; charset=UTF-8", "application/json;charset=utf-8"]
+    "kind",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=UTF-8",
+        "application/json;charset=utf-8",
+    ],
 )
 def test_json_content_types_are_taken(client: httpx.Client, kind: str):
     assert client.post("/v1/score", content=GOOD, headers={"content-type": kind}).status_code == 200
 
 
 def test_a_gzip_bomb_is_not_unpacked(client: httpx.Client):
-    answer = client.post("/v1/score", content=gzip.compress(b" " * 50_000_000), headers=HEADERS | {"content-encoding": "gzip"})
+    answer = client.post(
+        "/v1/score",
+        content=gzip.compress(b" " * 50_000_000),
+        headers=HEADERS | {"content-encoding": "gzip"},
+    )
     _is_a_good_refusal(answer, (415,))
 
 
@@ -229,7 +245,12 @@ def test_large_bodies_are_413(client: httpx.Client, size: int):
 
 
 def test_a_body_of_exactly_1_mib_is_read(client: httpx.Client):
-    assert client.post("/v1/score", content=GOOD + b" " * (MAX_BODY_BYTES - len(GOOD)), headers=HEADERS).status_code == 200
+    assert (
+        client.post(
+            "/v1/score", content=GOOD + b" " * (MAX_BODY_BYTES - len(GOOD)), headers=HEADERS
+        ).status_code
+        == 200
+    )
 
 
 def _ask(slot: ModelSlot, chunks: list[dict]) -> tuple[list[dict], int]:
@@ -263,11 +284,17 @@ def test_an_unannounced_large_body_is_413_and_not_read_for_ever(slot: ModelSlot)
 
 
 def test_a_body_in_pieces_is_put_together(slot: ModelSlot):
-    pieces = [{"type": "http.request", "body": GOOD[i : i + 1], "more_body": i + 1 < len(GOOD)} for i in range(len(GOOD))]
+    pieces = [
+        {"type": "http.request", "body": GOOD[i : i + 1], "more_body": i + 1 < len(GOOD)}
+        for i in range(len(GOOD))
+    ]
     sent, _ = _ask(slot, pieces)
     assert sent[0]["status"] == 200
 
 
 def test_a_client_that_leaves_gets_no_answer(slot: ModelSlot):
-    sent, _ = _ask(slot, [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent, _ = _ask(
+        slot,
+        [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}],
+    )
     assert sent == []

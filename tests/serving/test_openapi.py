@@ -14,7 +14,12 @@ def test_every_feature_is_in_the_row_with_its_range():
     assert set(CONTRACT) == set(row["required"])
     for feature in FEATURES:
         assert row["properties"][feature.name]["minimum"] == feature.low
-    assert row["properties"]["ctr_avg"] == {"type": "number", "minimum": 0, "maximum": 1, "description": "ratio"}
+    assert row["properties"]["ctr_avg"] == {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "description": "ratio",
+    }
     assert row["properties"]["event_count"]["type"] == "integer"
     assert row["additionalProperties"] is False
 
@@ -42,7 +47,13 @@ def test_every_documented_path_is_served_and_nothing_else(client: httpx.Client):
 def test_the_examples_work_as_they_stand(client: httpx.Client):
     for path, methods in client.get("/openapi.json").json()["paths"].items():
         for operation in methods.values():
-            for example in operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples", {}).values():
+            for example in (
+                operation.get("requestBody", {})
+                .get("content", {})
+                .get("application/json", {})
+                .get("examples", {})
+                .values()
+            ):
                 assert client.post(path, json=example["value"]).status_code == 200
 
 
@@ -56,7 +67,9 @@ def test_the_examples_work_as_they_stand(client: httpx.Client):
         ("/v1/batch", b'{"rows":[' + b"{}," * 1000 + b"{}]}", {"content-type": "application/json"}),
     ],
 )
-def test_statuses_that_occur_are_documented(client: httpx.Client, path: str, content: bytes, headers: dict):
+def test_statuses_that_occur_are_documented(
+    client: httpx.Client, path: str, content: bytes, headers: dict
+):
     answer = client.post(path, content=content, headers=headers)
     assert str(answer.status_code) in document()["paths"][path]["post"]["responses"]
     assert set(answer.json()) <= set(document()["components"]["schemas"]["Problem"]["properties"])

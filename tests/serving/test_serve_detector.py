@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from adnomaly.errors import JobFailed
+from adnomaly.home import Home
 from serving.serve_detector import Starter
 
 
@@ -31,27 +32,31 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_without_a_model_it_says_once_what_it_waits_for(home: Path, caplog: pytest.LogCaptureFixture):
+def test_without_a_model_it_says_once_what_it_waits_for(
+    home: Path, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.INFO)
     serving = RememberingServing("ABSENT")
-    starter = Starter(serving, home)
+    starter = Starter(serving, Home(home))
     starter.look()
     starter.look()
     assert serving.asked == []
-    assert [record.message for record in caplog.records] == ["no model yet: waiting for deploy_detector to name one in bundles/CURRENT"]
+    assert [record.message for record in caplog.records] == [
+        "no model yet: waiting for deploy_detector to name one in bundles/CURRENT"
+    ]
 
 
 def test_a_ray_without_memory_gets_the_application_again(home: Path):
     (home / "bundles" / "CURRENT").write_text("v7\n")
     serving = RememberingServing("ABSENT")
-    Starter(serving, home).look()
+    Starter(serving, Home(home)).look()
     assert serving.asked == [("put", "v7")]
 
 
 def test_a_name_without_a_folder_is_no_model(home: Path):
     (home / "bundles" / "CURRENT").write_text("v8\n")
     serving = RememberingServing("ABSENT")
-    Starter(serving, home).look()
+    Starter(serving, Home(home)).look()
     assert serving.asked == []
 
 
@@ -59,14 +64,14 @@ def test_a_name_without_a_folder_is_no_model(home: Path):
 def test_an_application_that_exists_is_left_alone(home: Path, status: str):
     (home / "bundles" / "CURRENT").write_text("v7\n")
     serving = RememberingServing(status)
-    Starter(serving, home).look()
+    Starter(serving, Home(home)).look()
     assert serving.asked == []
 
 
 def test_a_failed_deployment_is_taken_away_first(home: Path):
     (home / "bundles" / "CURRENT").write_text("v7\n")
     serving = RememberingServing("DEPLOY_FAILED")
-    starter = Starter(serving, home)
+    starter = Starter(serving, Home(home))
     with pytest.raises(JobFailed):
         starter.look()
     serving.state = "ABSENT"

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.synthetic.attacks import Attack
-from adnomaly.synthetic.plan import GeneratorFiles, Progress
-from stack import demo
+from adnomaly.attacks import Attack
+from adnomaly.generator_state import GeneratorFiles, Progress
+from adnomaly.home import Home
+from stack.demo import story as demo
+from stack.demo.report import Alert
 from stack.progress import Progress as Lines
-from stack.verdict import Alert
 
 NOON = datetime(2026, 11, 12, 12, 0, 30, tzinfo=UTC)
 HISTORY_END = datetime(2026, 11, 12, 10, tzinfo=UTC)
@@ -16,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def _attack(tmp_path, sent_until=None):
-    files = GeneratorFiles(tmp_path)
+    files = GeneratorFiles(Home(tmp_path))
     if sent_until:
         files.write_progress(Progress(sent=((HISTORY_END, sent_until),)))
     return demo.next_attack(files, HISTORY_END, NOON)
@@ -24,7 +25,10 @@ def _attack(tmp_path, sent_until=None):
 
 def test_first_attack_lies_in_what_is_caught_up(tmp_path):
     attack = _attack(tmp_path)
-    assert (attack.start, attack.end) == (datetime(2026, 11, 12, 11, 20, tzinfo=UTC), datetime(2026, 11, 12, 11, 40, tzinfo=UTC))
+    assert (attack.start, attack.end) == (
+        datetime(2026, 11, 12, 11, 20, tzinfo=UTC),
+        datetime(2026, 11, 12, 11, 40, tzinfo=UTC),
+    )
 
 
 def test_an_attack_on_running_traffic_begins_soon_and_never_in_what_was_sent(tmp_path):
@@ -40,7 +44,7 @@ def test_an_attack_after_a_short_pause_lies_in_the_pause(tmp_path):
 
 def test_two_demos_in_a_row_attack_different_entities(tmp_path):
     first = _attack(tmp_path)
-    GeneratorFiles(tmp_path).plant([first], after=HISTORY_END)
+    GeneratorFiles(Home(tmp_path)).plant([first], after=HISTORY_END)
     second = _attack(tmp_path, sent_until=NOON)
     assert (first.geo, first.platform) != (second.geo, second.platform)
 

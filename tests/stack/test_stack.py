@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from adnomaly.home import LONGEST_SOCKET, Home
 from adnomaly.settings import ROOT, SECRETS
-from stack import configs, launch, reference, secrets_file
-from stack.paths import LONGEST_SOCKET, Paths
+from stack import configs, launch
+from stack import secrets as secrets_file
+from stack.docs import reference
+from stack.docs.reference import Defaults
 from stack.ports import BASE, holder, is_open
 from stack.programs import PROGRAMS
-from stack.reference import Defaults
 
 
 @pytest.fixture
@@ -28,14 +30,14 @@ def test_what_is_derived_from_code_is_current(page):
 
 
 def test_secrets_are_generated_once_and_only_for_their_owner(tmp_path):
-    secrets_file.ensure(tmp_path)
+    secrets_file.ensure(Home(tmp_path))
     first = secrets_file.read(tmp_path / "secrets.env")
     assert set(first) == set(SECRETS)
     assert len(set(first.values())) == len(SECRETS)
     assert min(map(len, first.values())) >= 32
     assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
     (tmp_path / "secrets.env").write_text(f"DB_PASSWORD={first['DB_PASSWORD']}\n")
-    secrets_file.ensure(tmp_path)
+    secrets_file.ensure(Home(tmp_path))
     assert secrets_file.read(tmp_path / "secrets.env")["DB_PASSWORD"] == first["DB_PASSWORD"]
     assert set(secrets_file.read(tmp_path / "secrets.env")) == set(SECRETS)
 
@@ -65,14 +67,14 @@ def test_servers_listen_on_loopback(settings):
 
 
 def test_a_long_home_gets_a_short_socket(tmp_path, settings):
-    paths = Paths(tmp_path / ("x" * 90))
+    paths = Home(tmp_path / ("x" * 90))
     assert paths.supervisor_socket != tmp_path / ("x" * 90) / "run" / "supervisor.sock"
     assert len(str(paths.supervisor_socket)) <= LONGEST_SOCKET
 
 
 @pytest.mark.parametrize("home", ["/a", "/work/somewhere/main/.adnomaly-test", "/" + "x" * 90])
 def test_sockets_far_below_a_folder_can_be_named_from_any_home(home):
-    paths = Paths(Path(home))
+    paths = Home(Path(home))
     session = paths.ray / "session_2026-11-23_18-30-54_045075_1631400" / "sockets" / "plasma_store"
     assert len(str(session)) <= 107
     assert len(str(paths.haproxy / ("f" * 56) / "metrics.sock")) <= 97
@@ -81,9 +83,17 @@ def test_sockets_far_below_a_folder_can_be_named_from_any_home(home):
 def test_what_a_killed_program_left_behind_is_cleared_and_nothing_else(tmp_path):
     def sleeper(home, program):
         own = {"ADNOMALY_HOME": str(home), launch.MARK: program}
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | own, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(60)"],
+            env=os.environ | own,
+            start_new_session=True,
+        )
 
-    left, other_program, other_home = sleeper(tmp_path, "kafka"), sleeper(tmp_path, "redis"), sleeper(tmp_path / "b", "kafka")
+    left, other_program, other_home = (
+        sleeper(tmp_path, "kafka"),
+        sleeper(tmp_path, "redis"),
+        sleeper(tmp_path / "b", "kafka"),
+    )
     try:
         assert launch.clear(tmp_path, "kafka") == [left.pid]
         assert left.wait(5) != 0

@@ -4,9 +4,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from window_job import Memory, next_start
-
-from adnomaly.adapters.flink import Flink, Job
+from adnomaly.clients.flink import Flink, Job
+from streaming.window_job import Memory, next_start
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CHECKPOINT = Path("/checkpoints/a/chk-7")
@@ -15,11 +14,16 @@ MORNING = datetime(2026, 11, 22, 6, tzinfo=UTC)
 
 def test_a_fitting_checkpoint_is_gone_on_from():
     memory = Memory("text", "topic", NOON, ["a"])
-    assert next_start(memory, "topic", CHECKPOINT, lambda: None, lambda: MORNING) == (memory, CHECKPOINT)
+    assert next_start(memory, "topic", CHECKPOINT, lambda: None, lambda: MORNING) == (
+        memory,
+        CHECKPOINT,
+    )
 
 
 def test_without_one_no_window_is_left_out_or_repeated():
-    started, checkpoint = next_start(Memory("text", "topic", None, ["a"]), "topic", None, lambda: NOON, lambda: MORNING)
+    started, checkpoint = next_start(
+        Memory("text", "topic", None, ["a"]), "topic", None, lambda: NOON, lambda: MORNING
+    )
     assert checkpoint is None
     assert (started.since, started.jobs) == (NOON, [])
 
@@ -30,13 +34,21 @@ def test_the_first_start_emits_whole_windows_only():
 
 
 def test_offsets_of_another_topic_mean_nothing():
-    started, checkpoint = next_start(Memory("text", "old topic", NOON, ["a"]), "new topic", CHECKPOINT, lambda: NOON, lambda: MORNING)
+    started, checkpoint = next_start(
+        Memory("text", "old topic", NOON, ["a"]),
+        "new topic",
+        CHECKPOINT,
+        lambda: NOON,
+        lambda: MORNING,
+    )
     assert (started, checkpoint) == (Memory(since=MORNING), None)
 
 
 def test_the_newest_complete_checkpoint_counts(tmp_path):
     flink = Flink("http://localhost:1", flink_home=tmp_path, checkpoints=tmp_path)
-    for age, (job, number, complete) in enumerate([("b", 9, False), ("b", 8, True), ("a", 12, True), ("c", 99, True)]):
+    for age, (job, number, complete) in enumerate(
+        [("b", 9, False), ("b", 8, True), ("a", 12, True), ("c", 99, True)]
+    ):
         folder = tmp_path / job / f"chk-{number}"
         folder.mkdir(parents=True)
         if complete:
@@ -51,6 +63,7 @@ def test_the_newest_complete_checkpoint_counts(tmp_path):
 
 
 def test_a_job_being_cancelled_is_alive():
-    assert [Job("", "", state, 0).alive for state in ("RUNNING", "RESTARTING", "CANCELLING", "CANCELED", "FAILED")] == [True] * 3 + [
-        False
-    ] * 2
+    assert [
+        Job("", "", state, 0).alive
+        for state in ("RUNNING", "RESTARTING", "CANCELLING", "CANCELED", "FAILED")
+    ] == [True] * 3 + [False] * 2

@@ -37,17 +37,25 @@ def test_averages_are_of_the_clicks_in_the_window():
 def test_missed_windows_are_the_oldest_ones():
     late = click(10)
     found = oracle.without([late, click(130)], {late.event_id: 2})
-    counts = {end - oracle.minute(NOON): window.event_count for (end, _, _), window in found.items()}
+    counts = {
+        end - oracle.minute(NOON): window.event_count for (end, _, _), window in found.items()
+    }
     assert counts == {3: 2, 4: 2, 5: 2, 6: 1, 7: 1}
 
 
-@pytest.mark.parametrize(("watermark", "count"), [(59.998, 0), (59.999, 1), (60, 1), (119.999, 2), (299.998, 4), (299.999, 5), (9999, 5)])
+@pytest.mark.parametrize(
+    ("watermark", "count"),
+    [(59.998, 0), (59.999, 1), (60, 1), (119.999, 2), (299.998, 4), (299.999, 5), (9999, 5)],
+)
 def test_a_window_is_closed_by_its_last_millisecond(watermark, count):
     assert oracle.missed(NOON + 30 * SECOND, NOON + watermark * SECOND) == count
 
 
 def test_users_and_campaigns_are_of_the_clicks_in_the_window():
-    clicks = [click(1)._replace(user=user, campaign=campaign) for user, campaign in (("a", "x"), ("a", "y"), ("b", "x"), ("c", "x"))]
+    clicks = [
+        click(1)._replace(user=user, campaign=campaign)
+        for user, campaign in (("a", "x"), ("a", "y"), ("b", "x"), ("c", "x"))
+    ]
     window = oracle.windows(clicks)[oracle.minute(NOON) + 1, "DE", "web"]
     assert (window.unique_user_ratio, window.campaign_top_share) == (0.75, 0.75)
 

@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from adnomaly.detector import incidents
-from adnomaly.detector.axes import COMPANY, Axes
-from adnomaly.detector.calibrate import Limit, calibrate
+from adnomaly.detector import grouping
+from adnomaly.detector.feature_sets import COURSE, ENTITY, GLOBAL, View, fit_view, scored
+from adnomaly.detector.forecast import Memory
 from adnomaly.detector.grid import Cadence, Grid
-from adnomaly.detector.links import unlinked
-from adnomaly.detector.memory import Memory
-from adnomaly.detector.persistence import needed_before, persistent
-from adnomaly.detector.slots import SlotTable, Standing
+from adnomaly.detector.seasonal import SlotTable, Standing
+from adnomaly.detector.smoothing import needed_before, persistent
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.views import COURSE, ENTITY, GLOBAL, View, fit_view, scored
+from adnomaly.detector.thresholds import Limit, calibrate
+from adnomaly.detector.transforms import unlinked
+from adnomaly.detector.whitening import COMPANY, Axes
 
 if TYPE_CHECKING:
     from sklearn.ensemble import IsolationForest
 
-    from adnomaly.detector.trailing import Trailing
+    from adnomaly.detector.rolling import Trailing
 
 THRESHOLD: Final = 0.5
 BAND_Z: Final = 3.0
@@ -75,12 +75,21 @@ class Detector:
         views: dict[str, View],
         gate: float,
     ) -> None:
-        self.spec, self.cadence, self.names, self.usual, self.memory, self.gate = spec, cadence, names, usual, memory, gate
+        self.spec, self.cadence, self.names, self.usual, self.memory, self.gate = (
+            spec,
+            cadence,
+            names,
+            usual,
+            memory,
+            gate,
+        )
         self.views = {name: views[name] for name in (CONTRACT, ALL) if name in views}
         self.forests = {}
 
     @classmethod
-    def fit(cls, grid: Grid, spec: Spec, *, budget_per_day: float, seed: int, slots: bool | None = None) -> Self:
+    def fit(
+        cls, grid: Grid, spec: Spec, *, budget_per_day: float, seed: int, slots: bool | None = None
+    ) -> Self:
         """A detector whose limits come from the last quarter of history, seen by one that was fitted on the rest of it.
 
         Args:
@@ -88,7 +97,13 @@ class Detector:
                 Only with a slot table can it judge a window alone.
         """
         limits = cls.find_limits(grid, spec, budget_per_day=budget_per_day, seed=seed, slots=slots)
-        whole = cls._fit(grid, spec, budget_per_day, seed, slots=SlotTable.suits(grid) if slots is None else slots)
+        whole = cls._fit(
+            grid,
+            spec,
+            budget_per_day,
+            seed,
+            slots=SlotTable.suits(grid) if slots is None else slots,
+        )
         for name, view in whole.views.items():
             whole.views[name] = view._replace(limits=limits[name])
         return whole
@@ -108,11 +123,16 @@ class Detector:
         if set(draft.views) != set(views):  # history got its further features lately
             apart, draft = False, cls._fit(grid, spec, budget_per_day, seed, slots=suits)
         heights = draft.heights(grid, split if apart else 0)
-        return {name: {how: calibrate(height, grid.cadence, budget_per_day) for how, height in by.items()} for name, by in heights.items()}
+        return {
+            name: {
+                how: calibrate(height, grid.cadence, budget_per_day) for how, height in by.items()
+            }
+            for name, by in heights.items()
+        }
 
     @classmethod
     def _fit(cls, grid: Grid, spec: Spec, budget_per_day: float, seed: int, *, slots: bool) -> Self:
-        from adnomaly.detector.trailing import Trailing
+        from adnomaly.detector.rolling import Trailing
 
         usual = (SlotTable if slots else Trailing).fit(grid, spec)
         standing = usual.standing(grid)
@@ -127,28 +147,44 @@ class Detector:
         for name, columns in cls._columns(grid, spec).items():
             axes = detector._axes(left, lift, columns, grid, budget_per_day)
             coordinates = axes.apply(left, lift)
-            detector.views[name], detector.forests[name] = fit_view(axes, coordinates.reshape(-1, len(columns)), seed)
+            detector.views[name], detector.forests[name] = fit_view(
+                axes, coordinates.reshape(-1, len(columns)), seed
+            )
             radius = np.linalg.norm(coordinates, axis=-1)
-            detector.gate = float(np.nanquantile(radius, 1 - GATE_SHARE)) if np.isfinite(radius).any() else float("inf")
+            detector.gate = (
+                float(np.nanquantile(radius, 1 - GATE_SHARE))
+                if np.isfinite(radius).any()
+                else float("inf")
+            )
         return detector
 
     @staticmethod
     def _columns(grid: Grid, spec: Spec) -> dict[str, tuple[int, ...]]:
         """Features of each view. There is a second one when most windows of history hold the optional features."""
         required = spec.required
-        whole = np.isfinite(grid.values).all(axis=2).sum() > 0.5 * np.isfinite(grid.values[..., required[0]]).sum()
+        whole = (
+            np.isfinite(grid.values).all(axis=2).sum()
+            > 0.5 * np.isfinite(grid.values[..., required[0]]).sum()
+        )
         views = {CONTRACT: required}
         if len(required) < len(spec.measures) and whole:
             views[ALL] = tuple(range(len(spec.measures)))
         return views
 
-    def _axes(self, left: np.ndarray, lift: np.ndarray, columns: tuple[int, ...], grid: Grid, budget_per_day: float) -> Axes:
+    def _axes(
+        self,
+        left: np.ndarray,
+        lift: np.ndarray,
+        columns: tuple[int, ...],
+        grid: Grid,
+        budget_per_day: float,
+    ) -> Axes:
         """Axes that allow for rises of volume alone, where those alone would use up the budget."""
         volume = self.spec.volume if self.spec.volume in columns and len(columns) > 1 else None
         axes = Axes.fit(left.reshape(-1, left.shape[-1]), columns, volume)
         lone = axes.lone_rise(left, lift)
         known_days = max(np.isfinite(left).any(axis=(1, 2)).sum() / grid.per_day(), 1 / 24)
-        begun = incidents.number(lone, grid.end_s, grid.cadence)[0] == grid.end_s[:, None]
+        begun = grouping.number(lone, grid.end_s, grid.cadence)[0] == grid.end_s[:, None]
         often = begun.sum() > budget_per_day * known_days
         return axes.allowing(lift[lone]) if often else axes
 
@@ -189,7 +225,10 @@ class Detector:
     def _looks(self, grid: Grid) -> dict[str, tuple[Standing, np.ndarray]]:
         looks = {COURSE: self._look(grid)}
         if isinstance(self.usual, SlotTable):
-            for how, standing in ((ENTITY, self.usual.standing(grid)), (GLOBAL, self.usual.pooled_standing(grid))):
+            for how, standing in (
+                (ENTITY, self.usual.standing(grid)),
+                (GLOBAL, self.usual.pooled_standing(grid)),
+            ):
                 looks[how] = standing, standing.z
         return looks
 
@@ -206,15 +245,21 @@ class Detector:
         begin = max(0, since - needed_before(grid.cadence, since))
         score = np.full(grid.values.shape[:2], np.nan)
         for view in self.views.values():  # the second view, of all features, speaks where it can
-            height = persistent(view.height(view.axes.apply(left[begin:], lift[begin:])), grid.cadence)
-            score[begin:] = np.where(np.isfinite(height), scored(height, view.limits[COURSE].height), score[begin:])
+            height = persistent(
+                view.height(view.axes.apply(left[begin:], lift[begin:])), grid.cadence
+            )
+            score[begin:] = np.where(
+                np.isfinite(height), scored(height, view.limits[COURSE].height), score[begin:]
+            )
         score[:since] = np.nan
         there = _seen(grid, since if known_from is None else known_from)
         down = self._down(grid, standing, there)
         flagged = (np.nan_to_num(score) >= THRESHOLD) & ~down[:, None]
         score = np.where(down[:, None] & (score >= THRESHOLD), THRESHOLD * 0.99, score)
         width, links = BAND_Z * standing.sd, self.usual.links
-        expected, low, high = (unlinked(standing.expected + by, links) for by in (0.0, -width, width))
+        expected, low, high = (
+            unlinked(standing.expected + by, links) for by in (0.0, -width, width)
+        )
         return Judged(score, flagged, expected, left, low, high, down, there)
 
     def _down(self, grid: Grid, standing: Standing, there: np.ndarray) -> np.ndarray:
@@ -222,8 +267,10 @@ class Detector:
         if volume is None:
             return np.zeros(len(grid.end_s), bool)
         missing = np.isnan(grid.values[..., volume]) & there
-        enough = unlinked(standing.expected, self.usual.links)[..., volume] >= incidents.LEAST_EXPECTED
-        return incidents.platform_down(standing.z[..., volume], missing & enough, there)
+        enough = (
+            unlinked(standing.expected, self.usual.links)[..., volume] >= grouping.LEAST_EXPECTED
+        )
+        return grouping.platform_down(standing.z[..., volume], missing & enough, there)
 
     def to_plain(self) -> dict[str, Any]:
         """Everything but the models and the limits."""
@@ -251,4 +298,6 @@ def _far_out(z: np.ndarray) -> np.ndarray:
 
 def _shifted(standing: Standing, forecast: np.ndarray, memory: Memory) -> Standing:
     """What is expected after the memory was asked, with the deviation that this leaves."""
-    return standing._replace(expected=standing.expected + forecast * standing.sd, sd=standing.sd * memory.scale)
+    return standing._replace(
+        expected=standing.expected + forecast * standing.sd, sd=standing.sd * memory.scale
+    )

@@ -20,9 +20,16 @@ def fit_forest(residuals: np.ndarray, *, seed: int, trees: int = TREES) -> Isola
     """A forest on residuals (n, F) float32. Equal arguments give an equal forest."""
     rng = np.random.default_rng(seed)
     padded = np.concatenate([residuals, tail(residuals, rng)])
-    forest = IsolationForest(n_estimators=trees, max_samples=min(SAMPLES, len(padded)), random_state=seed, n_jobs=1)
+    forest = IsolationForest(
+        n_estimators=trees, max_samples=min(SAMPLES, len(padded)), random_state=seed, n_jobs=1
+    )
     forest.fit(padded)
-    log.info("forest of %d trees on %d rows, %d of them tail padding", trees, len(padded), len(padded) - len(residuals))
+    log.info(
+        "forest of %d trees on %d rows, %d of them tail padding",
+        trees,
+        len(padded),
+        len(padded) - len(residuals),
+    )
     return forest
 
 
@@ -32,7 +39,9 @@ def tail(residuals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     A forest gives every point outside its training range the score of the range's edge, so that a huge residual looks like
     a large one. These rows widen the range.
     """
-    rows = residuals[rng.choice(len(residuals), max(1, round(TAIL_SHARE * len(residuals))), replace=False)]
+    rows = residuals[
+        rng.choice(len(residuals), max(1, round(TAIL_SHARE * len(residuals))), replace=False)
+    ]
     factors = rng.uniform(*TAIL_FACTORS, (len(rows), 1))
     signs = rng.choice([-1.0, 1.0], rows.shape)
     return (rows * factors * signs).astype(np.float32)

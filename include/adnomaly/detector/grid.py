@@ -4,7 +4,7 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from adnomaly.detector.table import Windows
+from adnomaly.detector.windows import Windows
 from adnomaly.errors import BadInput
 
 LARGEST_CELLS: Final = 12_000_000
@@ -66,7 +66,9 @@ class Grid(NamedTuple):
         return self.cadence.steps(86400)
 
 
-def to_grid(windows: Windows, cadence: Cadence, names: tuple[str, ...] | None = None) -> tuple[Grid, np.ndarray]:
+def to_grid(
+    windows: Windows, cadence: Cadence, names: tuple[str, ...] | None = None
+) -> tuple[Grid, np.ndarray]:
     """The windows on a grid, and the place of each of them, (n, 2): row and entity.
 
     Args:
@@ -85,7 +87,9 @@ def to_grid(windows: Windows, cadence: Cadence, names: tuple[str, ...] | None = 
     row = np.round((windows.end_s - first) / cadence.slide_s).astype(np.int64)
     length = int(row.max()) + 1
     if length * len(every) > LARGEST_CELLS:
-        raise BadInput(f"{length} {cadence} of {len(every)} entities are more than {LARGEST_CELLS} windows; give fewer days at once")
+        raise BadInput(
+            f"{length} {cadence} of {len(every)} entities are more than {LARGEST_CELLS} windows; give fewer days at once"
+        )
     values = np.full((length, len(every), windows.values.shape[1]), np.nan)
     values[row, entity] = windows.values
     _check_cells(row, entity, windows.end_s, cadence)
@@ -96,7 +100,9 @@ def to_grid(windows: Windows, cadence: Cadence, names: tuple[str, ...] | None = 
 def _check_cells(row: np.ndarray, entity: np.ndarray, end_s: np.ndarray, cadence: Cadence) -> None:
     """A clock that wavers puts two windows into one row now and then, and the last of them counts; many of them are another cadence."""
     order = np.lexsort((end_s, row, entity))
-    shared = (np.diff(entity[order]) == 0) & (np.diff(row[order]) == 0) & (np.diff(end_s[order]) > 0)
+    shared = (
+        (np.diff(entity[order]) == 0) & (np.diff(row[order]) == 0) & (np.diff(end_s[order]) > 0)
+    )
     if shared.sum() > MOST_SHARED * len(row):
         position = int(order[1:][shared].min())
         raise BadInput(

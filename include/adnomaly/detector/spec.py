@@ -41,15 +41,37 @@ class Spec(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         names = self.names
-        _check(bool(self.entity), "entity", list(self.entity), "name at least one column that tells series apart")
+        _check(
+            bool(self.entity),
+            "entity",
+            list(self.entity),
+            "name at least one column that tells series apart",
+        )
         _check(bool(self.required), "feature", list(names), "at least one feature must be required")
-        _check(len({*names, *self.entity}) == len(names) + len(self.entity), "name", [*names, *self.entity], "use every name once")
+        _check(
+            len({*names, *self.entity}) == len(names) + len(self.entity),
+            "name",
+            [*names, *self.entity],
+            "use every name once",
+        )
         for measure in self.measures:
             weight = next((m for m in self.measures if m.name == measure.weight_by), None)
-            good = measure.weight_by is None or (measure.kind == "ratio" and weight is not None and weight.kind == "count")
-            _check(good, f"weight_by of {measure.name}", measure.weight_by, "only a ratio has one, and it names a feature of kind count")
+            good = measure.weight_by is None or (
+                measure.kind == "ratio" and weight is not None and weight.kind == "count"
+            )
+            _check(
+                good,
+                f"weight_by of {measure.name}",
+                measure.weight_by,
+                "only a ratio has one, and it names a feature of kind count",
+            )
             both = weight is None or weight.required or not measure.required
-            _check(both, f"weight_by of {measure.name}", measure.weight_by, "a required ratio needs a required count")
+            _check(
+                both,
+                f"weight_by of {measure.name}",
+                measure.weight_by,
+                "a required ratio needs a required count",
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,7 +98,10 @@ class Spec(msgspec.Struct, frozen=True):
     @classmethod
     def ours(cls) -> Self:
         """Adnomaly's own windows."""
-        measures = tuple(Measure(f.name, f.kind, f.weight_by, f.required, f.high, f.label or None) for f in FEATURES)
+        measures = tuple(
+            Measure(f.name, f.kind, f.weight_by, f.required, f.high, f.label or None)
+            for f in FEATURES
+        )
         return cls(ENTITY, measures)
 
     @classmethod
@@ -98,12 +123,16 @@ class Spec(msgspec.Struct, frozen=True):
     def _of(cls, file: Path, raw: Mapping[str, Any]) -> Self:
         unknown = sorted(set(raw) - {"entity", "feature"})
         if unknown:
-            raise BadInput(f"{file}: unknown key {unknown[0]!r}; there are entity = [...] and [[feature]]")
+            raise BadInput(
+                f"{file}: unknown key {unknown[0]!r}; there are entity = [...] and [[feature]]"
+            )
         try:
             entity = msgspec.convert(raw.get("entity", list(ENTITY)), tuple[str, ...])
             measures = msgspec.convert(raw.get("feature", []), tuple[Measure, ...])
         except msgspec.ValidationError as error:
-            raise BadInput(f"{file}: {error}; a feature has name, kind (count, ratio or level), weight_by, required and high") from None
+            raise BadInput(
+                f"{file}: {error}; a feature has name, kind (count, ratio or level), weight_by, required and high"
+            ) from None
         try:
             return cls(entity, tuple(sorted(measures, key=lambda m: not m.required)))
         except ValueError as error:

@@ -1,1 +1,5 @@
-"""Evaluation as a product: the detector and its rivals on worlds of our own making, and on series that others labelled."""
+"""How good a detector is: metrics, backtests, reference detectors, the promotion gate.
+
+Belongs here: labels, ground truth, scenarios, reports, plots, benchmarks of quality.
+Does not: fitting and scoring, which it only calls.
+"""

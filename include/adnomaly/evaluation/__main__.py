@@ -12,7 +12,9 @@ import typer
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import load_settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
+)
 
 VARIANTS: int = 93
 """Variants of the detector that were tried on development data before this one was kept; the test seeds were read once."""
@@ -29,9 +31,9 @@ def worlds(
     report: Annotated[Path, typer.Option(help="Folder for figures and pictures")] = Path("report"),
 ) -> None:
     """The library of attacks on worlds of our own making, beside every rival."""
-    from adnomaly.detector import report as paper
-    from adnomaly.evaluation import bench
-    from adnomaly.evaluation.worlds import DEVELOPMENT_SEEDS, TEST_SEEDS
+    from adnomaly.evaluation import benchmark as bench
+    from adnomaly.evaluation import report as paper
+    from adnomaly.evaluation.scenarios import DEVELOPMENT_SEEDS, TEST_SEEDS
     from adnomaly.synthetic.traffic import Traffic
 
     known = {"test": TEST_SEEDS, "development": DEVELOPMENT_SEEDS}
@@ -42,7 +44,9 @@ def worlds(
         if world not in (name, "both"):
             continue
         began = time.monotonic()
-        _say(f"\n{name} world, seeds {', '.join(map(str, numbers))}: 28 days of history, 14 days judged, about 2 minutes a seed")
+        _say(
+            f"\n{name} world, seeds {', '.join(map(str, numbers))}: 28 days of history, 14 days judged, about 2 minutes a seed"
+        )
         teacher = bench.teacher(own)
         judged = [bench.judge_seed(own, seed, teacher, _say) for seed in numbers]
         for view in judged[0][1]:
@@ -56,13 +60,15 @@ def worlds(
         paper.keep(report / name, last.truth, list(found.values())[-1], scores, bench.OURS)
         _say(f"  took {time.monotonic() - began:.0f} s; pictures in {report / name}")
     (report / "worlds.json").write_bytes(msgspec.json.encode(everything))
-    _say(f"\n{VARIANTS} variants were tried on development seeds. Figures in {report / 'worlds.json'}")
+    _say(
+        f"\n{VARIANTS} variants were tried on development seeds. Figures in {report / 'worlds.json'}"
+    )
 
 
 @app.command()
 def real(data: Annotated[Path, typer.Option(help="Folder of labelled series")]) -> None:
     """Labelled real series, beside the rules that are hard to beat there."""
-    from adnomaly.evaluation import real as series
+    from adnomaly.evaluation import labelled_series as series
 
     warnings.filterwarnings("ignore", message=".*(empty slice|Degrees of freedom).*")
     found: dict[str, list[dict[str, series.Found]]] = {}
@@ -77,9 +83,13 @@ def real(data: Annotated[Path, typer.Option(help="Folder of labelled series")]) 
 
 
 @app.command()
-def example(folder: Annotated[Path, typer.Argument(help="Where history.parquet, live.parquet and labels.parquet go")]) -> None:
+def example(
+    folder: Annotated[
+        Path, typer.Argument(help="Where history.parquet, live.parquet and labels.parquet go")
+    ],
+) -> None:
     """Windows to try `adnomaly train`, `score` and `eval` on: 28 days of history, 14 days with labelled attacks."""
-    from adnomaly.evaluation.worlds import write_example
+    from adnomaly.evaluation.scenarios import write_example
     from adnomaly.synthetic.traffic import Traffic
 
     for file in write_example(Traffic.from_settings(load_settings()).hard(), folder):

@@ -1,1 +1,5 @@
-"""The steps of each DAG as plain functions; one module per DAG, same name."""
+"""The steps of each DAG as plain functions: one module per DAG, same name.
+
+Belongs here: the order of work, idempotence, and what is logged.
+Does not: Airflow (dags/, plugins/), SQL (stores), mathematics (detector).
+"""

@@ -44,9 +44,18 @@ def span_of(first: date, last: date, *, now: datetime, until: datetime | None = 
         InvalidSetting: nothing is left of the days.
     """
     start, end = datetime.combine(first, time(), UTC), datetime.combine(last, time(), UTC) + DAY
-    end = min(end, *(moment.astimezone(UTC).replace(second=0, microsecond=0) for moment in (now - SETTLING, until) if moment))
+    end = min(
+        end,
+        *(
+            moment.astimezone(UTC).replace(second=0, microsecond=0)
+            for moment in (now - SETTLING, until)
+            if moment
+        ),
+    )
     if end <= start:
-        raise InvalidSetting(f"nothing to compute: {first} to {last} has no window that ended before {end:%Y-%m-%dT%H:%MZ}")
+        raise InvalidSetting(
+            f"nothing to compute: {first} to {last} has no window that ended before {end:%Y-%m-%dT%H:%MZ}"
+        )
     return Span(start, end)
 
 
@@ -73,7 +82,9 @@ def write_days(offline: OfflineWindows, span: Span, prefix: str) -> dict[str, st
     """
     result = offline.collect(prefix)
     if not result.num_rows:
-        raise NotEnoughHistory(f"no windows below {prefix}: the lake has no clicks there, or this step ran already (then compute again)")
+        raise NotEnoughHistory(
+            f"no windows below {prefix}: the lake has no clicks there, or this step ran already (then compute again)"
+        )
     written = {}
     known = set(offline.days())
     for day, windows in split_days(result, span):
@@ -93,7 +104,9 @@ def split_days(windows: "pa.Table", span: Span) -> Iterator[tuple[date, "pa.Tabl
     for day in span.days:
         midnight = datetime.combine(day, time(), UTC)
         start, end = max(span.start, midnight), min(span.end, midnight + DAY)
-        inside = pc.and_(pc.greater(ends, _scalar(start, ends)), pc.less_equal(ends, _scalar(end, ends)))
+        inside = pc.and_(
+            pc.greater(ends, _scalar(start, ends)), pc.less_equal(ends, _scalar(end, ends))
+        )
         yield day, windows.filter(inside)
 
 
@@ -105,7 +118,9 @@ def load_online(offline: OfflineWindows, online: OnlineWindows, span: Span) -> i
     offline.sync()
     newest = offline.newest(span.start, span.end)
     if not newest:
-        log.warning("no offline windows from %s to %s: nothing to materialize", span.start, span.end)
+        log.warning(
+            "no offline windows from %s to %s: nothing to materialize", span.start, span.end
+        )
         return 0
     online.apply()
     online.materialize(span.start, span.end)
@@ -115,7 +130,9 @@ def load_online(offline: OfflineWindows, online: OnlineWindows, span: Span) -> i
     return len(corrected)
 
 
-def run(flink: WindowBatch, offline: OfflineWindows, online: OnlineWindows, span: Span) -> dict[str, str]:
+def run(
+    flink: WindowBatch, offline: OfflineWindows, online: OnlineWindows, span: Span
+) -> dict[str, str]:
     """All steps; returns day -> sha256 of its file."""
     days = write_days(offline, span, compute_windows(flink, offline, span))
     corrected = load_online(offline, online, span)

@@ -47,7 +47,11 @@ class Difference(NamedTuple):
 
 
 def compare(
-    stream: Sequence[TrafficWindow], batch: Sequence[TrafficWindow], *, newest: datetime, features: Sequence[Feature] = FEATURES
+    stream: Sequence[TrafficWindow],
+    batch: Sequence[TrafficWindow],
+    *,
+    newest: datetime,
+    features: Sequence[Feature] = FEATURES,
 ) -> list[Difference]:
     """Every window on which the two disagree, by window_end and entity.
 
@@ -57,7 +61,9 @@ def compare(
     Args:
         newest: window_end of the newest window the stream has closed at all.
     """
-    streamed, computed = ({(w.window_end, w.key): w for w in windows} for windows in (stream, batch))
+    streamed, computed = (
+        {(w.window_end, w.key): w for w in windows} for windows in (stream, batch)
+    )
     # The last click of the batch lies in the last window; what it could not close, no stream can have closed.
     last_end = max((end for end, _ in computed), default=newest)
     closable = max(newest, last_end - SIZE - OUT_OF_ORDERNESS)
@@ -68,20 +74,32 @@ def compare(
             kind: Kind = "missing" if end <= closable else "open"
             found.append(Difference(kind, end, entity, f"{_count(here):,} clicks in the batch"))
         elif here is None:
-            found.append(Difference("extra", end, entity, f"{_count(there):,} clicks in the stream"))
+            found.append(
+                Difference("extra", end, entity, f"{_count(there):,} clicks in the stream")
+            )
         elif difference := _differs(there, here, features):
             found.append(difference)
     return found
 
 
-def _differs(stream: TrafficWindow, batch: TrafficWindow, features: Sequence[Feature]) -> Difference | None:
-    names = [f.name for f in features if not _same(f, stream.features.get(f.name), batch.features.get(f.name))]
+def _differs(
+    stream: TrafficWindow, batch: TrafficWindow, features: Sequence[Feature]
+) -> Difference | None:
+    names = [
+        f.name
+        for f in features
+        if not _same(f, stream.features.get(f.name), batch.features.get(f.name))
+    ]
     if not names:
         return None
-    detail = ", ".join(f"{n} {stream.features.get(n)} against {batch.features.get(n)}" for n in names)
+    detail = ", ".join(
+        f"{n} {stream.features.get(n)} against {batch.features.get(n)}" for n in names
+    )
     late = _count(batch) - _count(stream)
     if late > 0 and all(_adds_up(f, stream, batch, late) for f in features):
-        return Difference("late", batch.window_end, batch.key, f"{late} late clicks: {detail}", late)
+        return Difference(
+            "late", batch.window_end, batch.key, f"{late} late clicks: {detail}", late
+        )
     return Difference("differs", batch.window_end, batch.key, detail)
 
 
@@ -95,18 +113,30 @@ def _adds_up(feature: Feature, stream: TrafficWindow, batch: TrafficWindow, late
     """Whether `late` clicks with values in the feature's range turn the stream's average into the batch's."""
     if not feature.sql.startswith("AVG("):
         return True
-    total = batch.features[feature.name] * _count(batch) - stream.features[feature.name] * _count(stream)
+    total = batch.features[feature.name] * _count(batch) - stream.features[feature.name] * _count(
+        stream
+    )
     slack = TOLERANCE * _count(batch)
-    return feature.low * late - slack <= total <= (float("inf") if feature.high is None else feature.high * late + slack)
+    return (
+        feature.low * late - slack
+        <= total
+        <= (float("inf") if feature.high is None else feature.high * late + slack)
+    )
 
 
 def _count(window: TrafficWindow) -> int:
     return int(window.features["event_count"])
 
 
-def without_history(windows: Sequence[TrafficWindow], hours: Set[datetime], *, since: datetime) -> list[TrafficWindow]:
+def without_history(
+    windows: Sequence[TrafficWindow], hours: Set[datetime], *, since: datetime
+) -> list[TrafficWindow]:
     """The windows that only the stream's clicks can be in: begun at `since` or later, and touching no hour of generated history."""
-    touched = ((w, {_hour(w.window_start), _hour(w.window_end - timedelta(microseconds=1))}) for w in windows if w.window_start >= since)
+    touched = (
+        (w, {_hour(w.window_start), _hour(w.window_end - timedelta(microseconds=1))})
+        for w in windows
+        if w.window_start >= since
+    )
     return [w for w, of in touched if not of & hours]
 
 
@@ -115,7 +145,12 @@ def _hour(moment: datetime) -> datetime:
 
 
 def run(
-    day: date, stream: StreamedWindows, offline: OfflineWindows, lake: HistoryHours, *, max_late_share: float = MAX_LATE_SHARE
+    day: date,
+    stream: StreamedWindows,
+    offline: OfflineWindows,
+    lake: HistoryHours,
+    *,
+    max_late_share: float = MAX_LATE_SHARE,
 ) -> dict[str, int]:
     """Compare one UTC day; returns how many windows were compared and how many differ, by kind.
 
@@ -135,15 +170,23 @@ def run(
     if day not in offline.days():
         raise WindowsDiffer(f"{day} has no offline windows; run backfill_features for it first")
     hours = lake.history_hours(start - _HOUR, end)
-    said, computed = (without_history(side.windows(start, end), hours, since=span[0]) for side in (stream, offline))
+    said, computed = (
+        without_history(side.windows(start, end), hours, since=span[0])
+        for side in (stream, offline)
+    )
     differences = compare(said, computed, newest=span[1])
-    summary = {"compared": len({(w.window_end, w.key) for w in (*said, *computed)}), **Counter(d.kind for d in differences)}
+    summary = {
+        "compared": len({(w.window_end, w.key) for w in (*said, *computed)}),
+        **Counter(d.kind for d in differences),
+    }
     _judge(day, differences, sum(map(_count, computed)), max_late_share)
     log.info("%s: %s", day, summary)
     return summary
 
 
-def _judge(day: date, differences: Sequence[Difference], clicks: int, max_late_share: float) -> None:
+def _judge(
+    day: date, differences: Sequence[Difference], clicks: int, max_late_share: float
+) -> None:
     """Log what is explained, raise what is not."""
     explained = [d for d in differences if d.explained]
     for difference in explained[:_LISTED]:
@@ -155,4 +198,6 @@ def _judge(day: date, differences: Sequence[Difference], clicks: int, max_late_s
     if wrong:
         more = f"\n... and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
         lines = "\n".join(map(str, wrong[:_LISTED]))
-        raise WindowsDiffer(f"{day}: {len(wrong)} windows differ ({late} late clicks of {clicks:,} in windows)\n{lines}{more}")
+        raise WindowsDiffer(
+            f"{day}: {len(wrong)} windows differ ({late} late clicks of {clicks:,} in windows)\n{lines}{more}"
+        )

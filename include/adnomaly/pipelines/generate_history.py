@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from adnomaly.attacks import Attack, moment
 from adnomaly.errors import InvalidSetting
+from adnomaly.generator_state import GeneratorFiles, Progress
+from adnomaly.home import Home
 from adnomaly.ports import HistoryLake
 from adnomaly.settings import Settings
-from adnomaly.synthetic.attacks import Attack, moment
 from adnomaly.synthetic.clicks import ClickSource
 from adnomaly.synthetic.encode import to_table
-from adnomaly.synthetic.plan import GeneratorFiles, Progress
 from adnomaly.synthetic.traffic import Traffic, minute_of
 
 SOURCE = "history"
@@ -27,7 +28,13 @@ log = logging.getLogger(__name__)
 
 
 def generate_history(
-    lake: HistoryLake, traffic: Traffic, *, start: datetime, end: datetime, attacks: Sequence[Attack] = (), sent: Progress | None = None
+    lake: HistoryLake,
+    traffic: Traffic,
+    *,
+    start: datetime,
+    end: datetime,
+    attacks: Sequence[Attack] = (),
+    sent: Progress | None = None,
 ) -> int:
     """Write every click of [start, end), one object per hour; returns their number.
 
@@ -45,7 +52,9 @@ def generate_history(
         for done, hour in enumerate(hours, 1):
             table = hour_of_clicks(source, hour, attacks, sent or Progress())
             _finish(pending)
-            pending = writer.submit(lake.write_history, hour, table, SOURCE) if table.num_rows else None
+            pending = (
+                writer.submit(lake.write_history, hour, table, SOURCE) if table.num_rows else None
+            )
             written += table.num_rows
             if time.monotonic() - reported >= _PROGRESS_SECONDS:
                 reported = time.monotonic()
@@ -80,18 +89,28 @@ def run(
         base_eps: instead of BASE_EPS.
         attacks: `kind:GEO:platform:start:duration[:strength]`, none by default.
     """
-    until = _whole_hour(moment(end, now=now)) if end else now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    until = (
+        _whole_hour(moment(end, now=now))
+        if end
+        else now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    )
     begin = until - round(days * 24) * HOUR
-    traffic = Traffic.from_settings(settings, **({} if base_eps is None else {"base_eps": base_eps}))
+    traffic = Traffic.from_settings(
+        settings, **({} if base_eps is None else {"base_eps": base_eps})
+    )
     planned = [Attack.parse(text, now=now) for text in attacks]
-    files = GeneratorFiles(settings.adnomaly_home)
-    clicks = generate_history(lake, traffic, start=begin, end=until, attacks=planned, sent=files.read_progress())
+    files = GeneratorFiles(Home.of(settings))
+    clicks = generate_history(
+        lake, traffic, start=begin, end=until, attacks=planned, sent=files.read_progress()
+    )
     files.plant(planned, after=begin)
     files.write_history_end(until)
     return clicks
 
 
-def hour_of_clicks(source: ClickSource, hour: datetime, attacks: Sequence[Attack], sent: Progress) -> pa.Table:
+def hour_of_clicks(
+    source: ClickSource, hour: datetime, attacks: Sequence[Attack], sent: Progress
+) -> pa.Table:
     """The clicks of one hour that were not sent live, in the stored form."""
     clicks = source.clicks(minute_of(hour), 60, attacks)
     if sent.sent:

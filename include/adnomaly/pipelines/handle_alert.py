@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from adnomaly.alerts import ANOMALY
-from adnomaly.operations.evidence import Evidence
-from adnomaly.operations.incidents import Incident
+from adnomaly.incidents.decisions import Incident
+from adnomaly.incidents.evidence import Evidence
 
 SWEPT: Final = timedelta(days=2)
 """How far back anomalous windows are looked for whose alert was missed."""
@@ -46,7 +46,14 @@ class Transactions(Protocol):
     def connection(self) -> Any: ...
 
 
-def take_up(alerts: Alerts, incidents: Incidents, weighing: Weighing, postgres: Transactions, *, now: datetime) -> dict[str, int]:
+def take_up(
+    alerts: Alerts,
+    incidents: Incidents,
+    weighing: Weighing,
+    postgres: Transactions,
+    *,
+    now: datetime,
+) -> dict[str, int]:
     """Take up every alert since the last time, and anomalous windows whose alert was missed. Repeating it changes nothing.
 
     Raises:
@@ -69,7 +76,13 @@ def take_up(alerts: Alerts, incidents: Incidents, weighing: Weighing, postgres: 
     for name in dict.fromkeys(changed):
         _weigh(incidents, weighing, name)
     woken, settled = incidents.wake(now), incidents.settle(now)
-    log.info("%d alerts; incidents changed: %s; woken: %s; over: %s", count, changed or "none", woken or "none", settled or "none")
+    log.info(
+        "%d alerts; incidents changed: %s; woken: %s; over: %s",
+        count,
+        changed or "none",
+        woken or "none",
+        settled or "none",
+    )
     return {"alerts": count, "incidents": len(changed), "woken": len(woken), "over": len(settled)}
 
 

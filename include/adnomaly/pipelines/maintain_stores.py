@@ -42,12 +42,16 @@ def expire_rows(rows: Rows, *, days: int, really: bool, now: datetime) -> dict[s
     return gone
 
 
-def expire_lake(lake: Lake, offline: Days, *, days: int, really: bool, now: datetime) -> dict[str, int]:
+def expire_lake(
+    lake: Lake, offline: Days, *, days: int, really: bool, now: datetime
+) -> dict[str, int]:
     """Forget hours of clicks, and days of features, that are older than they are kept (features three times as long)."""
     before = datetime.combine((now - timedelta(days=days)).date(), datetime.min.time(), UTC)
     old = [day for day in offline.days() if day < (now - timedelta(days=3 * days)).date()]
     if not really:
-        log.info("would forget the clicks before %s, and the features of %s", before, old or "no day")
+        log.info(
+            "would forget the clicks before %s, and the features of %s", before, old or "no day"
+        )
         return {"objects": 0, "days": len(old)}
     lake.remove_replaced()
     objects = lake.expire(before)

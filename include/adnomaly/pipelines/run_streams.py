@@ -3,12 +3,20 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
-CONSUMERS: Final = ("validate_clicks", "store_clicks", "archive_clicks", "publish_features", "window_job")
+from adnomaly.home import Home
+from adnomaly.stores.bundles import BundleStore
+
+CONSUMERS: Final = (
+    "validate_clicks",
+    "store_clicks",
+    "archive_clicks",
+    "publish_features",
+    "window_job",
+)
 """Started first: readers before writers, so that nothing waits unread."""
 
 SCORING: Final = ("serve_detector", "score_windows")
@@ -38,13 +46,14 @@ class Programs(Protocol):
     def stop(self, names: Sequence[str]) -> list[str]: ...
 
 
-def write_plan(home: Path, *, begin: str | None, attacks: Sequence[str], base_eps: float | None, now: datetime) -> str:
+def write_plan(
+    home: Home, *, begin: str | None, attacks: Sequence[str], base_eps: float | None, now: datetime
+) -> str:
     """Tell the generator what to send; returns the plan in one line.
 
     Attacks of the plan before that are not over yet stay in it, so planting another one does not cut them off.
 
     Args:
-        home: ADNOMALY_HOME.
         begin: ISO 8601 or relative (`-2h`): from where to send. What was sent already is never sent again.
         attacks: `kind:GEO:platform:start:duration[:strength]`.
         base_eps: clicks per second instead of BASE_EPS; None keeps what the plan before said.
@@ -54,8 +63,8 @@ def write_plan(home: Path, *, begin: str | None, attacks: Sequence[str], base_ep
         ValueError: an attack or a moment is malformed; the message has the form that is expected.
     """
     # Numerical libraries come with them, which reading a DAG file should not wait for.
-    from adnomaly.synthetic.attacks import Attack, moment
-    from adnomaly.synthetic.plan import GeneratorFiles, Plan
+    from adnomaly.attacks import Attack, moment
+    from adnomaly.generator_state import GeneratorFiles, Plan
 
     files = GeneratorFiles(home)
     before, sent_until = files.read_plan(), files.read_progress().next
@@ -71,7 +80,7 @@ def write_plan(home: Path, *, begin: str | None, attacks: Sequence[str], base_ep
 
 
 def prepare(
-    home: Path,
+    home: Home,
     create: Sequence[Callable[[], object]],
     *,
     begin: str | None,
@@ -89,13 +98,15 @@ def prepare(
     log.info("plan: %s", write_plan(home, begin=begin, attacks=attacks, base_eps=base_eps, now=now))
     scoring = scoring_programs(home)
     if not scoring:
-        log.warning("no bundle to serve yet: starting without scoring. deploy_detector brings one; then run this again")
+        log.warning(
+            "no bundle to serve yet: starting without scoring. deploy_detector brings one; then run this again"
+        )
     return [*scoring, *GENERATOR]
 
 
-def scoring_programs(home: Path) -> list[str]:
+def scoring_programs(home: Home) -> list[str]:
     """The scoring programs when there is a bundle to serve, else none: `deploy_detector` brings one."""
-    return list(SCORING) if (home / "bundles" / "CURRENT").exists() else []
+    return list(SCORING) if BundleStore(home.bundles).current() else []
 
 
 def stop_streams(supervisor: Programs) -> list[str]:
@@ -106,4 +117,7 @@ def stop_streams(supervisor: Programs) -> list[str]:
 def status(supervisor: Programs) -> dict[str, str]:
     """Each stream and its state with uptime, in starting order."""
     known = supervisor.programs()
-    return {name: f"{known[name].state} for {known[name].uptime_s} s" if name in known else "unknown" for name in STREAMS}
+    return {
+        name: f"{known[name].state} for {known[name].uptime_s} s" if name in known else "unknown"
+        for name in STREAMS
+    }

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from adnomaly.errors import NotEnoughHistory
 from adnomaly.features import ENTITY, FEATURES
-from adnomaly.pipelines.promote_detector import LEAST_SHARE
-from adnomaly.pipelines.promote_detector import promote_if_better as promote_if_better
-from adnomaly.pipelines.promote_detector import register as register
+from adnomaly.pipelines._promotion import LEAST_SHARE
+from adnomaly.pipelines._promotion import promote_if_better as promote_if_better
+from adnomaly.pipelines._promotion import register as register
 from adnomaly.windows import time_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def take_sample(
     Raises:
         NotEnoughHistory: more than an hour in ten holds no window.
     """
-    from adnomaly.pipelines.workfolder import Sample, WorkFolder
+    from adnomaly.pipelines._training_run import Sample, WorkFolder
 
     end = until or newest(offline)
     start = end - timedelta(days=train_days)
@@ -63,8 +63,13 @@ def take_sample(
     names = [f.name for f in FEATURES if f.name in table.column_names]
     digest = hashlib.sha256()
     for column in (*ENTITY, "window_end", *names):
-        digest.update(repr(table[column].to_pylist()[:1]).encode() + table[column].combine_chunks().buffers()[-1])
-    sample = Sample(start, end, train_days, seed, budget_per_day, table.num_rows, digest.hexdigest())
+        digest.update(
+            repr(table[column].to_pylist()[:1]).encode()
+            + table[column].combine_chunks().buffers()[-1]
+        )
+    sample = Sample(
+        start, end, train_days, seed, budget_per_day, table.num_rows, digest.hexdigest()
+    )
     WorkFolder(work).keep_sample(sample, table)
     log.info("sample: %d windows, %s to %s", table.num_rows, time_text(start), time_text(end))
     return str(work)
@@ -95,22 +100,31 @@ def fit(folder: str) -> str:
     """
     import numpy as np
 
+    from adnomaly.bundle.contents import card_of, check_exports, files_of
     from adnomaly.detector.detector import Detector
-    from adnomaly.detector.fit import card_of, check_exports, files_of
     from adnomaly.detector.grid import Cadence, to_grid
-    from adnomaly.detector.slots import SlotTable
+    from adnomaly.detector.seasonal import SlotTable
     from adnomaly.detector.spec import Spec
-    from adnomaly.pipelines.workfolder import WorkFolder
+    from adnomaly.pipelines._training_run import WorkFolder
 
     work = WorkFolder(folder)
     sample = work.sample
     grid, _ = to_grid(work.windows, Cadence.of(work.windows))
-    detector = Detector.fit(grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, slots=True)
-    if isinstance(detector.usual, SlotTable) and np.isnan(detector.usual.center).any(axis=(1, 2, 3)).all():
-        raise NotEnoughHistory(f"no entity has windows in all hours of a weekday and of a weekend in {sample.days:g} days: train on more")
+    detector = Detector.fit(
+        grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, slots=True
+    )
+    if (
+        isinstance(detector.usual, SlotTable)
+        and np.isnan(detector.usual.center).any(axis=(1, 2, 3)).all()
+    ):
+        raise NotEnoughHistory(
+            f"no entity has windows in all hours of a weekday and of a weekend in {sample.days:g} days: train on more"
+        )
     card = card_of(detector, grid, sample.rows, sample.budget_per_day, sample.seed)
     card["training"]["sha256"] = sample.sha256
-    card["parity"] = {name: parity._asdict() for name, parity in check_exports(detector, seed=sample.seed).items()}
+    card["parity"] = {
+        name: parity._asdict() for name, parity in check_exports(detector, seed=sample.seed).items()
+    }
     work.keep_draft(files_of(detector, grid, card, sample.budget_per_day, seed=sample.seed))
     limits = {name: round(view.limits["course"].height, 3) for name, view in detector.views.items()}
     log.info("fitted on %d windows of %d entities; limits %s", sample.rows, len(grid.names), limits)
@@ -122,27 +136,32 @@ def evaluate(folder: str, traffic: "Traffic", *, days: float = TRIAL_DAYS) -> st
 
     Figures and pictures go to `evaluation/`. The traffic is that of the settings; its rate is taken from the training data.
     """
-    from adnomaly.detector import examine
-    from adnomaly.detector.encode import to_json
-    from adnomaly.detector.pictures import draw
-    from adnomaly.detector.report import as_text
-    from adnomaly.pipelines.trial import build_trial
-    from adnomaly.pipelines.workfolder import WorkFolder
+    from adnomaly.bundle.codec import to_json
+    from adnomaly.evaluation import backtest
+    from adnomaly.evaluation.holdout import build_trial
+    from adnomaly.evaluation.plots import draw
+    from adnomaly.evaluation.report import as_text
+    from adnomaly.pipelines._training_run import WorkFolder
 
     work, sample = WorkFolder(folder), WorkFolder(folder).sample
     build_trial(work.path, traffic, work.windows, sample.end, seed=sample.seed, days=days)
     bundle, trial = work.drafted, work.trial
-    truth, scores = examine.rules(trial)
+    truth, scores = backtest.rules(trial)
     simple = {name: truth.judge(score) for name, score in scores.items()}
-    seen = examine.see(bundle.detector, trial)
-    found = examine.evaluate(seen, simple, sample.budget_per_day)
+    seen = backtest.see(bundle.detector, trial)
+    found = backtest.evaluate(seen, simple, sample.budget_per_day)
     work.figures.mkdir(exist_ok=True)
     (work.figures / "evaluation.json").write_bytes(to_json(found))
     ordered = [truth.grid.names.index(name) for name in seen.truth.grid.names]
-    drawn = {examine.OURS: seen.score, **{name: score[:, ordered] for name, score in scores.items()}}
-    for name, picture in draw(seen.truth, drawn, found.ours, examine.OURS).items():
+    drawn = {
+        backtest.OURS: seen.score,
+        **{name: score[:, ordered] for name, score in scores.items()},
+    }
+    for name, picture in draw(seen.truth, drawn, found.ours, backtest.OURS).items():
         (work.figures / name).write_bytes(picture)
-    log.info("evaluated\n%s", as_text(seen.truth, found.detectors, budget_per_day=sample.budget_per_day))
+    log.info(
+        "evaluated\n%s", as_text(seen.truth, found.detectors, budget_per_day=sample.budget_per_day)
+    )
     return folder
 
 
@@ -150,13 +169,15 @@ def seal(folder: str) -> str:
     """The bundle, with its figures in the card; below `bundles/` of the work folder."""
     import msgspec
 
-    from adnomaly.detector import bundle as sealed
-    from adnomaly.detector.encode import to_json
-    from adnomaly.pipelines.workfolder import WorkFolder
+    from adnomaly.bundle import bundle as sealed
+    from adnomaly.bundle.codec import to_json
+    from adnomaly.pipelines._training_run import WorkFolder
 
     work = WorkFolder(folder)
     files = work.draft()
-    card = msgspec.json.decode(files[sealed.CARD]) | {"evaluation": msgspec.to_builtins(work.evaluation)}
+    card = msgspec.json.decode(files[sealed.CARD]) | {
+        "evaluation": msgspec.to_builtins(work.evaluation)
+    }
     sealed_in = sealed.seal(work.bundles, files | {sealed.CARD: to_json(card)})
     (work.path / "version").write_text(sealed_in.name)
     log.info("sealed %s", sealed_in.name)

@@ -4,13 +4,13 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from adnomaly.errors import NotEnoughHistory
-from adnomaly.operations.drift import Measured, Reference, most_incidents
-from adnomaly.pipelines.deploy_detector import current
+from adnomaly.home import Home
+from adnomaly.monitoring.drift import Measured, Reference, most_incidents
 from adnomaly.ports import OfflineWindows
+from adnomaly.stores.bundles import BundleStore
 
 RECENT: Final = timedelta(days=1)
 VOLUME_DAYS: Final = 7
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 class Judged(Protocol):
     """What was judged lately."""
 
-    def judged(self, version: str, since: datetime) -> list[tuple[float | None, dict[str, float]]]: ...
+    def judged(
+        self, version: str, since: datetime
+    ) -> list[tuple[float | None, dict[str, float]]]: ...
     def unjust_incidents(self, since: datetime) -> tuple[int, float]: ...
 
 
@@ -36,26 +38,53 @@ class History(Protocol):
     def keep(self, version: str, measured: Iterable[Any], at: datetime) -> None: ...
 
 
-def measure(judged: Judged, offline: OfflineWindows, history: History, home: Path, *, budget_per_day: float, now: datetime) -> list[str]:
+def measure(
+    judged: Judged,
+    offline: OfflineWindows,
+    history: History,
+    home: Home,
+    *,
+    budget_per_day: float,
+    now: datetime,
+) -> list[str]:
     """Measure, keep the figures, and name what has moved further than it should.
 
     Raises:
         NotEnoughHistory: nothing is deployed.
     """
-    version = current(home / "bundles")
+    version = BundleStore(home.bundles).current()
     if version is None:
         raise NotEnoughHistory("no detector is deployed yet: nothing to watch")
     references = reference_of(version, offline, home)
     rows = judged.judged(version, now - RECENT)
     found = [
-        Measured("drift of inputs" if n != SCORE else "drift of scores", n, r.psi(_values(rows, n)), r.most) for n, r in references.items()
+        Measured(
+            "drift of inputs" if n != SCORE else "drift of scores",
+            n,
+            r.psi(_values(rows, n)),
+            r.most,
+        )
+        for n, r in references.items()
     ]
     incidents, days = judged.unjust_incidents(now - timedelta(days=VOLUME_DAYS))
     if days >= 1:
-        found.append(Measured("incidents not confirmed", f"last {days:.0f} days", float(incidents), most_incidents(budget_per_day, days)))
+        found.append(
+            Measured(
+                "incidents not confirmed",
+                f"last {days:.0f} days",
+                float(incidents),
+                most_incidents(budget_per_day, days),
+            )
+        )
     history.keep(version, found, now)
     for m in found:
-        log.info("%s, %s: %s (at most %.3f)", m.measure, m.subject, "too little data" if m.value is None else f"{m.value:.3f}", m.most)
+        log.info(
+            "%s, %s: %s (at most %.3f)",
+            m.measure,
+            m.subject,
+            "too little data" if m.value is None else f"{m.value:.3f}",
+            m.most,
+        )
     return [f"{m.measure}, {m.subject}: {m.value:.3f} > {m.most:.3f}" for m in found if not m.well]
 
 
@@ -67,12 +96,12 @@ def should_train(moved: Sequence[str], trained_at: datetime | None, now: datetim
     return bool(moved)
 
 
-def reference_of(version: str, offline: OfflineWindows, home: Path) -> dict[str, Reference]:
+def reference_of(version: str, offline: OfflineWindows, home: Home) -> dict[str, Reference]:
     """How inputs (deviations from what is expected, per feature) and scores of a bundle were distributed in its training.
 
     Worked out once per version, from the offline features of its training days, and kept below `drift/`.
     """
-    file = home / "drift" / f"{version}.json"
+    file = home.drift / f"{version}.json"
     if not file.exists():
         found = _work_out(version, offline, home)
         file.parent.mkdir(exist_ok=True)
@@ -82,14 +111,14 @@ def reference_of(version: str, offline: OfflineWindows, home: Path) -> dict[str,
     return {name: Reference.from_plain(raw) for name, raw in json.loads(file.read_text()).items()}
 
 
-def _work_out(version: str, offline: OfflineWindows, home: Path) -> dict[str, Reference]:
+def _work_out(version: str, offline: OfflineWindows, home: Home) -> dict[str, Reference]:
     import numpy as np
 
-    from adnomaly.detector.bundle import Bundle
+    from adnomaly.bundle.bundle import Bundle
     from adnomaly.detector.grid import to_grid
-    from adnomaly.pipelines.judge_windows import as_windows
+    from adnomaly.scoring.live import as_windows
 
-    bundle = Bundle.load(home / "bundles" / version)
+    bundle = Bundle.load(home.bundles / version)
     training = bundle.card["training"]
     end = datetime.fromisoformat(training["last"])
     windows = offline.windows(end - timedelta(days=float(training["days"])), end)
@@ -97,10 +126,14 @@ def _work_out(version: str, offline: OfflineWindows, home: Path) -> dict[str, Re
         raise NotEnoughHistory(
             f"the offline features hold nothing of the {training['days']:g} days before {end} that {version} learned from"
         )
-    grid, _ = to_grid(as_windows(windows, bundle.detector.spec), bundle.detector.cadence, bundle.detector.names)
+    grid, _ = to_grid(
+        as_windows(windows, bundle.detector.spec), bundle.detector.cadence, bundle.detector.names
+    )
     judged = bundle.detector.judge(grid)
     day = np.repeat((grid.end_s // 86400)[::EVERY], judged.score.shape[1])
-    columns = {name: judged.z[::EVERY, :, f].ravel() for f, name in enumerate(bundle.detector.spec.names)}
+    columns = {
+        name: judged.z[::EVERY, :, f].ravel() for f, name in enumerate(bundle.detector.spec.names)
+    }
     columns[SCORE] = judged.score[::EVERY].ravel()
     found = {name: Reference.of(values, day) for name, values in columns.items()}
     return {name: reference for name, reference in found.items() if reference is not None}

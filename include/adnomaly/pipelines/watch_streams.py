@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from adnomaly.errors import AdnomalyError, StreamsUnhealthy
-from adnomaly.operations import path
-from adnomaly.operations.path import Before, Limits, Seen, Stage
+from adnomaly.monitoring.stages import PATH, Before, Limits, Seen, Stage, judge, wrong
 from adnomaly.pipelines.run_streams import STREAMS, Program
 
 FALLEN: Final = frozenset({"EXITED", "FATAL", "UNKNOWN"})
@@ -70,14 +69,20 @@ def restart_fallen(supervisor: Programs, *, most: int, now: datetime) -> dict[st
         `restarted` and `given_up`: names.
     """
     starts, known = supervisor.starts, supervisor.programs()
-    hopeless = [n for n in STREAMS if n in known and n not in starts.given_up() and known[n].state != "STOPPED"]
+    hopeless = [
+        n
+        for n in STREAMS
+        if n in known and n not in starts.given_up() and known[n].state != "STOPPED"
+    ]
     hopeless = [n for n in hopeless if starts.since(n, (now - COUNTED).timestamp()) > most + 1]
     for name in hopeless:
         reason = f"restarted {most} times within {COUNTED // timedelta(minutes=1)} minutes; its last words: {starts.last_words(name)}"
         log.error("%s is given up: %s", name, reason)
         starts.give_up(name, reason)
     supervisor.stop(hopeless)
-    fallen = [name for name, program in known.items() if program.state in FALLEN and name not in hopeless]
+    fallen = [
+        name for name, program in known.items() if program.state in FALLEN and name not in hopeless
+    ]
     for name in fallen:
         log.warning("%s has fallen: starting it again", name)
     return {"restarted": supervisor.start(fallen, again=True), "given_up": hopeless}
@@ -93,10 +98,16 @@ def check(sight: Sight, health: Health, incidents: Incidents, limits: Limits) ->
         StreamsUnhealthy: one line for each stage that is red.
     """
     seen = sight.look()
-    stages = path.judge(seen, _or_nothing(lambda: health.before(seen.at), {}), limits)
-    red = path.wrong(stages)
+    stages = judge(seen, _or_nothing(lambda: health.before(seen.at), {}), limits)
+    red = wrong(stages)
     for stage in stages:
-        log.log(logging.ERROR if stage in red else logging.INFO, "%s: %s, %s", stage.title, stage.state, stage.reason)
+        log.log(
+            logging.ERROR if stage in red else logging.INFO,
+            "%s: %s, %s",
+            stage.title,
+            stage.state,
+            stage.reason,
+        )
     _or_nothing(lambda: _keep(health, incidents, seen, stages), None)
     if red:
         raise StreamsUnhealthy("\n".join(f"{s.title}: {s.reason}; {s.todo}" for s in red))
@@ -106,11 +117,11 @@ def check(sight: Sight, health: Health, incidents: Incidents, limits: Limits) ->
 def _keep(health: Health, incidents: Incidents, seen: Seen, stages: Sequence[Stage]) -> None:
     again = health.red(seen.at)
     health.save(stages, seen.at)
-    programs = {arrow.name: arrow.program for arrow in path.PATH}
-    lasting = [s for s in path.wrong(stages) if s.name in again or programs[s.name] in seen.given_up]
+    programs = {arrow.name: arrow.program for arrow in PATH}
+    lasting = [s for s in wrong(stages) if s.name in again or programs[s.name] in seen.given_up]
     still = [incidents.report(s.name, f"{s.title}: {s.reason}", seen.at) for s in lasting]
     # What is red for the first time is neither reported nor over.
-    if all(s in lasting for s in path.wrong(stages)):
+    if all(s in lasting for s in wrong(stages)):
         incidents.resolve_operations(still, seen.at)
     health.close_accounts(seen.at)
 

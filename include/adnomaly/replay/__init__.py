@@ -1,1 +1,5 @@
-"""Anybody's click log, sent through the real path: `mapping` (what a row means), `read` (files), `send` (pace and delivery)."""
+"""Sending anyone's click log through the real path.
+
+Belongs here: reading logs, mapping rows to clicks, pacing.
+Does not: validation, which judges replayed clicks like all others.
+"""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from adnomaly.adapters.kafka import topic_id
-from adnomaly.adapters.kafka_outbox import Outbox
+from adnomaly.clients.kafka.admin import topic_id
+from adnomaly.clients.kafka.producer import Outbox
 from adnomaly.errors import BadInput
 from adnomaly.events import canonical_time
 from adnomaly.replay import send
@@ -18,7 +18,9 @@ from adnomaly.settings import load_settings
 Say = Callable[[str], None]
 
 
-def replay(files: Sequence[Path], map_file: Path, *, speed: str, to_now: bool, topic: str, say: Say) -> None:
+def replay(
+    files: Sequence[Path], map_file: Path, *, speed: str, to_now: bool, topic: str, say: Say
+) -> None:
     """Look at the files, send them, and say what became of every row.
 
     Raises:
@@ -33,7 +35,10 @@ def replay(files: Sequence[Path], map_file: Path, *, speed: str, to_now: bool, t
     now = send.now()
     shift = send.shift_of(log, now=now, to_now=to_now, speed=pace)
     send.check_age(log, shift, now=now, max_age=settings.max_event_age)
-    say(f"  {log.rows:,} rows, {_moment(log.first)} to {_moment(log.last)}" + (f", moved by {_length(shift)}" if shift else ""))
+    say(
+        f"  {log.rows:,} rows, {_moment(log.first)} to {_moment(log.last)}"
+        + (f", moved by {_length(shift)}" if shift else "")
+    )
     if log.behind:
         say(
             f"  {log.behind:,} rows lie more than 30 s behind earlier ones: table and lake take them, live windows count them as late; sort the log"
@@ -43,13 +48,17 @@ def replay(files: Sequence[Path], map_file: Path, *, speed: str, to_now: bool, t
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     outbox = Outbox(settings.kafka_bootstrap, topic)
-    report = send.replay(files, clicks, outbox, log, shift=shift, speed=pace, say=say, stopping=stop.is_set)
+    report = send.replay(
+        files, clicks, outbox, log, shift=shift, speed=pace, say=say, stopping=stop.is_set
+    )
     _tell(report, outbox.delivered, topic, say)
 
 
 def _tell(report: send.Report, delivered: int, topic: str, say: Say) -> None:
     lost = sum(report.unmapped.values())
-    say(f"{'stopped: ' if report.stopped else ''}{report.read:,} rows read = {report.sent:,} sent + {lost:,} that could not be mapped")
+    say(
+        f"{'stopped: ' if report.stopped else ''}{report.read:,} rows read = {report.sent:,} sent + {lost:,} that could not be mapped"
+    )
     for reason, count in report.unmapped.most_common():
         say(f"  {count:>9,}  {reason}; first {report.examples[reason]}")
     say(
@@ -67,7 +76,9 @@ def _pace(speed: str) -> float | None:
         return None
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)x", speed)
     if match is None or float(match[1]) <= 0:
-        raise BadInput(f"--speed is {speed!r}; write max, or a multiple of the log's own pace such as 1x or 60x")
+        raise BadInput(
+            f"--speed is {speed!r}; write max, or a multiple of the log's own pace such as 1x or 60x"
+        )
     return float(match[1])
 
 
@@ -76,4 +87,8 @@ def _moment(moment: object) -> str:
 
 
 def _length(shift: timedelta) -> str:
-    return f"{shift / timedelta(days=1):+.1f} days" if abs(shift) > timedelta(days=2) else f"{shift / timedelta(minutes=1):+.1f} minutes"
+    return (
+        f"{shift / timedelta(days=1):+.1f} days"
+        if abs(shift) > timedelta(days=2)
+        else f"{shift / timedelta(minutes=1):+.1f} minutes"
+    )

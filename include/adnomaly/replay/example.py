@@ -68,7 +68,9 @@ def write(folder: Path) -> tuple[Path, Path]:
     seconds = np.sort(rng.integers(0, MINUTES * 60, rows))
     with (folder / LOG).open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["ip", "app", "channel", "os", "country", "click_time", "price", "is_attributed"])
+        out.writerow(
+            ["ip", "app", "channel", "os", "country", "click_time", "price", "is_attributed"]
+        )
         for second in seconds.tolist():
             moment = BEGIN + timedelta(seconds=second)
             row = [
@@ -83,7 +85,9 @@ def write(folder: Path) -> tuple[Path, Path]:
             ]
             out.writerow(row)
         out.writerow(["198.51.100.9", 3, "partner-1", 607, "DE", "yesterday", 0.3, 0])
-        out.writerow(["198.51.100.9", 3, "partner-1", 866, "DE", f"{moment:%d/%m/%Y %H:%M:%S}", 0.3, 0])
+        out.writerow(
+            ["198.51.100.9", 3, "partner-1", 866, "DE", f"{moment:%d/%m/%Y %H:%M:%S}", 0.3, 0]
+        )
     (folder / MAP).write_text(MAP_TEXT)
     return folder / LOG, folder / MAP
 

@@ -75,10 +75,16 @@ class ClickMap:
     """
 
     def __init__(self, sources: Mapping[str, Source], salt: bytes) -> None:
-        self.columns = sorted({name for s in sources.values() for name in ([s.column] if s.column else s.hash or [])})
+        self.columns = sorted(
+            {name for s in sources.values() for name in ([s.column] if s.column else s.hash or [])}
+        )
         self.time = _time(sources["timestamp"])
         key = hashlib.blake2b(salt).digest()
-        self._makers = {field: _maker(field, source, key) for field, source in sources.items() if field != "timestamp"}
+        self._makers = {
+            field: _maker(field, source, key)
+            for field, source in sources.items()
+            if field != "timestamp"
+        }
 
     def fields(self, row: Row, moment: datetime) -> dict[str, Any]:
         """The fields of a click that happened at this moment.
@@ -86,7 +92,9 @@ class ClickMap:
         Raises:
             Unmapped: the row does not give one.
         """
-        return {"timestamp": _text(moment)} | {field: make(row) for field, make in self._makers.items()}
+        return {"timestamp": _text(moment)} | {
+            field: make(row) for field, make in self._makers.items()
+        }
 
 
 def load(file: Path, salt: bytes) -> ClickMap:
@@ -103,14 +111,18 @@ def load(file: Path, salt: bytes) -> ClickMap:
         raise BadInput(f"{file}: is not TOML: {error}") from None
     unknown = sorted(set(raw) - set(FIELDS))
     if unknown:
-        raise BadInput(f"{file}: [{unknown[0]}] is no field of a click; the fields are {', '.join(FIELDS)}")
+        raise BadInput(
+            f"{file}: [{unknown[0]}] is no field of a click; the fields are {', '.join(FIELDS)}"
+        )
     missing = [field for field in FIELDS if field not in raw and field not in OPTIONAL]
     if missing:
         raise BadInput(f"{file}: [{missing[0]}] is missing; give it a column, a value or a hash")
     try:
         sources = msgspec.convert(raw, dict[str, Source])
     except msgspec.ValidationError as error:
-        raise BadInput(f"{file}: {error}; a field takes column, value, hash, values, default, and timestamp also format and zone") from None
+        raise BadInput(
+            f"{file}: {error}; a field takes column, value, hash, values, default, and timestamp also format and zone"
+        ) from None
     for field, source in sources.items():
         _check(file, field, source)
     return ClickMap(sources, salt)
@@ -119,7 +131,9 @@ def load(file: Path, salt: bytes) -> ClickMap:
 def _check(file: Path, field: str, source: Source) -> None:
     given = [name for name in ("column", "value", "hash") if getattr(source, name) is not None]
     if len(given) != 1:
-        raise BadInput(f"{file}: [{field}] has {' and '.join(given) or 'none of column, value and hash'}; give exactly one of them")
+        raise BadInput(
+            f"{file}: [{field}] has {' and '.join(given) or 'none of column, value and hash'}; give exactly one of them"
+        )
     if field == "timestamp" and given != ["column"]:
         raise BadInput(f"{file}: [timestamp] has {given[0]}; a click's moment comes from a column")
     if field == "user_id_hash" and given == ["value"]:
@@ -134,7 +148,9 @@ def _check(file: Path, field: str, source: Source) -> None:
         try:
             ZoneInfo(source.zone)
         except (KeyError, ValueError, OSError):
-            raise BadInput(f"{file}: [timestamp] zone {source.zone!r} is not known; write one such as Europe/Berlin") from None
+            raise BadInput(
+                f"{file}: [timestamp] zone {source.zone!r} is not known; write one such as Europe/Berlin"
+            ) from None
 
 
 def _time(source: Source) -> Callable[[Row], datetime]:
@@ -166,7 +182,9 @@ def _time(source: Source) -> Callable[[Row], datetime]:
 
 def _maker(field: str, source: Source, key: bytes) -> Make:
     if source.hash:
-        hashed = lru_cache(REMEMBERED)(lambda joined: hashlib.blake2b(joined, digest_size=16, key=key).hexdigest())
+        hashed = lru_cache(REMEMBERED)(
+            lambda joined: hashlib.blake2b(joined, digest_size=16, key=key).hexdigest()
+        )
         return lambda row: hashed(_joined(row, source.hash or []))
     if source.value is not None:
         fixed = _typed(field, source.value)
@@ -180,7 +198,11 @@ def _maker(field: str, source: Source, key: bytes) -> Make:
             value = values.get(str(value).strip(), default)
             empty = value is None
             if empty:
-                raise Unmapped(field, "is not among the values of the map, and there is no default", row[column])
+                raise Unmapped(
+                    field,
+                    "is not among the values of the map, and there is no default",
+                    row[column],
+                )
         if empty:
             if default is None:
                 raise Unmapped(field, "is empty, and the map has no default", "")

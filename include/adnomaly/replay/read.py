@@ -62,25 +62,38 @@ def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[Line]:
     wrong: list[tuple[int, str]] = []
 
     def skip(row: pa.csv.InvalidRow) -> str:
-        wrong.append((row.number or 0, f"has {row.actual_columns} columns instead of {row.expected_columns}"))
+        wrong.append(
+            (row.number or 0, f"has {row.actual_columns} columns instead of {row.expected_columns}")
+        )
         return "skip"
 
     with pa.input_stream(str(file), compression="detect") as stream:
         parse = pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip)
         # One thread: only then does Arrow know the numbers of the rows that are wrong.
         read = pa.csv.ReadOptions(block_size=4 * CHUNK, use_threads=False)
-        convert = pa.csv.ConvertOptions(check_utf8=False, column_types=dict.fromkeys(columns, pa.binary()), include_columns=list(columns))
+        convert = pa.csv.ConvertOptions(
+            check_utf8=False,
+            column_types=dict.fromkeys(columns, pa.binary()),
+            include_columns=list(columns),
+        )
         try:
-            reader = pa.csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+            reader = pa.csv.open_csv(
+                stream, read_options=read, parse_options=parse, convert_options=convert
+            )
         except KeyError as error:
-            raise BadInput(f"{file}: there is no column {str(error).split(chr(39))[1]!r}; {_header(file, delimiter)}") from None
+            raise BadInput(
+                f"{file}: there is no column {str(error).split(chr(39))[1]!r}; {_header(file, delimiter)}"
+            ) from None
         number = 0
         for batch in reader:
             values = [batch.column(name).to_pylist() for name in columns]
             for row in zip(*values, strict=True):
                 number += 1
                 try:
-                    yield Line(number, {name: value.decode() for name, value in zip(columns, row, strict=True)})
+                    yield Line(
+                        number,
+                        {name: value.decode() for name, value in zip(columns, row, strict=True)},
+                    )
                 except UnicodeDecodeError:
                     yield Line(number, None, "is not UTF-8")
             yield from (Line(at, None, why) for at, why in wrong)
@@ -115,7 +128,9 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Line]:
     opened = pa.parquet.ParquetFile(file)
     missing = [name for name in columns if name not in opened.schema_arrow.names]
     if missing:
-        raise BadInput(f"{file}: there is no column {missing[0]!r}; it has {', '.join(opened.schema_arrow.names[:40])}")
+        raise BadInput(
+            f"{file}: there is no column {missing[0]!r}; it has {', '.join(opened.schema_arrow.names[:40])}"
+        )
     number = 0
     for batch in opened.iter_batches(ROWS, columns=list(columns)):
         for row in batch.to_pylist():

@@ -68,9 +68,13 @@ def look(files: Sequence[Path], clicks: ClickMap) -> Log:
             moment = None
         if moment:
             behind += last is not None and moment < last - OUT_OF_ORDER
-            first, last = (min(first, moment), max(last, moment)) if first and last else (moment, moment)
+            first, last = (
+                (min(first, moment), max(last, moment)) if first and last else (moment, moment)
+            )
     if first is None or last is None:
-        raise BadInput(f"{files[0]}: none of {rows} rows has a moment; look at [timestamp] in the map: its column, format and zone")
+        raise BadInput(
+            f"{files[0]}: none of {rows} rows has a moment; look at [timestamp] in the map: its column, format and zone"
+        )
     return Log(rows, first, last, behind)
 
 
@@ -96,7 +100,9 @@ def check_age(log: Log, shift: timedelta, *, now: datetime, max_age: timedelta) 
     if log.last + shift > now + timedelta(minutes=1) and log.last <= now + timedelta(minutes=1):
         return  # at a pace, what is still to come is sent when its time comes
     if log.last > now + timedelta(minutes=1):
-        raise BadInput(f"the log ends {canonical_time(log.last)[:16]}Z, in the future; look at [timestamp] zone and format in the map")
+        raise BadInput(
+            f"the log ends {canonical_time(log.last)[:16]}Z, in the future; look at [timestamp] zone and format in the map"
+        )
 
 
 def replay(
@@ -134,18 +140,28 @@ def replay(
             examples.setdefault(reason, f"{file.name} row {line.number}: {error.value!r}")
             continue
         if speed is not None:
-            _rest(began + (moment - shift - log.first).total_seconds() / speed, sender, clock, sleep, stopping)
+            _rest(
+                began + (moment - shift - log.first).total_seconds() / speed,
+                sender,
+                clock,
+                sleep,
+                stopping,
+            )
         sender.send(key, value)
         sent += 1
         if clock() - said > SAY_SECONDS:
             said = clock()
             rate = sent / (said - began)
-            say(f"  {read:,} of {log.rows:,} rows ({read / log.rows:.0%}), up to {canonical_time(moment)[:19]}Z, {rate:,.0f} a second")
+            say(
+                f"  {read:,} of {log.rows:,} rows ({read / log.rows:.0%}), up to {canonical_time(moment)[:19]}Z, {rate:,.0f} a second"
+            )
     sender.flush()
     return Report(read, sent, unmapped, examples, read < log.rows)
 
 
-def _message(clicks: ClickMap, content: bytes, line: Line, shift: timedelta) -> tuple[datetime, bytes, bytes]:
+def _message(
+    clicks: ClickMap, content: bytes, line: Line, shift: timedelta
+) -> tuple[datetime, bytes, bytes]:
     if line.values is None:
         raise Unmapped("row", line.wrong, "")
     moment = clicks.time(line.values) + shift
@@ -163,7 +179,13 @@ def _uuid(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{'89ab'[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
 
 
-def _rest(due: float, sender: Sender, clock: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool]) -> None:
+def _rest(
+    due: float,
+    sender: Sender,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    stopping: Callable[[], bool],
+) -> None:
     while (ahead := due - clock()) > MOMENT_SECONDS and not stopping():
         sender.poll()
         sleep(min(ahead, MOMENT_SECONDS))

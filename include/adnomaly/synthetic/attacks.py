@@ -1,110 +1,13 @@
-"""The library of attacks, and the ground truth about those that were planted.
+"""Planning attacks into a span of synthetic traffic."""
 
-An attack is a set of clicks mixed into normal traffic (or normal clicks that vanish): counts stay integers and no
-average is ever scaled, so nothing gives an attack away but what it does. The truth about attacks is written beside
-the events, never inside them.
-"""
-
-import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final, Self
 
-import msgspec
 import numpy as np
 
-from adnomaly.synthetic.kinds import ATTACKS, KINDS, Kind
+from adnomaly.attack_kinds import ATTACKS, KINDS
+from adnomaly.attacks import Attack
 from adnomaly.synthetic.traffic import Traffic, minute_of, random_numbers
-
-MOST_LOST: Final = 0.95
-
-
-class Attack(msgspec.Struct, frozen=True, kw_only=True):
-    """One attack on one entity, from `start` to before `end` (UTC, whole minutes). Strength 1 is the usual size."""
-
-    kind: str
-    geo: str
-    platform: str
-    start: datetime
-    end: datetime
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown attack {self.kind!r}; known are {', '.join(KINDS)}")
-        if self.start.tzinfo is None or self.end.tzinfo is None:
-            raise ValueError(f"an attack needs moments with a time zone, got {self.start} and {self.end}")
-        if self.end <= self.start or self.strength <= 0:
-            raise ValueError(f"an attack needs end > start and strength > 0, got {self.start}..{self.end}, {self.strength:g}")
-
-    @property
-    def profile(self) -> Kind:
-        return KINDS[self.kind]
-
-    @property
-    def extra(self) -> float:
-        """Clicks added, as a multiple of the normal rate."""
-        return self.profile.extra * self.strength
-
-    @property
-    def lost(self) -> float:
-        """Share of normal clicks that vanish."""
-        return min(self.profile.lost * self.strength, MOST_LOST)
-
-    @property
-    def first_minute(self) -> int:
-        return minute_of(self.start)
-
-    @property
-    def end_minute(self) -> int:
-        """The first minute after it. A part of a minute counts as a whole one."""
-        return -(-int(self.end.timestamp()) // 60)
-
-    @property
-    def stream(self) -> int:
-        """Number of its random numbers: the same attack gives the same clicks whenever it is generated."""
-        text = f"{self.kind}|{self.geo}|{self.platform}|{self.first_minute}|{self.end_minute}|{self.strength:g}"
-        return 2**32 + int.from_bytes(text.encode(), "big") % (2**61 - 1)
-
-    def __str__(self) -> str:
-        span = f"{self.start.astimezone(UTC):%Y-%m-%dT%H:%MZ}..{self.end.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
-        return f"{self.geo} {self.platform} {self.kind} {span}"
-
-    @classmethod
-    def parse(cls, text: str, *, now: datetime) -> Self:
-        """`kind:GEO:platform:start:duration[:strength]`; start is ISO 8601 or relative (`-90m`), duration like `30m`.
-
-        Raises:
-            ValueError: with the form that is expected.
-        """
-        match = re.fullmatch(r"(\w+):(\w+):(\w+):(.+?):(\d+[smhd])(?::([0-9.]+))?", text)
-        if match is None:
-            raise ValueError(
-                f"an attack is kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m:1.5, got {text!r}"
-            )
-        kind, geo, platform, start, duration, strength = match.groups()
-        begin = moment(start, now=now)
-        begin -= timedelta(seconds=begin.second, microseconds=begin.microsecond)
-        return cls(kind=kind, geo=geo, platform=platform, start=begin, end=begin + _duration(duration), strength=float(strength or 1))
-
-
-def moment(text: str, *, now: datetime) -> datetime:
-    """A moment in UTC: ISO 8601, or relative to `now` such as `-2h`, `+10m`, `-1d`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if re.fullmatch(r"[+-]\d+[smhd]", text):
-        return now + (_duration(text[1:]) if text[0] == "+" else -_duration(text[1:]))
-    parsed = datetime.fromisoformat(text)
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
-
-
-def _duration(text: str) -> timedelta:
-    return (
-        int(text[:-1]) * {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[text[-1]]
-    )
 
 
 def plan_attacks(
@@ -131,18 +34,30 @@ def plan_attacks(
         attack = next(
             (
                 a
-                for a in (_draw(rng, traffic, kinds[i % len(kinds)], start, end, strengths) for _ in range(200))
+                for a in (
+                    _draw(rng, traffic, kinds[i % len(kinds)], start, end, strengths)
+                    for _ in range(200)
+                )
                 if _fits(a, planned, end, gap)
             ),
             None,
         )
         if attack is None:
-            raise ValueError(f"{count} attacks do not fit between {start} and {end}: ask for fewer or for a longer time")
+            raise ValueError(
+                f"{count} attacks do not fit between {start} and {end}: ask for fewer or for a longer time"
+            )
         planned.append(attack)
     return sorted(planned, key=lambda a: (a.start, a.geo, a.platform))
 
 
-def _draw(rng: np.random.Generator, traffic: Traffic, kind: str, start: datetime, end: datetime, strengths: tuple[float, float]) -> Attack:
+def _draw(
+    rng: np.random.Generator,
+    traffic: Traffic,
+    kind: str,
+    start: datetime,
+    end: datetime,
+    strengths: tuple[float, float],
+) -> Attack:
     geo, platform = traffic.entities[rng.integers(len(traffic.entities))]
     length = max(6, round(int(rng.integers(15, 91)) * KINDS[kind].length))
     first = minute_of(start) + int(rng.integers(max(1, minute_of(end) - minute_of(start))))
@@ -159,18 +74,6 @@ def _draw(rng: np.random.Generator, traffic: Traffic, kind: str, start: datetime
 
 def _fits(attack: Attack, planned: Iterable[Attack], end: datetime, gap: timedelta) -> bool:
     same = (a for a in planned if (a.geo, a.platform) == (attack.geo, attack.platform))
-    return attack.end <= end and all(attack.start >= a.end + gap or attack.end + gap <= a.start for a in same)
-
-
-def record(file: Path, attacks: Iterable[Attack]) -> None:
-    """Append the truth about `attacks` as JSON lines; what the file already holds is not written twice."""
-    known = set(read_truth(file))
-    lines = [msgspec.json.encode(attack) + b"\n" for attack in dict.fromkeys(attacks) if attack not in known]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as out:
-        out.write(b"".join(lines))
-
-
-def read_truth(file: Path) -> list[Attack]:
-    """The attacks that were planted, in the order of their planting; none when the file does not exist."""
-    return [msgspec.json.decode(line, type=Attack) for line in file.read_bytes().splitlines()] if file.exists() else []
+    return attack.end <= end and all(
+        attack.start >= a.end + gap or attack.end + gap <= a.start for a in same
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from adnomaly.synthetic.attacks import Attack
+from adnomaly.attacks import Attack
 from adnomaly.synthetic.population import ADS, ADS_PER_CAMPAIGN, BOTS, CAMPAIGNS, Population
 from adnomaly.synthetic.traffic import Traffic, random_numbers
 
@@ -49,7 +49,9 @@ class Clicks:
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:
         """All clicks of `parts`, ordered by time."""
-        joined = cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+        joined = cls(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
+        )
         return joined.take(np.argsort(joined.time_us, kind="stable"))
 
 
@@ -67,11 +69,22 @@ class _Draws:
     def of(cls, rng: np.random.Generator, minute: int, count: int) -> Self:
         offset_us = np.sort((rng.random(count) * _MINUTE_US).astype(np.int64))
         id_bits = rng.integers(0, 2**62, count, dtype=np.uint64)
-        return cls(np.full(count, minute), offset_us, id_bits, rng.random((4, count)), rng.standard_normal((3, count)))
+        return cls(
+            np.full(count, minute),
+            offset_us,
+            id_bits,
+            rng.random((4, count)),
+            rng.standard_normal((3, count)),
+        )
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts], axis=-1) for f in fields(cls)))
+        return cls(
+            *(
+                np.concatenate([getattr(part, f.name) for part in parts], axis=-1)
+                for f in fields(cls)
+            )
+        )
 
 
 class _Meaning(NamedTuple):
@@ -97,10 +110,17 @@ class ClickSource:
         """Every click of `minutes` minutes from `first_minute` on, ordered by time."""
         span = np.arange(first_minute, first_minute + minutes)
         draws = _Draws.join(
-            [self._normal_draws(minute, rate) for minute, rate in zip(span.tolist(), self.traffic.volume(span), strict=True)]
+            [
+                self._normal_draws(minute, rate)
+                for minute, rate in zip(span.tolist(), self.traffic.volume(span), strict=True)
+            ]
         )
         clicks = self._normal_clicks(draws, first_minute, span)
-        touching = [a for a in attacks if a.first_minute < first_minute + minutes and a.end_minute > first_minute]
+        touching = [
+            a
+            for a in attacks
+            if a.first_minute < first_minute + minutes and a.end_minute > first_minute
+        ]
         if not touching:
             return clicks
         added = []
@@ -120,7 +140,17 @@ class ClickSource:
         means = self.traffic.ctr_means(span)[at], self.traffic.bounce_means(span)[at]
         user = self._regular_users(entity, draws.uniform[1], self.traffic.pool(span)[at])
         ad = self._usual_ads(entity, draws.uniform[2], self.traffic.leader(span)[at])
-        return self._finish(draws, _Meaning(entity, user, self.population.agent_of[user], ad, *means, self.population.conversion[entity]))
+        return self._finish(
+            draws,
+            _Meaning(
+                entity,
+                user,
+                self.population.agent_of[user],
+                ad,
+                *means,
+                self.population.conversion[entity],
+            ),
+        )
 
     def _finish(self, draws: _Draws, meaning: _Meaning) -> Clicks:
         """Noise around the means, clipped to what a click may hold; rounded far below the noise, for short messages."""
@@ -135,7 +165,9 @@ class ClickSource:
             cpc=np.round(np.maximum(usual_cpc + traffic.noise_std_cpc * draws.normal[0], 0), 4),
             ctr=np.round(np.clip(meaning.ctr + traffic.noise_std_ctr * draws.normal[1], 0, 1), 6),
             conversion=(draws.uniform[3] < meaning.conversion).astype(np.int8),
-            bounce=np.round(np.clip(meaning.bounce + traffic.noise_std_bounce * draws.normal[2], 0, 1), 6),
+            bounce=np.round(
+                np.clip(meaning.bounce + traffic.noise_std_bounce * draws.normal[2], 0, 1), 6
+            ),
         )
 
     def _entities(self, row: np.ndarray, span: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -145,12 +177,18 @@ class ClickSource:
         found = np.searchsorted(steps.ravel(), uniform + row, side="right") - row * shares.shape[1]
         return found.clip(min=0, max=shares.shape[1] - 1)
 
-    def _regular_users(self, entity: np.ndarray, uniform: np.ndarray, pool: np.ndarray) -> np.ndarray:
+    def _regular_users(
+        self, entity: np.ndarray, uniform: np.ndarray, pool: np.ndarray
+    ) -> np.ndarray:
         """Squaring makes activity fall with the root of the rank: a few users come back again and again, most rarely."""
-        return self.population.first_user[entity] + (self.population.users[entity] * pool * uniform * uniform).astype(np.int64)
+        return self.population.first_user[entity] + (
+            self.population.users[entity] * pool * uniform * uniform
+        ).astype(np.int64)
 
     def _usual_ads(self, entity: np.ndarray, uniform: np.ndarray, leader: np.ndarray) -> np.ndarray:
-        rank = np.searchsorted(self.population.ad_cdf, uniform**leader, side="right").clip(max=ADS - 1)
+        rank = np.searchsorted(self.population.ad_cdf, uniform**leader, side="right").clip(
+            max=ADS - 1
+        )
         return self.population.ad_of[entity, rank]
 
     def _without_lost(self, clicks: Clicks, attack: Attack) -> Clicks:
@@ -170,18 +208,40 @@ class ClickSource:
         """The clicks that the attack adds within `span`."""
         number = self.traffic.entity(attack.geo, attack.platform)
         inside = span[(span >= attack.first_minute) & (span < attack.end_minute)]
-        rngs = [random_numbers(self.traffic.seed, minute, attack.stream) for minute in inside.tolist()]
+        rngs = [
+            random_numbers(self.traffic.seed, minute, attack.stream) for minute in inside.tolist()
+        ]
         rates = self.traffic.rates(inside)[:, number] * attack.extra
         draws = _Draws.join(
-            [_Draws.of(rng, minute, int(rng.poisson(rate))) for rng, minute, rate in zip(rngs, inside.tolist(), rates, strict=True)]
+            [
+                _Draws.of(rng, minute, int(rng.poisson(rate)))
+                for rng, minute, rate in zip(rngs, inside.tolist(), rates, strict=True)
+            ]
         )
-        entity, profile, at = np.full(len(draws.minute), number), attack.profile, (draws.minute - inside[0], number)
+        entity, profile, at = (
+            np.full(len(draws.minute), number),
+            attack.profile,
+            (draws.minute - inside[0], number),
+        )
         pool, leader = self.traffic.pool(inside)[at], self.traffic.leader(inside)[at]
-        user = self._attackers(attack, draws.uniform[1]) if profile.users else self._regular_users(entity, draws.uniform[1], pool)
+        user = (
+            self._attackers(attack, draws.uniform[1])
+            if profile.users
+            else self._regular_users(entity, draws.uniform[1], pool)
+        )
         agent = self._one_device(user, number) if profile.users else self.population.agent_of[user]
-        ad = self._usual_ads(entity, draws.uniform[2], leader) if not profile.campaigns else self._few_ads(attack, number, draws.uniform[2])
-        conversion = self.population.conversion[number] if profile.conversion is None else profile.conversion
-        ctr, bounce = self.traffic.ctr_means(inside)[at] * profile.ctr, self.traffic.bounce_means(inside)[at] * profile.bounce
+        ad = (
+            self._usual_ads(entity, draws.uniform[2], leader)
+            if not profile.campaigns
+            else self._few_ads(attack, number, draws.uniform[2])
+        )
+        conversion = (
+            self.population.conversion[number] if profile.conversion is None else profile.conversion
+        )
+        ctr, bounce = (
+            self.traffic.ctr_means(inside)[at] * profile.ctr,
+            self.traffic.bounce_means(inside)[at] * profile.bounce,
+        )
         return self._finish(draws, _Meaning(entity, user, agent, ad, ctr, bounce, conversion))
 
     def _attackers(self, attack: Attack, uniform: np.ndarray) -> np.ndarray:
@@ -190,11 +250,15 @@ class ClickSource:
 
     def _one_device(self, user: np.ndarray, number: int) -> np.ndarray:
         """Attackers copy a few devices of the entity's own users."""
-        copied = self.population.agent_of[self.population.first_user[number] : self.population.first_user[number] + _BOT_DEVICES]
+        copied = self.population.agent_of[
+            self.population.first_user[number] : self.population.first_user[number] + _BOT_DEVICES
+        ]
         return copied[user % len(copied)]
 
     def _few_ads(self, attack: Attack, number: int, uniform: np.ndarray) -> np.ndarray:
         """All ads of a few campaigns of middle size."""
         first = CAMPAIGNS // 4 + attack.stream % (CAMPAIGNS // 2)
-        rank = first * ADS_PER_CAMPAIGN + (attack.profile.campaigns * ADS_PER_CAMPAIGN * uniform).astype(np.int64)
+        rank = first * ADS_PER_CAMPAIGN + (
+            attack.profile.campaigns * ADS_PER_CAMPAIGN * uniform
+        ).astype(np.int64)
         return self.population.ad_of[number, rank]

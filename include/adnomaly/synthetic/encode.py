@@ -9,7 +9,12 @@ from adnomaly.events import COLUMNS, partition_key
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.population import ADS_PER_CAMPAIGN
 
-_ARROW = {"string": pa.string(), "timestamp[us, UTC]": pa.timestamp("us", "UTC"), "double": pa.float64(), "int8": pa.int8()}
+_ARROW = {
+    "string": pa.string(),
+    "timestamp[us, UTC]": pa.timestamp("us", "UTC"),
+    "double": pa.float64(),
+    "int8": pa.int8(),
+}
 SCHEMA = pa.schema([(column.name, _ARROW[column.arrow]) for column in COLUMNS])
 """The stored form of a click, in the order of `COLUMNS`."""
 
@@ -42,7 +47,10 @@ def to_table(clicks: Clicks, source: ClickSource) -> pa.Table:
     texts = {
         "event_id": event_ids(clicks),
         "timestamp": pa.array(clicks.time_us, _ARROW["timestamp[us, UTC]"]),
-        **{name: values.take(pa.array(number)) for name, (values, number) in _names(clicks, source).items()},
+        **{
+            name: values.take(pa.array(number))
+            for name, (values, number) in _names(clicks, source).items()
+        },
         "cpc": pa.array(clicks.cpc),
         "ctr": pa.array(clicks.ctr),
         "conversion": pa.array(clicks.conversion),
@@ -58,13 +66,23 @@ class MessageEncoder:
         self._source = source
         self._keys = [partition_key(*entity).encode() for entity in source.traffic.entities]
         nothing = source.clicks(0, 1).take(slice(0, 0))
-        self._texts = {name: _as_json(name, values) for name, (values, _) in _names(nothing, source).items()}
+        self._texts = {
+            name: _as_json(name, values) for name, (values, _) in _names(nothing, source).items()
+        }
 
     def encode(self, clicks: Clicks) -> tuple[list[bytes], list[bytes]]:
         """Keys and JSON values, in the order of `clicks`."""
         parts = ['{"event_id":"', event_ids(clicks), '","timestamp":"', timestamps(clicks), '"']
-        parts += [self._texts[name].take(pa.array(number)) for name, (_, number) in _names(clicks, self._source).items()]
-        numbers = {"CPC": clicks.cpc, "CTR": clicks.ctr, "conversion": clicks.conversion, "bounce_rate": clicks.bounce}
+        parts += [
+            self._texts[name].take(pa.array(number))
+            for name, (_, number) in _names(clicks, self._source).items()
+        ]
+        numbers = {
+            "CPC": clicks.cpc,
+            "CTR": clicks.ctr,
+            "conversion": clicks.conversion,
+            "bounce_rate": clicks.bounce,
+        }
         for name, values in numbers.items():
             parts += [f',"{name}":', pa.array(values).cast(pa.string())]
         messages = pc.binary_join_element_wise(*parts, "}", "").cast(pa.binary())
@@ -74,7 +92,9 @@ class MessageEncoder:
 
 def _as_json(name: str, values: pa.Array) -> pa.Array:
     """`,"name":"value"` per value, escaped where JSON asks for it."""
-    return pa.array([f',"{name}":{msgspec.json.encode(value).decode()}' for value in values.to_pylist()])
+    return pa.array(
+        [f',"{name}":{msgspec.json.encode(value).decode()}' for value in values.to_pylist()]
+    )
 
 
 def _names(clicks: Clicks, source: ClickSource) -> dict[str, tuple[pa.Array, np.ndarray]]:
@@ -94,4 +114,6 @@ def _texts(rows: np.ndarray) -> pa.Array:
     """Rows of ASCII codes, (n, width), as n texts, without a Python object for each."""
     count, width = rows.shape
     offsets = np.arange(0, (count + 1) * width, width, dtype=np.int32)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(rows)))
+    return pa.StringArray.from_buffers(
+        count, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(rows))
+    )

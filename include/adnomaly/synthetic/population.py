@@ -74,7 +74,11 @@ class Population:
         self.agent_of = self._devices(traffic, rng)
         self.campaign_names = pa.array([f"camp_{i:04d}" for i in range(CAMPAIGNS)])
         self.ad_names = pa.array([f"ad_{i:05d}" for i in range(ADS)])
-        self.ad_cdf = np.cumsum(np.outer(_zipf(CAMPAIGNS, _CAMPAIGN_EXPONENT), _zipf(ADS_PER_CAMPAIGN, _AD_EXPONENT)).ravel())
+        self.ad_cdf = np.cumsum(
+            np.outer(
+                _zipf(CAMPAIGNS, _CAMPAIGN_EXPONENT), _zipf(ADS_PER_CAMPAIGN, _AD_EXPONENT)
+            ).ravel()
+        )
         self.ad_of = self._ads(traffic, rng)
         self.cpc = np.exp(rng.normal(np.log(0.45), 0.5, CAMPAIGNS))
         self.conversion = np.array([_CONVERSION[platform] for _, platform in traffic.entities])
@@ -83,7 +87,9 @@ class Population:
         """A device per user, earlier ones in the list being more common; attackers share very few."""
         first = dict(zip(AGENTS, np.cumsum([0, *map(len, AGENTS.values())]), strict=False))
         agent_of = np.empty(self.first_bot + BOTS, np.int64)
-        for (_, platform), begin, count in zip(traffic.entities, self.first_user, self.users, strict=True):
+        for (_, platform), begin, count in zip(
+            traffic.entities, self.first_user, self.users, strict=True
+        ):
             agent_of[begin : begin + count] = first[platform] + rng.choice(
                 len(AGENTS[platform]), count, p=_zipf(len(AGENTS[platform]), 1.0)
             )
@@ -92,7 +98,10 @@ class Population:
 
     def _ads(self, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
         ranking = {geo: rng.permutation(CAMPAIGNS) for geo in traffic.geos}
-        ads = {geo: (order[:, None] * ADS_PER_CAMPAIGN + np.arange(ADS_PER_CAMPAIGN)).ravel() for geo, order in ranking.items()}
+        ads = {
+            geo: (order[:, None] * ADS_PER_CAMPAIGN + np.arange(ADS_PER_CAMPAIGN)).ravel()
+            for geo, order in ranking.items()
+        }
         return np.stack([ads[geo] for geo, _ in traffic.entities])
 
 
@@ -103,5 +112,10 @@ def _zipf(count: int, exponent: float) -> np.ndarray:
 
 
 def _hashed(count: int, traffic: Traffic) -> list[str]:
-    key = hashlib.blake2b(traffic.hash_salt).digest()  # any length of salt becomes a key of 64 bytes
-    return [hashlib.blake2b(b"%d|%d" % (traffic.seed, i), digest_size=16, key=key).hexdigest() for i in range(count)]
+    key = hashlib.blake2b(
+        traffic.hash_salt
+    ).digest()  # any length of salt becomes a key of 64 bytes
+    return [
+        hashlib.blake2b(b"%d|%d" % (traffic.seed, i), digest_size=16, key=key).hexdigest()
+        for i in range(count)
+    ]

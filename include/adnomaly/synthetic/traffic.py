@@ -16,7 +16,7 @@ from scipy.special import ndtr
 from adnomaly.errors import InvalidSetting
 from adnomaly.events import Click
 from adnomaly.settings import Settings
-from adnomaly.synthetic.world import (
+from adnomaly.synthetic.variation import (
     DAY,
     LOCAL_HOURS,
     REFERENCE_GEO,
@@ -38,8 +38,18 @@ BOUNCE_LEVEL_SPREAD = 0.08
 USUAL_POOL = 0.7
 """Share of the users that is usually about in the rough world, which leaves room for more."""
 
-PLAIN = {"world_roughness": 0.0, "local_clocks": False, "holiday_mult": 1.0, "promotions_per_day": 0.0}
-HARD = {"world_roughness": 1.0, "local_clocks": True, "holiday_mult": 0.7, "promotions_per_day": 2.2}
+PLAIN = {
+    "world_roughness": 0.0,
+    "local_clocks": False,
+    "holiday_mult": 1.0,
+    "promotions_per_day": 0.0,
+}
+HARD = {
+    "world_roughness": 1.0,
+    "local_clocks": True,
+    "holiday_mult": 0.7,
+    "promotions_per_day": 2.2,
+}
 
 _LEVELS = 1
 """Stream number of the levels' random numbers."""
@@ -79,7 +89,9 @@ class Traffic:
     hash_salt: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        unknown = [p for p in self.platforms if p not in PLATFORMS] + [g for g in self.geos if not re.fullmatch("[A-Z]{2}", g)]
+        unknown = [p for p in self.platforms if p not in PLATFORMS] + [
+            g for g in self.geos if not re.fullmatch("[A-Z]{2}", g)
+        ]
         if unknown:
             raise InvalidSetting(
                 f"GEO_WEIGHTS needs two capitals per geo and PLATFORM_WEIGHTS one of {', '.join(PLATFORMS)}; got {', '.join(unknown)}"
@@ -89,7 +101,9 @@ class Traffic:
     def from_settings(cls, settings: Settings, **changes: object) -> Self:
         """The traffic that the settings describe, with single fields replaced by `changes`."""
         values = {f.name: getattr(settings, f.name) for f in fields(cls) if f.name != "hash_salt"}
-        return cls(**(values | {"hash_salt": settings.hash_salt.get_secret_value().encode()} | changes))
+        return cls(
+            **(values | {"hash_salt": settings.hash_salt.get_secret_value().encode()} | changes)
+        )
 
     @cached_property
     def entities(self) -> tuple[tuple[str, str], ...]:
@@ -121,7 +135,9 @@ class Traffic:
         try:
             return self.entities.index((geo, platform))
         except ValueError:
-            raise ValueError(f"no traffic for {geo} {platform}: use a geo of GEO_WEIGHTS and a platform of PLATFORM_WEIGHTS") from None
+            raise ValueError(
+                f"no traffic for {geo} {platform}: use a geo of GEO_WEIGHTS and a platform of PLATFORM_WEIGHTS"
+            ) from None
 
     def hard(self) -> Self:
         """The same traffic in the hard world: everything on that makes it hard to judge."""
@@ -140,11 +156,20 @@ class Traffic:
         local = self._local(minutes)
         weekday = (local // DAY + 3) % 7  # 1970-01-01 was a Thursday
         rates = 60 * self.base_eps * self.shares * (1 + self.diurnal_ampl * self._swing(minutes))
-        rates = rates * np.where(weekday >= 5, self.weekend_mult, 1.0) * np.exp(self.weather(minutes).volume)
+        rates = (
+            rates
+            * np.where(weekday >= 5, self.weekend_mult, 1.0)
+            * np.exp(self.weather(minutes).volume)
+        )
         if self.holiday_mult != 1:
-            rates[self._of_entities(holidays(self._local_of_geos(minutes), list(self.geos)))] *= self.holiday_mult
+            rates[self._of_entities(holidays(self._local_of_geos(minutes), list(self.geos)))] *= (
+                self.holiday_mult
+            )
         for promotion in self.promotions(int(minutes[0]), int(minutes[-1]) + 1):
-            rates[max(0, promotion.start - int(minutes[0])) : promotion.end - int(minutes[0]), promotion.entity] *= 1 + promotion.lift
+            rates[
+                max(0, promotion.start - int(minutes[0])) : promotion.end - int(minutes[0]),
+                promotion.entity,
+            ] *= 1 + promotion.lift
         return rates
 
     def ctr_means(self, minutes: np.ndarray) -> np.ndarray:
@@ -154,12 +179,18 @@ class Traffic:
 
     def bounce_means(self, minutes: np.ndarray) -> np.ndarray:
         """Mean bounce rate of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
-        plain = self.bounce_base * (1 - self.bounce_diurnal_ampl * self._swing(minutes)) * self.bounce_levels
+        plain = (
+            self.bounce_base
+            * (1 - self.bounce_diurnal_ampl * self._swing(minutes))
+            * self.bounce_levels
+        )
         return plain + self.weather(minutes).bounce
 
     def pool(self, minutes: np.ndarray) -> np.ndarray:
         """Share of each entity's users that is about, (M, E), above 0 and at most 1; 1 in the plain world."""
-        return np.minimum(USUAL_POOL ** (self.world_roughness > 0) * np.exp(self.weather(minutes).pool), 1.0)
+        return np.minimum(
+            USUAL_POOL ** (self.world_roughness > 0) * np.exp(self.weather(minutes).pool), 1.0
+        )
 
     def leader(self, minutes: np.ndarray) -> np.ndarray:
         """Exponent by which clicks lean to the large campaigns, (M, E); 1 in the plain world, more leans further."""
@@ -167,13 +198,18 @@ class Traffic:
 
     def promotions(self, first: int, last: int) -> list[Promotion]:
         """The benign promotions that overlap the minutes first to before last."""
-        return promotions_between(self.seed, first, last, len(self.entities), self.promotions_per_day)
+        return promotions_between(
+            self.seed, first, last, len(self.entities), self.promotions_per_day
+        )
 
     def weather(self, minutes: np.ndarray) -> Weather:
         """What each minute does besides the plain model; the last one asked for is kept."""
         key = (int(minutes[0]), len(minutes))
         if self._kept.get("key") != key:
-            self._kept.update(key=key, weather=weather(self.seed, minutes, len(self.entities), self.world_roughness))
+            self._kept.update(
+                key=key,
+                weather=weather(self.seed, minutes, len(self.entities), self.world_roughness),
+            )
         return self._kept["weather"]
 
     @cached_property
@@ -182,7 +218,11 @@ class Traffic:
 
     def _local_of_geos(self, minutes: np.ndarray) -> np.ndarray:
         """Minutes of each geo's own clock, (M, G)."""
-        offsets = local_offsets(list(self.geos)) if self.local_clocks else np.zeros(len(self.geos), np.int64)
+        offsets = (
+            local_offsets(list(self.geos))
+            if self.local_clocks
+            else np.zeros(len(self.geos), np.int64)
+        )
         return np.asarray(minutes)[:, None] + offsets
 
     def _of_entities(self, by_geo: np.ndarray) -> np.ndarray:

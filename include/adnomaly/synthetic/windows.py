@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from adnomaly.synthetic.attacks import Attack
-from adnomaly.synthetic.cells import distinct_users, largest_campaign, roll, simulate_cells
+from adnomaly.attacks import Attack
+from adnomaly.synthetic.minute_counts import distinct_users, largest_campaign, roll, simulate_cells
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.windows import SIZE, SLIDE
 
@@ -30,7 +30,9 @@ SCHEMA = pa.schema([
 _MINUTE_US = 60_000_000
 
 
-def simulate_windows(traffic: Traffic, start: datetime, days: float, seed: int, attacks: Sequence[Attack] = ()) -> pa.Table:
+def simulate_windows(
+    traffic: Traffic, start: datetime, days: float, seed: int, attacks: Sequence[Attack] = ()
+) -> pa.Table:
     """Every full window within [start, start + days) that holds at least one click, ordered by end, geo and platform position.
 
     The same arguments give the same table. `seed` draws the noise; the entities' levels come from `traffic.seed`.
@@ -64,10 +66,15 @@ def simulate_windows(traffic: Traffic, start: datetime, days: float, seed: int, 
 
 def attack_of(windows: pa.Table, attacks: Sequence[Attack]) -> np.ndarray:
     """For each window the position in `attacks` of the one it overlaps (the last when several do), else -1; (n,) int64."""
-    starts, ends = (windows[name].to_numpy().astype("datetime64[us]").astype(np.int64) for name in ("window_start", "window_end"))
+    starts, ends = (
+        windows[name].to_numpy().astype("datetime64[us]").astype(np.int64)
+        for name in ("window_start", "window_end")
+    )
     geos, platforms = (windows[name].to_numpy(zero_copy_only=False) for name in ("geo", "platform"))
     hit = np.full(windows.num_rows, -1)
     for position, attack in enumerate(attacks):
-        inside = (ends > attack.first_minute * _MINUTE_US) & (starts < attack.end_minute * _MINUTE_US)
+        inside = (ends > attack.first_minute * _MINUTE_US) & (
+            starts < attack.end_minute * _MINUTE_US
+        )
         hit[inside & (geos == attack.geo) & (platforms == attack.platform)] = position
     return hit

@@ -1,1 +1,5 @@
-"""The page *Adnomaly* in Airflow's UI: what is flowing, what looks wrong, what was decided, which model judges."""
+"""The page *Adnomaly* in Airflow's UI: what flows, what looks wrong, what was decided, which model scores.
+
+Belongs here: HTTP routes, access rules, static files.
+Does not: queries (stores) and rules (incidents, monitoring).
+"""

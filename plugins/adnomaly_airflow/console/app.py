@@ -12,8 +12,8 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Resp
 from starlette.staticfiles import StaticFiles
 
 from adnomaly.errors import DecisionOutdated, InvalidDecision, Unavailable
-from adnomaly_airflow.console.guard import READS, SmallBodies
 from adnomaly_airflow.console.routes import backends, router
+from adnomaly_airflow.console.security import READS, SmallBodies
 
 PREFIX: Final = "/adnomaly"
 STATIC: Final = Path(__file__).parent / "static"
@@ -30,13 +30,21 @@ app.include_router(router)
 @app.get(PLOTLY_URL)
 def plotly_library() -> FileResponse:
     """The charts' library, as it is installed: nothing is fetched from elsewhere."""
-    return FileResponse(PLOTLY, media_type="text/javascript", headers={"cache-control": "public, max-age=31536000, immutable"})
+    return FileResponse(
+        PLOTLY,
+        media_type="text/javascript",
+        headers={"cache-control": "public, max-age=31536000, immutable"},
+    )
 
 
 def page() -> Response:
     """One document for every view; its script looks at the address."""
     text = (STATIC / "index.html").read_text().replace("{plotly}", PREFIX + PLOTLY_URL)
-    return Response(text, media_type="text/html", headers={"content-security-policy": POLICY, "cache-control": "no-cache"})
+    return Response(
+        text,
+        media_type="text/html",
+        headers={"content-security-policy": POLICY, "cache-control": "no-cache"},
+    )
 
 
 for view in VIEWS:

@@ -11,10 +11,16 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from adnomaly.errors import AdnomalyError, Unavailable
 from adnomaly.features import FEATURES
-from adnomaly.operations import ledger, path
-from adnomaly.operations.incidents import FRAUD_KINDS, LONGEST_COMMENT, Decision, Incident, worst_first
+from adnomaly.incidents.decisions import (
+    FRAUD_KINDS,
+    LONGEST_COMMENT,
+    Decision,
+    Incident,
+    worst_first,
+)
+from adnomaly.monitoring import reconciliation, stages
 from adnomaly.wiring import Backends, connect
-from adnomaly_airflow.console.guard import ACTS, READS, Author, MayAct
+from adnomaly_airflow.console.security import ACTS, READS, Author, MayAct
 
 RECENT: Final = timedelta(days=14)
 AROUND: Final = timedelta(minutes=60)
@@ -37,7 +43,7 @@ class _Looks:
 
     def __init__(self) -> None:
         self._lock, self._at, self._last = Lock(), 0.0, b""
-        self._marks: list[tuple[datetime, dict[str, path.Before]]] = []
+        self._marks: list[tuple[datetime, dict[str, stages.Before]]] = []
 
     def newest(self) -> bytes:
         with self._lock:
@@ -61,18 +67,22 @@ class _Looks:
         counts = asked(b.sight.count, None)
         return {
             "at": seen.at,
-            "stages": path.judge(seen, before),
-            "ledger": [_line(line) for line in ledger.lines(counts)] if counts else [],
+            "stages": stages.judge(seen, before),
+            "ledger": [_line(line) for line in reconciliation.lines(counts)] if counts else [],
             "changes": asked(lambda: b.health.changes(seen.at - timedelta(days=1)), []),
             "serving": seen.serving,
             "problems": problems,
         }
 
-    def _before(self, seen: path.Seen) -> dict[str, path.Before]:
+    def _before(self, seen: stages.Seen) -> dict[str, stages.Before]:
         """The newest earlier look that is old enough, and not so old that the page was closed meanwhile."""
         old = [(at, mark) for at, mark in self._marks if RATE_SPAN <= seen.at - at < 2 * RATE_SPAN]
         young = [(at, mark) for at, mark in self._marks if seen.at - at < RATE_SPAN]
-        self._marks = [*old[-1:], *young, (seen.at, {name: path.Before(seen.at, total) for name, total in seen.totals.items()})]
+        self._marks = [
+            *old[-1:],
+            *young,
+            (seen.at, {name: stages.Before(seen.at, total) for name, total in seen.totals.items()}),
+        ]
         return old[-1][1] if old else {}
 
 
@@ -84,19 +94,33 @@ def _json(value: Any) -> Response:
     return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _line(line: ledger.Line) -> dict[str, Any]:
+def _line(line: reconciliation.Line) -> dict[str, Any]:
     return msgspec.to_builtins(line) | {"difference": line.difference, "balanced": line.balanced}
 
 
 def _shown(incident: Incident, now: datetime) -> dict[str, Any]:
-    return msgspec.to_builtins(incident) | {"who": incident.who, "status": incident.status_at(now), "is_over": incident.is_over(now)}
+    return msgspec.to_builtins(incident) | {
+        "who": incident.who,
+        "status": incident.status_at(now),
+        "is_over": incident.is_over(now),
+    }
 
 
 @router.get("/api/me", dependencies=READS)
 def me(author: Author, acts: MayAct) -> Response:
     """Who is looking, and what the forms offer."""
-    features = [{"name": f.name, "label": f.label or f.name, "low": f.low, "high": f.high} for f in FEATURES]
-    return _json({"name": author, "may_act": acts, "fraud_kinds": FRAUD_KINDS, "longest_comment": LONGEST_COMMENT, "features": features})
+    features = [
+        {"name": f.name, "label": f.label or f.name, "low": f.low, "high": f.high} for f in FEATURES
+    ]
+    return _json(
+        {
+            "name": author,
+            "may_act": acts,
+            "fraud_kinds": FRAUD_KINDS,
+            "longest_comment": LONGEST_COMMENT,
+            "features": features,
+        }
+    )
 
 
 @router.get("/api/now", dependencies=READS)
@@ -122,7 +146,9 @@ class Replay(msgspec.Struct, forbid_unknown_fields=True):
 async def replay(request: Request, author: Author) -> Response:
     """Send the dead letters of one reason into the stream again."""
     asked = _decoded(await request.body(), Replay)
-    return _json({"sent": await _in_thread(backends().dead_letters.replay, asked.field, asked.rule, author)})
+    return _json(
+        {"sent": await _in_thread(backends().dead_letters.replay, asked.field, asked.rule, author)}
+    )
 
 
 @router.get("/api/incidents", dependencies=READS)

@@ -1,0 +1,285 @@
+"""The sealed model: one folder that is complete, unchanged and ours, or is not loaded.
+
+`manifest.json` holds the sha256 of every other file; the version is a hash of the manifest, and below `bundles/` the name of the
+folder.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+import onnx
+import pyarrow as pa
+from google.protobuf.message import DecodeError
+
+from adnomaly.bundle.codec import decode_detector, decode_history, to_json
+from adnomaly.detector.detector import ALL, CONTRACT, Detector
+from adnomaly.detector.windows import Windows
+from adnomaly.errors import BundleRejected
+
+MODELS: Final = {CONTRACT: "model.onnx", ALL: "model_all.onnx"}
+PREPROCESS: Final = "preprocess.json"
+THRESHOLD: Final = "threshold.json"
+CARD: Final = "card.json"
+SENTINELS: Final = "sentinels.json"
+HISTORY: Final = "history.parquet"
+MANIFEST: Final = "manifest.json"
+REQUIRED: Final = frozenset({CARD, MODELS[CONTRACT], PREPROCESS, SENTINELS, THRESHOLD})
+FILES: Final = REQUIRED | {MODELS[ALL], HISTORY}
+
+LARGEST_MODEL_BYTES: Final = 16 * 1024 * 1024
+LARGEST_BYTES: Final = 256 * 1024 * 1024
+OPERATORS: Final = frozenset({("ai.onnx.ml", "TreeEnsembleRegressor"), ("", "Mul"), ("", "Exp")})
+FORMAT: Final = 2
+
+
+class Sentinel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row whose answer is known: score within 1e-4, and the same side of the threshold."""
+
+    row: dict[str, int | float | str]
+    score: float
+    is_anomaly: bool
+
+
+class Bundle(NamedTuple):
+    """A verified bundle in memory.
+
+    Attributes:
+        history: the last windows it was trained on, which the next ones are compared with; None when it came without.
+        budget_per_day: false incidents a day that its limits were chosen for.
+    """
+
+    version: str
+    detector: Detector
+    history: Windows | None
+    card: dict[str, Any]
+    sentinels: list[Sentinel]
+    budget_per_day: float
+
+    @classmethod
+    def load(cls, folder: Path, *, named: bool = True) -> Self:
+        """Read and verify a bundle: every byte that is used has been compared with the manifest.
+
+        Args:
+            named: the folder's name must be the version, as below `bundles/`.
+
+        Raises:
+            BundleRejected: naming the file that is missing, changed or foreign.
+        """
+        version, data = _verified(folder, named=named)
+        for name in set(MODELS.values()) & set(data):
+            _check_model(name, data[name])
+        return cls.of(version, data)
+
+    @classmethod
+    def of(cls, version: str, data: Mapping[str, bytes]) -> Self:
+        """The bundle of these files.
+
+        Raises:
+            BundleRejected: naming the file that is not valid.
+        """
+        preprocess = _decoded(PREPROCESS, lambda: msgspec.json.decode(data[PREPROCESS]))
+        thresholds = _decoded(THRESHOLD, lambda: msgspec.json.decode(data[THRESHOLD], type=dict))
+        models = {view: data[name] for view, name in MODELS.items() if name in data}
+        detector = _decoded(
+            f"{PREPROCESS} or {THRESHOLD}", lambda: decode_detector(preprocess, thresholds, models)
+        )
+        return cls(
+            version=version,
+            detector=detector,
+            history=_decoded(HISTORY, lambda: decode_history(data[HISTORY], detector))
+            if HISTORY in data
+            else None,
+            card=_decoded(CARD, lambda: msgspec.json.decode(data[CARD], type=dict)),
+            sentinels=_decoded(
+                SENTINELS, lambda: msgspec.json.decode(data[SENTINELS], type=list[Sentinel])
+            ),
+            budget_per_day=float(thresholds["budget_per_day"]),
+        )
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """A bundle in a folder of any name, in one step; one that holds a bundle already is replaced.
+
+    Raises:
+        BundleRejected: the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+        raise BundleRejected(f"{folder}: holds other files; name a new or an empty folder")
+    with _draft(folder.parent, {**files, MANIFEST: _manifest(files)}) as draft:
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    return folder
+
+
+def seal(bundles: Path, files: Mapping[str, bytes]) -> Path:
+    """Write a bundle below `bundles` in one step, and return its folder, which is named by its version.
+
+    Readers see all of it or nothing. The same files give the same version; sealing them again changes nothing.
+
+    Raises:
+        BundleRejected: a file is missing, or the bundle would not load.
+    """
+    manifest = _manifest(files)
+    folder = bundles / _version(manifest)
+    with _draft(bundles, {**files, MANIFEST: manifest}) as draft:
+        _place(draft, folder)
+    Bundle.load(folder)
+    return folder
+
+
+def import_bundle(bundles: Path, source: Path) -> Path:
+    """Copy a bundle from elsewhere to below `bundles`, in one step, after verifying it."""
+    version, data = _verified(source, named=True)
+    del data[MANIFEST]
+    folder = seal(bundles, data)
+    if folder.name != version:
+        raise BundleRejected(f"{source}: {MANIFEST} was not written by this version of the code")
+    return folder
+
+
+def _manifest(files: Mapping[str, bytes]) -> bytes:
+    if not set(files) >= REQUIRED or not set(files) <= FILES:
+        raise BundleRejected(
+            f"a bundle holds {', '.join(sorted(REQUIRED))} and may hold more; got {', '.join(sorted(files))}"
+        )
+    return to_json(
+        {
+            "format": FORMAT,
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        }
+    )
+
+
+@contextlib.contextmanager
+def _draft(parent: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
+    """A folder beside the final one, with these files on disk; gone afterwards unless it was renamed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".sealing-", dir=parent))
+    try:
+        for name, data in files.items():
+            _write(draft / name, data)
+        draft.chmod(0o755)
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _place(draft: Path, folder: Path) -> None:
+    """Rename the draft into place; a broken folder of that name, as a crash may leave it, gives way."""
+    try:
+        draft.rename(folder)
+    except OSError:
+        with contextlib.suppress(BundleRejected):
+            _verified(folder, named=True)
+            return
+        shutil.rmtree(folder)
+        draft.rename(folder)
+    _sync(folder.parent)
+
+
+def _verified(folder: Path, *, named: bool) -> tuple[str, dict[str, bytes]]:
+    """Version and bytes of all files, compared with the manifest."""
+    manifest = _read(folder, MANIFEST)
+    listed = _decoded(MANIFEST, lambda: msgspec.json.decode(manifest, type=dict[str, Any]))
+    names = set(listed["files"]) if isinstance(listed.get("files"), dict) else set()
+    if listed.get("format") != FORMAT or not REQUIRED <= names <= FILES:
+        raise BundleRejected(
+            f"{folder}: {MANIFEST} must be of format {FORMAT} and list {', '.join(sorted(REQUIRED))}"
+        )
+    data = {name: _read(folder, name) for name in sorted(names)}
+    for name in data:
+        if hashlib.sha256(data[name]).hexdigest() != listed["files"][name]:
+            raise BundleRejected(
+                f"{folder}: {name} is not the file that was sealed: its sha256 differs from {MANIFEST}"
+            )
+    if named and folder.name != _version(manifest):
+        raise BundleRejected(
+            f"{folder}: {MANIFEST} belongs to version {_version(manifest)}, not to this folder"
+        )
+    return _version(manifest), data | {MANIFEST: manifest}
+
+
+def _read(folder: Path, name: str) -> bytes:
+    limit = LARGEST_MODEL_BYTES if name in MODELS.values() else LARGEST_BYTES
+    try:
+        with (folder / name).open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise BundleRejected(
+            f"{folder}: {name} cannot be read: {error.strerror}; train one with train_detector or adnomaly train"
+        ) from None
+    if len(data) > limit:
+        raise BundleRejected(f"{folder}: {name} is larger than {limit} bytes")
+    return data
+
+
+def _decoded(name: str, decode: Any) -> Any:
+    try:
+        return decode()
+    except (
+        msgspec.MsgspecError,
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ) as error:
+        raise BundleRejected(
+            f"{name} is not valid: {type(error).__name__}: {error}"[:500]
+        ) from None
+
+
+def _check_model(name: str, data: bytes) -> None:
+    """Refuse what a scoring model does not need: other operators, nested graphs, functions, data outside the file."""
+    try:
+        model = onnx.load_from_string(data)
+    except (DecodeError, ValueError) as error:
+        raise BundleRejected(f"{name} is not an ONNX model: {error}"[:300]) from None
+    foreign = {
+        f"{node.domain}:{node.op_type}"
+        for node in model.graph.node
+        if (node.domain, node.op_type) not in OPERATORS
+    }
+    if foreign or model.functions or model.graph.sparse_initializer or not model.graph.node:
+        raise BundleRejected(
+            f"{name} holds operators that we do not use: {', '.join(sorted(foreign)) or 'functions or sparse data'}"
+        )
+    plain = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT, onnx.AttributeProto.STRING)
+    plain += (onnx.AttributeProto.FLOATS, onnx.AttributeProto.INTS, onnx.AttributeProto.STRINGS)
+    if any(
+        attribute.type not in plain for node in model.graph.node for attribute in node.attribute
+    ):
+        raise BundleRejected(f"{name} nests graphs or tensors in its operators")
+    if any(
+        t.data_location == onnx.TensorProto.EXTERNAL or t.external_data
+        for t in model.graph.initializer
+    ):
+        raise BundleRejected(f"{name} refers to data outside the file")
+
+
+def _version(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""`python -m stack features ...`: the feature store from the command line."""
+
+import logging
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from adnomaly.monitoring import feature_parity
+from adnomaly.pipelines import backfill_features, compare_windows
+from adnomaly.wiring import Backends, connect
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+Moment = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M"], help="UTC; no window that ends later"
+    ),
+]
+
+
+@app.command()
+def apply() -> None:
+    """Put the definitions into the registry."""
+    _backends().online_features.apply()
+    print("feature definitions applied")
+
+
+@app.command()
+def backfill(first: Day = None, last: Day = None, until: Moment = None) -> None:
+    """Compute the windows of whole days from the lake, UTC; default is yesterday."""
+    now = datetime.now(UTC)
+    yesterday = now - timedelta(days=1)
+    until = until.replace(tzinfo=UTC) if until else None
+    span = backfill_features.span_of(
+        (first or last or yesterday).date(), (last or yesterday).date(), now=now, until=until
+    )
+    backends = _backends()
+    for day, sha256 in backfill_features.run(
+        backends.flink, backends.offline_features, backends.online_features, span
+    ).items():
+        print(f"{day}  sha256 {sha256}")
+
+
+@app.command()
+def check() -> None:
+    """Read features back online and compare them with offline and with the stream; exits 1 when they differ."""
+    backends = _backends()
+    checks = feature_parity.run(
+        backends.online_features,
+        backends.offline_features,
+        backends.window_store,
+        now=datetime.now(UTC),
+    )
+    print(feature_parity.as_text(checks))
+    if not checks:
+        sys.exit(
+            "nothing to compare: no windows yet. Run `make feast-backfill`, or start the stream"
+        )
+    sys.exit(not all(check.ok for check in checks))
+
+
+@app.command()
+def compare(day: Day = None) -> None:
+    """Compare a day of the stream with the batch, UTC; default is yesterday. Exits 1 with the list when they differ."""
+    backends = _backends()
+    asked = (day or datetime.now(UTC) - timedelta(days=1)).date()
+    print(
+        compare_windows.run(asked, backends.window_store, backends.offline_features, backends.lake)
+    )
+
+
+def _backends() -> Backends:
+    """The backends of this stack, with progress on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    return connect()

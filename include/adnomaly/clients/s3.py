@@ -1,0 +1,112 @@
+"""S3: the few verbs we need of any store that speaks the plain S3 API."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from adnomaly.errors import Unavailable
+
+_CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+
+
+class ObjectStore:
+    """One bucket. Every method raises `Unavailable` while the store cannot be reached; then nothing is known to have happened."""
+
+    def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
+        self.bucket = bucket
+        config = Config(
+            s3={"addressing_style": "path"},
+            retries={"total_max_attempts": 2},
+            connect_timeout=5,
+            read_timeout=60,
+        )
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            region_name="us-east-1",
+            config=config,
+        )
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object, in place of one that is there."""
+        with _reachable(key):
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        """Write an object unless there is one; False when there is, whatever it holds."""
+        try:
+            with _reachable(key):
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _CONDITION_FAILED:
+                return False
+            raise
+        return True
+
+    def get(self, key: str) -> bytes:
+        """The bytes of an object.
+
+        Raises:
+            KeyError: there is none.
+        """
+        try:
+            with _reachable(key):
+                return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                raise KeyError(key) from None
+            raise
+
+    def tags(self, prefix: str) -> dict[str, str]:
+        """Every key below a prefix with its entity tag (the md5 of its bytes, for objects put whole), in order."""
+        found: dict[str, str] = {}
+        with _reachable(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            ):
+                found |= {
+                    entry["Key"]: entry["ETag"].strip('"') for entry in page.get("Contents", ())
+                }
+        return found
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        with _reachable(key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def check_conditional_writes(self) -> None:
+        """Refuse a store that would overwrite what must only be created.
+
+        Raises:
+            RuntimeError: `If-None-Match: *` is ignored.
+        """
+        key = "probe/conditional-write"
+        self.put(key, b"first")
+        if self.put_new(key, b"second"):
+            raise RuntimeError(
+                "this S3 store ignores If-None-Match: it would overwrite objects of the lake; use another one"
+            )
+
+
+@contextmanager
+def _reachable(what: str) -> Iterator[None]:
+    """Faults of the store and of the way to it, under one name; its refusals pass through."""
+    try:
+        yield
+    except BotoCoreError as error:
+        raise Unavailable(f"S3 {what}: {error}") from error
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) in (
+            429,
+            500,
+            502,
+            503,
+            504,
+        ):
+            raise Unavailable(f"S3 {what}: {error}") from error
+        raise

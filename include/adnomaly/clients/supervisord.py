@@ -1,0 +1,120 @@
+"""supervisord, which owns every always-on process: start, stop and ask over XML-RPC on its unix socket."""
+
+import http.client
+import xmlrpc.client
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from adnomaly.clients.restart_history import Starts
+from adnomaly.errors import Unavailable
+from adnomaly.home import Home
+
+_NO_SUCH_PROGRAM = "supervisord knows no program {name!r}: `make up` writes its configuration anew"
+
+
+class ProgramState(NamedTuple):
+    """One program now. `uptime_s` counts since its last start, by supervisord's clock; 0 when it does not run."""
+
+    name: str
+    state: str
+    uptime_s: int
+    pid: int
+    detail: str
+
+    @property
+    def running(self) -> bool:
+        return self.state == "RUNNING"
+
+
+class Supervisor:
+    """The supervisord of one ADNOMALY_HOME. Every call opens a connection of its own, so threads may share it.
+
+    Raises:
+        Unavailable: supervisord does not answer; `make up` starts it.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home, self.starts = home, Starts(home)
+
+    def programs(self) -> dict[str, ProgramState]:
+        """Every program by name, in supervisord's order."""
+        infos = self._call("getAllProcessInfo")
+        return {info["name"]: _state(info) for info in infos}
+
+    def start(self, names: Sequence[str], *, again: bool = False) -> list[str]:
+        """Ask for these to run, without waiting; returns those that were not running yet. Safe to repeat.
+
+        One that ends at once counts as started: supervisord tries again, and its state tells how that went.
+
+        Args:
+            again: after a fall, so that it counts as one more restart; else somebody wants it, and the count begins anew.
+        """
+        if not again:
+            for name in names:
+                self.starts.forget(name)
+        return [
+            name
+            for name in names
+            if self._accepted("startProcess", name, unless=Faults.ALREADY_STARTED)
+        ]
+
+    def stop(self, names: Sequence[str]) -> list[str]:
+        """Ask these to stop, in this order, each after the one before has ended; returns those that were running.
+
+        `make up` does not bring them back.
+        """
+        for name in names:
+            (self._home.wanted_streams / name).unlink(missing_ok=True)
+        return [
+            name
+            for name in names
+            if self._accepted("stopProcess", name, unless=Faults.NOT_RUNNING, wait=True)
+        ]
+
+    def _accepted(self, method: str, name: str, *, unless: int, wait: bool = False) -> bool:
+        """Whether the request changed anything; the fault `unless` says that there was nothing to change."""
+        try:
+            self._call(method, name, wait)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == unless:
+                return False
+            if fault.faultCode in (Faults.SPAWN_ERROR, Faults.ABNORMAL_TERMINATION):
+                return True
+            if fault.faultCode == Faults.BAD_NAME:
+                raise Unavailable(_NO_SUCH_PROGRAM.format(name=name)) from None
+            raise Unavailable(f"{method} {name}: {fault.faultString}") from None
+        return True
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        socket = self._socket()
+        transport = SupervisorTransport("", "", serverurl=f"unix://{socket}")
+        try:
+            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
+                return getattr(server.supervisor, method)(*arguments)
+        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+            raise Unavailable(
+                f"supervisord does not answer on {socket} ({error}): `make up` starts it"
+            ) from error
+
+    def _socket(self) -> Path:
+        """Its own place below the home, or the shorter one recorded there: a socket's path has about 100 characters."""
+        recorded = self._home.run / "socket"
+        return (
+            Path(recorded.read_text().strip())
+            if recorded.exists()
+            else self._home.run / "supervisor.sock"
+        )
+
+
+def _state(info: dict) -> ProgramState:
+    uptime = max(0, info["now"] - info["start"]) if info["statename"] == "RUNNING" else 0
+    return ProgramState(
+        info["name"],
+        info["statename"],
+        uptime,
+        info["pid"],
+        info["spawnerr"] or info["description"],
+    )

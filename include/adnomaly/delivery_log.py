@@ -1,0 +1,38 @@
+"""The ledger: what the broker acknowledged, written by the sender, read by whoever checks for lost and doubled clicks."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+HEADER = "event_id,topic,partition,offset,sha256,event_time\n"
+
+
+class _Identity(msgspec.Struct):
+    event_id: str
+    timestamp: str
+
+
+_decode = msgspec.json.Decoder(_Identity).decode
+
+
+class Ledger:
+    """One CSV line per acknowledged message, appended; `sync` makes them survive a crash of the machine."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._out = file.open("a", encoding="ascii")
+        if file.stat().st_size == 0:
+            self._out.write(HEADER)
+
+    def add(self, topic: str, partition: int, offset: int, value: bytes) -> None:
+        """Note one acknowledged click."""
+        click = _decode(value)
+        self._out.write(
+            f"{click.event_id},{topic},{partition},{offset},{sha256(value).hexdigest()},{click.timestamp}\n"
+        )
+
+    def sync(self) -> None:
+        self._out.flush()
+        os.fsync(self._out.fileno())

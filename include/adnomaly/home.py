@@ -1,0 +1,188 @@
+"""Every path below ADNOMALY_HOME, declared once. A test finds paths that are spelled elsewhere."""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from adnomaly.settings import ROOT, Settings
+
+LONGEST_SOCKET = 100
+"""Unix socket paths end at 107 bytes; some servers append a few of their own."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Folders and files of one stack; `jars` and the virtual environment are shared by all stacks of a checkout."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Home":
+        return cls(settings.adnomaly_home)
+
+    @property
+    def jars(self) -> Path:
+        return ROOT / ".adnomaly" / "jars"
+
+    @property
+    def venv(self) -> Path:
+        return ROOT / ".venv"
+
+    # Processes
+
+    @property
+    def run(self) -> Path:
+        """State of processes: sockets, pid files, locks."""
+        return self.path / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def log(self, program: str) -> Path:
+        return self.logs / f"{program}.log"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.short("supervisor.sock")
+
+    @property
+    def supervisor_conf(self) -> Path:
+        return self.run / "supervisord.conf"
+
+    @property
+    def wanted_streams(self) -> Path:
+        """A file for each stream that was started and not stopped since; `make up` starts these again."""
+        return self.run / "wanted"
+
+    @property
+    def starts(self) -> Path:
+        """When each stream was started, a file per stream."""
+        return self.run / "starts"
+
+    @property
+    def given_up(self) -> Path:
+        """Streams that are not restarted any more, each with its reason."""
+        return self.run / "given-up"
+
+    def lock(self, name: str) -> Path:
+        """Lock file of something that must run once per home."""
+        return self.run / f"{name}.lock"
+
+    # Secrets
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets.env"
+
+    @property
+    def airflow_keys(self) -> Path:
+        return self.path / "airflow.keys"
+
+    # What we keep
+
+    @property
+    def bundles(self) -> Path:
+        """Sealed bundles by version, and `CURRENT`."""
+        return self.path / "bundles"
+
+    @property
+    def work(self) -> Path:
+        """Training runs and downloads."""
+        return self.path / "work"
+
+    @property
+    def drift(self) -> Path:
+        """Reference distributions by bundle version."""
+        return self.path / "drift"
+
+    @property
+    def offline_features(self) -> Path:
+        """Local mirror of the offline features, which Feast and training read."""
+        return self.path / "offline" / "features"
+
+    @property
+    def plan(self) -> Path:
+        """What the generator should send."""
+        return self.path / "truth" / "plan.json"
+
+    @property
+    def ground_truth(self) -> Path:
+        """Attacks that were planted."""
+        return self.path / "truth" / "attacks.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """What the generator has sent."""
+        return self.run / "generator.json"
+
+    @property
+    def history(self) -> Path:
+        """Up to where generated history fills the lake."""
+        return self.run / "history.json"
+
+    # Servers
+
+    @property
+    def flink(self) -> Path:
+        return self.path / "flink"
+
+    @property
+    def airflow(self) -> Path:
+        return self.path / "airflow"
+
+    @property
+    def test_airflow(self) -> Path:
+        """AIRFLOW_HOME of `airflow dags test`."""
+        return self.path / "airflow-test"
+
+    @property
+    def serving_metrics(self) -> Path:
+        """Prometheus files of the scoring API's replicas."""
+        return self.path / "serving" / "metrics"
+
+    def data(self, server: str) -> Path:
+        """Data folder of a server that needs nothing special."""
+        return self.path / server
+
+    @property
+    def postgres_data(self) -> Path:
+        """Below the home if PostgreSQL's account can reach it, else in a folder of its own outside."""
+        if os.geteuid() != 0 or _reachable_by_all(self.path.parent):
+            return self.path / "postgres"
+        return Path("/var/lib/adnomaly") / self._digest / "postgres"
+
+    @property
+    def ray(self) -> Path:
+        """Ray's sessions: sockets, logs, spilled objects."""
+        return self.short("ray", below=64)
+
+    @property
+    def haproxy(self) -> Path:
+        """Ray's HAProxy: configuration and sockets."""
+        return self.short("h", below=80)
+
+    # Short paths
+
+    def short(self, name: str, *, below: int = 0) -> Path:
+        """A path for a unix socket, or for a folder with sockets up to `below` characters further down.
+
+        In `run/` if it fits there, else in `temporary`.
+        """
+        path = self.run / name
+        return path if len(str(path)) + below <= LONGEST_SOCKET else self.temporary / name
+
+    @property
+    def temporary(self) -> Path:
+        """A short-named folder of this home; Ray's HAProxy appends 70 characters and can take 97."""
+        return Path("/tmp") / f"adnomaly-{self._digest[:8]}"  # noqa: S108
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(str(self.path).encode()).hexdigest()[:12]
+
+
+def _reachable_by_all(folder: Path) -> bool:
+    return all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))

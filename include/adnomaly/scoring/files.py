@@ -1,0 +1,219 @@
+"""What the command line does with files of windows: train, score. Errors are for the person who gave the files."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from adnomaly.bundle import bundle as sealed
+from adnomaly.bundle.bundle import Bundle
+from adnomaly.bundle.contents import card_of, files_of
+from adnomaly.detector import grouping
+from adnomaly.detector.detector import Detector, Judged
+from adnomaly.detector.grid import Cadence, Grid, to_grid
+from adnomaly.detector.grouping import Incident
+from adnomaly.detector.spec import END, START, Spec
+from adnomaly.detector.windows import SEPARATOR, Windows, read_windows
+from adnomaly.errors import BadInput
+from adnomaly.scoring.attribution import shares
+
+OK: Final = "ok"
+WARMING_UP: Final = "warming_up"
+TIME: Final = pa.timestamp("us", "UTC")
+
+log = logging.getLogger("adnomaly")
+
+
+def train(
+    windows: Path, bundle: Path, *, spec: Path | None, alerts_per_day: float, seed: int
+) -> dict[str, Any]:
+    """Fit a detector on a file of history and seal it in a folder; returns its card.
+
+    Raises:
+        BadInput: the file or the spec cannot be used.
+        BundleRejected: the folder holds something else.
+    """
+    if not alerts_per_day > 0:
+        raise BadInput(
+            f"--alerts-per-day is {alerts_per_day:g}; give the number of false incidents a day that you can look at, above 0"
+        )
+    described = Spec.load(spec) if spec else Spec.ours()
+    history = _read(windows, described)
+    cadence = Cadence.of(history)
+    grid, _ = to_grid(history, cadence)
+    detector = Detector.fit(grid, described, budget_per_day=alerts_per_day, seed=seed)
+    card = card_of(detector, grid, len(history), alerts_per_day, seed)
+    sealed.write(bundle, files_of(detector, grid, card, alerts_per_day, seed=seed))
+    return card
+
+
+def score(
+    bundle: Path, windows: Path, out: Path, *, incident_file: Path | None = None
+) -> dict[str, Any]:
+    """Score a file of windows with a sealed detector; one row for each row of it, in its order. Returns counts.
+
+    Raises:
+        BadInput: the file cannot be used; nothing is written.
+        BundleRejected: the folder is not a bundle, or was changed.
+    """
+    trained = Bundle.load(bundle, named=False)
+    detector = trained.detector
+    live = _read(windows, detector.spec)
+    size = Cadence.of(live).size_s
+    if size != detector.cadence.size_s:
+        raise BadInput(
+            f"{windows}: its windows last {size} s, those of the bundle {detector.cadence.size_s} s; train on windows of the same length"
+        )
+    grid, places, first = after_history(detector, trained.history, live)
+    judged = detector.judge(grid, first)
+    began, _ = grouping.number(
+        judged.flagged & (np.arange(len(grid.end_s)) >= first)[:, None],
+        grid.end_s,
+        detector.cadence,
+    )
+    table = _scores(detector, grid, judged, began, live, places)
+    _write(table, out)
+    found = _incidents(detector, grid, judged, began, first)
+    if incident_file:
+        _write(_incident_table(found), incident_file)
+    warming = int(np.sum(table["status"].to_numpy(zero_copy_only=False) == WARMING_UP))
+    kinds = {
+        kind: sum(i.kind == kind for i in found)
+        for kind in (grouping.ANOMALY, grouping.SILENT, grouping.OUTAGE)
+    }
+    return {
+        "windows": len(live),
+        WARMING_UP: warming,
+        "flagged": int(np.sum(table["is_anomaly"].to_numpy(zero_copy_only=False))),
+        **kinds,
+    }
+
+
+def _read(file: Path, spec: Spec) -> Windows:
+    windows, ignored = read_windows(file, spec)
+    if ignored:
+        log.warning("%s: columns that are not known are ignored: %s", file, ", ".join(ignored))
+    return windows
+
+
+def after_history(
+    detector: Detector, history: Windows | None, live: Windows
+) -> tuple[Grid, np.ndarray, int]:
+    """The windows before the live ones, then these, on one grid; places of the live ones, (n, 2), and the first row of these."""
+    if history is None:
+        grid, places = to_grid(live, detector.cadence, detector.names)
+        return grid, places, int(places[:, 0].min())
+    both = joined(history.take(history.end_s < live.end_s.min()), live)
+    grid, places = to_grid(both, detector.cadence, detector.names)
+    own = places[len(both) - len(live) :]
+    return grid, own, int(own[:, 0].min())
+
+
+def joined(before: Windows, after: Windows) -> Windows:
+    """Some windows, then others."""
+    names = tuple(dict.fromkeys([*before.names, *after.names]))
+    number = {name: i for i, name in enumerate(names)}
+    moved = np.array([number[name] for name in after.names], np.int64)[after.entity]
+    parts = [before[1:], (moved, *after[2:])]
+    return Windows(names, *(np.concatenate([a, b]) for a, b in zip(*parts, strict=True)))
+
+
+def _scores(
+    detector: Detector,
+    grid: Grid,
+    judged: Judged,
+    began: np.ndarray,
+    live: Windows,
+    places: np.ndarray,
+) -> pa.Table:
+    row, entity = places.T
+    score = judged.score[row, entity]
+    known = np.isfinite(score)
+    starts = began[row, entity]
+    flagged = starts != grouping.NEVER
+    names = [
+        grouping.name_of(grid.names[e], s) if hit else None
+        for s, e, hit in zip(starts.tolist(), entity.tolist(), flagged.tolist(), strict=True)
+    ]
+    keys = [name.split(SEPARATOR) for name in live.names]
+    columns: dict[str, Any] = {START: _moments(live.start_s), END: _moments(live.end_s)}
+    for i, column in enumerate(detector.spec.entity):
+        texts = pa.array(
+            [
+                key[i] if len(key) == len(detector.spec.entity) else SEPARATOR.join(key)
+                for key in keys
+            ]
+        )
+        columns[column] = texts.take(pa.array(live.entity))
+    columns["anomaly_score"] = pa.array(score, mask=~known)
+    columns["is_anomaly"] = pa.array(flagged)
+    columns["incident_id"] = pa.array(names, pa.string())
+    columns["status"] = pa.array(np.where(known, OK, WARMING_UP))
+    z = judged.z[row, entity]
+    for prefix, values in (
+        ("expected", judged.expected[row, entity]),
+        ("z", z),
+        ("share", shares(z)),
+    ):
+        for f, name in enumerate(detector.spec.names):
+            columns[f"{prefix}_{name}"] = pa.array(
+                values[:, f], mask=~(known & np.isfinite(values[:, f]))
+            )
+    return pa.table(columns)
+
+
+def _incidents(
+    detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, first: int
+) -> list[Incident]:
+    volume = detector.spec.volume
+    expected = (
+        judged.expected[..., volume] if volume is not None else np.full(judged.score.shape, np.nan)
+    )
+    quiet = grouping.silences(
+        grid.between(first, len(grid.end_s)),
+        expected[first:],
+        judged.down[first:],
+        judged.there[first:],
+    )
+    return sorted(
+        [*grouping.anomalies(grid, judged.score, began), *quiet],
+        key=lambda i: (i.start_s, i.entity),
+    )
+
+
+def _incident_table(found: list[Incident]) -> pa.Table:
+    columns = {
+        "incident_id": [i.name for i in found],
+        "kind": [i.kind for i in found],
+        "entity": [i.entity for i in found],
+    }
+    moments = {"start": [i.start_s for i in found], "end": [i.end_s for i in found]}
+    peak = pa.array([None if np.isnan(i.peak) else i.peak for i in found], pa.float64())
+    return pa.table(
+        columns
+        | {n: _moments(np.array(m, np.int64)) for n, m in moments.items()}
+        | {"peak_score": peak}
+    )
+
+
+def _moments(seconds: np.ndarray) -> pa.Array:
+    return pa.array(seconds * 1_000_000, TIME)
+
+
+def _write(table: pa.Table, out: Path) -> None:
+    """All of the file or nothing."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.draft")
+    try:
+        if out.name.endswith(".csv"):
+            pa.csv.write_csv(table, draft)
+        else:
+            pq.write_table(table, draft)
+        os.replace(draft, out)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""What an incident is about, read from stored windows and clicks."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import sql
+
+from adnomaly.events import COLUMNS
+from adnomaly.features import FEATURES
+from adnomaly.incidents.decisions import Incident
+from adnomaly.incidents.evidence import DIMENSIONS, Evidence, Group, weigh
+from adnomaly.windows import SIZE
+
+if TYPE_CHECKING:
+    from adnomaly.clients.postgres import Postgres
+
+PAST: Final = timedelta(hours=24)
+"""Before the incident, that usual shares are taken from, as far as clicks are stored."""
+LEAST_PAST: Final = timedelta(minutes=30)
+MOST_WINDOWS: Final = 1500
+EXAMPLES: Final = 20
+
+_HERE: Final = 'geo = %(geo)s AND platform = %(platform)s AND "timestamp" >= %(since)s AND "timestamp" < %(until)s'
+
+_GROUPS: Final = f"""
+SELECT {{dimension}}, count(*) FILTER (WHERE "timestamp" >= %(began)s), coalesce(avg(cpc) FILTER (WHERE "timestamp" >= %(began)s), 0),
+    count(*) FILTER (WHERE "timestamp" < %(began)s)
+FROM clickstream_events WHERE {_HERE} GROUP BY 1
+"""
+_SPAN: Final = f"""
+SELECT min("timestamp"), coalesce(avg(cpc) FILTER (WHERE "timestamp" >= %(began)s), 0) FROM clickstream_events WHERE {_HERE}
+"""
+_EXPECTED: Final = """
+SELECT avg((explanation -> 'expected' ->> 'event_count')::float8) FROM anomaly_results WHERE incident_id = %s
+"""
+_COURSE: Final = """
+SELECT DISTINCT ON (window_end) window_end, anomaly_score, threshold, is_anomaly, {features}, explanation FROM anomaly_results
+WHERE geo = %s AND platform = %s AND window_end > %s AND window_end <= %s ORDER BY window_end, scored_at DESC LIMIT %s
+"""
+
+
+class EvidenceStore:
+    """Windows and clicks of one incident. Methods raise `Unavailable` while PostgreSQL is away."""
+
+    def __init__(self, postgres: "Postgres") -> None:
+        self._postgres = postgres
+
+    def weigh(self, incident: Incident) -> Evidence | None:
+        """The evidence of an incident about an entity's windows; None when it is about something else."""
+        if incident.geo is None or not incident.windows:
+            return None
+        here = {
+            "geo": incident.geo,
+            "platform": incident.platform,
+            "since": incident.began - PAST,
+            "began": incident.began,
+            "until": incident.last_seen,
+        }
+        with self._postgres.connection() as connection:
+            first, cpc = connection.execute(_SPAN, here).fetchone()
+            groups = {
+                name: [
+                    Group(*row)
+                    for row in connection.execute(
+                        sql.SQL(_GROUPS).format(dimension=sql.Identifier(name)), here
+                    )
+                ]
+                for name in DIMENSIONS
+            }
+            [expected] = connection.execute(_EXPECTED, (incident.incident_id,)).fetchone()
+        length = incident.last_seen - incident.began
+        past = max(timedelta(0), incident.began - first) if first else timedelta(0)
+        past = past if past >= LEAST_PAST else timedelta(0)
+        return weigh(
+            {name: [g for g in values if g.clicks] for name, values in groups.items()},
+            minutes=length / timedelta(minutes=1),
+            past_minutes=past / timedelta(minutes=1),
+            expected_clicks=None if expected is None else expected * (length / SIZE),
+            cpc=float(cpc),
+            before=sum(g.usual for g in next(iter(groups.values()))),
+        )
+
+    def course(
+        self, incident: Incident, before: timedelta, behind: timedelta
+    ) -> list[dict[str, Any]]:
+        """The scored windows of the entity around an incident, by window_end: score, features, and what was expected of each."""
+        if incident.geo is None:
+            return []
+        names = [f.name for f in FEATURES]
+        query = sql.SQL(_COURSE).format(features=sql.SQL(", ").join(map(sql.Identifier, names)))
+        span = incident.began - before, incident.last_seen + behind
+        with self._postgres.connection() as connection:
+            rows = connection.execute(
+                query, (incident.geo, incident.platform, *span, MOST_WINDOWS)
+            ).fetchall()
+        keys = ("window_end", "anomaly_score", "threshold", "is_anomaly", *names, "explanation")
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    def examples(self, incident: Incident) -> list[dict[str, Any]]:
+        """The newest raw clicks of an incident."""
+        if incident.geo is None:
+            return []
+        names = [c.name for c in COLUMNS]
+        query = sql.SQL(
+            "SELECT {} FROM clickstream_events WHERE {} ORDER BY {} DESC LIMIT %(most)s"
+        ).format(
+            sql.SQL(", ").join(map(sql.Identifier, names)),
+            sql.SQL(_HERE),
+            sql.Identifier("timestamp"),
+        )
+        here = {
+            "geo": incident.geo,
+            "platform": incident.platform,
+            "since": incident.began,
+            "until": incident.last_seen,
+            "most": EXAMPLES,
+        }
+        with self._postgres.connection() as connection:
+            return [dict(zip(names, row, strict=True)) for row in connection.execute(query, here)]

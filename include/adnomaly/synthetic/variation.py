@@ -1,0 +1,177 @@
+"""What makes traffic hard to judge: local clocks, good and bad days, slow drift, holidays and promotions.
+
+Everything is a function of the seed and the minute alone, so that a minute is the same whether it is generated live, in catch-up
+or as history. Noise is drawn at knots some time apart and joined by straight lines; knots from half an hour to two weeks apart
+make up noise that resembles that of real series: what an hour does, the next one does, too, and so do days and weeks.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+
+DAY: Final = 1440
+
+LOCAL_HOURS: Final = {
+    "US": -5.0, "CA": -5.0, "BR": -3.0, "UK": 0.0, "FR": 1.0, "DE": 1.0, "IT": 1.0, "IN": 5.5, "JP": 9.0, "AU": 10.0,
+}  # fmt: skip
+"""Standard time of each geo against UTC; the hour of its capital or of most of its people. Others live by UTC."""
+REFERENCE_GEO: Final = "US"
+"""Its traffic peaks at PEAK_HOUR_UTC; others peak at the same hour of their own clocks."""
+
+HOLIDAYS: Final[dict[tuple[int, int], tuple[str, ...]]] = {
+    (1, 1): tuple(LOCAL_HOURS), (5, 1): ("BR", "FR", "DE", "IT"), (7, 4): ("US",), (7, 14): ("FR",), (8, 15): ("FR", "IT", "IN"),
+    (10, 3): ("DE",), (12, 25): ("US", "CA", "BR", "UK", "FR", "DE", "IT", "AU"), (12, 26): ("UK", "DE", "AU", "CA"),
+}  # fmt: skip
+"""Public holidays with a fixed date, by month and day."""
+
+COMMON_SHARE: Final = 0.3
+"""Share of the noise's variance that all entities have in common."""
+
+PROMOTION_LIFT: Final = (0.25, 1.0)
+PROMOTION_MINUTES: Final = (60, 360)
+
+
+class Noise(NamedTuple):
+    """Standard deviations of noise whose knots are `minutes` apart, at roughness 1.
+
+    Attributes:
+        volume, ctr: of the natural logarithm.
+        bounce: of the rate itself.
+        pool: of the logarithm of how many users are about.
+        leader: of the logarithm of the exponent that shifts clicks between small and large campaigns.
+    """
+
+    minutes: int
+    volume: float
+    ctr: float
+    bounce: float
+    pool: float
+    leader: float
+
+
+NOISE: Final = (
+    Noise(30, volume=0.050, ctr=0.020, bounce=0.008, pool=0.06, leader=0.03),
+    Noise(120, volume=0.065, ctr=0.025, bounce=0.009, pool=0.06, leader=0.03),
+    Noise(DAY, volume=0.100, ctr=0.030, bounce=0.010, pool=0.10, leader=0.04),
+    Noise(14 * DAY, volume=0.080, ctr=0.030, bounce=0.005, pool=0.10, leader=0.04),
+)
+"""Sized from real series of counts and rates at 5 minutes: a bad day is 10 % off, an hour 8 %."""
+
+_LINE_GAIN: Final = float(np.sqrt(1.5))
+"""A straight line between independent knots has two thirds of their variance on average."""
+_BLOCK: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Benign: more of the same traffic of one entity, from `start` to before `end` (minutes since 1970 UTC)."""
+
+    entity: int
+    start: int
+    end: int
+    lift: float
+
+
+class Weather(NamedTuple):
+    """Deviations of each minute and entity from the plain model, each (M, E): logarithms, for `bounce` the rate itself."""
+
+    volume: np.ndarray
+    ctr: np.ndarray
+    bounce: np.ndarray
+    pool: np.ndarray
+    leader: np.ndarray
+
+
+def weather(seed: int, minutes: np.ndarray, entities: int, roughness: float) -> Weather:
+    """The noise of consecutive minutes; zeros at roughness 0."""
+    total = np.zeros((5, len(minutes), entities))
+    if roughness > 0:
+        for number, noise in enumerate(NOISE):
+            total += np.array(noise[1:])[:, None, None] * _lines(
+                seed, number, noise.minutes, minutes, entities
+            )
+    return Weather(*(roughness * total))
+
+
+def _lines(seed: int, number: int, spacing: int, minutes: np.ndarray, entities: int) -> np.ndarray:
+    """Standard noise of five kinds, (5, M, E), by straight lines between knots."""
+    first, last = int(minutes[0]) // spacing, int(minutes[-1]) // spacing + 1
+    blocks = range(first // _BLOCK, last // _BLOCK + 1)
+    knots = np.concatenate([_knots(seed, number, block, entities) for block in blocks], axis=1)
+    at = (minutes[:, None] - blocks[0] * _BLOCK * spacing) / spacing
+    below = np.floor(at).astype(np.int64)[:, 0]
+    share = (at - below[:, None])[None]
+    return (
+        knots[:, below] * (1 - share) + knots[:, np.minimum(below + 1, knots.shape[1] - 1)] * share
+    )
+
+
+@lru_cache(maxsize=4096)
+def _knots(seed: int, number: int, block: int, entities: int) -> np.ndarray:
+    """(5, 64, E), with what all entities have in common."""
+    rng = np.random.default_rng((seed % 2**64, number, block % 2**63, 77))
+    own, common = rng.standard_normal((5, _BLOCK, entities)), rng.standard_normal((5, _BLOCK, 1))
+    return _LINE_GAIN * (np.sqrt(1 - COMMON_SHARE) * own + np.sqrt(COMMON_SHARE) * common)
+
+
+def local_offsets(geos: list[str]) -> np.ndarray:
+    """Minutes that each geo's clock is ahead of UTC, (G,) int64."""
+    return np.array([round(60 * LOCAL_HOURS.get(geo, 0.0)) for geo in geos], np.int64)
+
+
+def holidays(local_minutes: np.ndarray, geos: list[str]) -> np.ndarray:
+    """Which minutes of local time are a public holiday of their geo, (M, G) bool."""
+    days = local_minutes // DAY
+    out = np.zeros(days.shape, bool)
+    for day in np.unique(days).tolist():
+        moment = date(1970, 1, 1) + timedelta(days=day)
+        there = HOLIDAYS.get((moment.month, moment.day), ())
+        for column, geo in enumerate(geos):
+            if geo in there:
+                out[:, column] |= days[:, column] == day
+    return out
+
+
+@lru_cache(maxsize=4096)
+def promotions_of_day(seed: int, day: int, entities: int, per_day: float) -> tuple[Promotion, ...]:
+    """The promotions that begin on one UTC day (days since 1970)."""
+    rng = np.random.default_rng((seed % 2**64, day % 2**63, 99))
+    found = []
+    for _ in range(int(rng.poisson(per_day))):
+        start, length = (
+            day * DAY + int(rng.integers(DAY)),
+            int(rng.integers(*PROMOTION_MINUTES, endpoint=True)),
+        )
+        found.append(
+            Promotion(
+                int(rng.integers(entities)),
+                start,
+                start + length,
+                float(rng.uniform(*PROMOTION_LIFT)),
+            )
+        )
+    return tuple(found)
+
+
+def promotions_between(
+    seed: int, first: int, last: int, entities: int, per_day: float
+) -> list[Promotion]:
+    """The promotions that overlap the minutes first to before last, by start."""
+    if per_day <= 0:
+        return []
+    days = range((first - PROMOTION_MINUTES[1]) // DAY, last // DAY + 1)
+    found = [
+        p
+        for day in days
+        for p in promotions_of_day(seed, day, entities, per_day)
+        if p.start < last and p.end > first
+    ]
+    return sorted(found, key=lambda p: (p.start, p.entity))
+
+
+def moment_of(minute: int) -> datetime:
+    """Start of a minute."""
+    return datetime.fromtimestamp(minute * 60, UTC)

@@ -1,0 +1,57 @@
+"""What the README and the pages under docs/ point to exists."""
+
+import re
+
+import pytest
+
+from adnomaly.settings import ROOT
+
+README = (ROOT / "README.md").read_text()
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+PROMISED = [
+    "up",
+    "down",
+    "create-topic",
+    "gen",
+    "tail",
+    "db-consumer",
+    "minio-consumer",
+    "tail-features",
+    "feast-apply",
+    "feast-backfill",
+    "feast-ingestor",
+    "feast-test",
+    "build-ds",
+    "train-model",
+    "eval-model",
+    "export-onnx",
+    "serve",
+    "db-query",
+    "flink-submit",
+    "test",
+]
+
+
+def test_every_command_named_in_the_readme_is_a_target():
+    assert set(re.findall(r"(?:`|^|\()make (?:-s )?([a-z-]+)", README, re.MULTILINE)) <= TARGETS
+
+
+@pytest.mark.parametrize("target", PROMISED)
+def test_every_promised_command_exists_and_is_explained(target):
+    assert target in TARGETS
+    assert f"make {target}" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_tree_shows_every_folder_at_the_top():
+    made = set((ROOT / ".gitignore").read_text().replace("/", "").split())
+    folders = {
+        path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
+    } - made
+    assert {folder for folder in folders if f"\n{folder}/" not in README} == set()

@@ -1,0 +1,93 @@
+"""Green, amber, red or grey: what each stage of the path says, and where it sends who looks."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adnomaly.monitoring.stages import PATH, Before, Limits, Program, Seen, judge, wrong
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PROGRAMS = {arrow.program: Program("RUNNING", 4000) for arrow in PATH if arrow.program}
+
+
+def seen(**changed):
+    newest = {name: NOON - timedelta(seconds=60) for name in ("windows", "features", "scorer")}
+    return Seen(
+        **{
+            "at": NOON,
+            "programs": dict(PROGRAMS),
+            "newest": newest,
+            "flink": "RUNNING",
+            "serving": "m1",
+        }
+        | changed
+    )
+
+
+def stages(before=None, **changed):
+    return {stage.name: stage for stage in judge(seen(**changed), before, Limits())}
+
+
+def test_all_is_well():
+    assert {s.state for s in stages().values()} == {"green"}
+
+
+def test_stopped_on_purpose_is_grey_and_says_how_to_start():
+    found = stages(programs=PROGRAMS | {"store_clicks": Program("STOPPED", 0)})["table"]
+    assert (found.state, found.link) == ("grey", "/dags/run_streams")
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "state", "word"),
+    [
+        (
+            "table",
+            {"programs": PROGRAMS | {"store_clicks": Program("BACKOFF", 0)}},
+            "red",
+            "BACKOFF",
+        ),
+        ("table", {"lags": {"table": 50_001}}, "red", "50,001 clicks wait"),
+        ("table", {"lags": {"table": 5_001}}, "amber", "wait"),
+        ("windows", {"flink": "RESTARTING"}, "red", "RESTARTING"),
+        ("windows", {"flink": None}, "red", "not submitted"),
+        ("windows", {"newest": {"windows": NOON - timedelta(seconds=301)}}, "red", "301 s ago"),
+        ("windows", {"newest": {"windows": NOON - timedelta(seconds=200)}}, "amber", "200 s ago"),
+        ("serving", {"serving": ""}, "red", "readyz"),
+        ("scorer", {"unscored": 3}, "red", "no score"),
+        ("lake", {"silent": {"lake": "PostgreSQL: refused"}}, "red", "refused"),
+        ("gate", {"given_up": {"validate_clicks": "restarted 5 times"}}, "red", "given up"),
+        ("incidents", {"lags": {"incidents": 60_000}}, "red", "alerts wait"),
+    ],
+)
+def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word):
+    found = stages(**changed)
+    assert (found[name].state, word in found[name].reason) == (state, True), found[name]
+    assert {s.state for n, s in found.items() if n != name} == {"green"}
+
+
+def test_no_supervisord_is_red_everywhere_but_not_for_incidents():
+    found = stages(programs=None, silent={"supervisor": "supervisord does not answer"})
+    assert [s.name for s in wrong(list(found.values()))] == [a.name for a in PATH if a.program]
+
+
+def test_streams_that_came_up_a_moment_ago_have_time_to_close_a_window():
+    fresh = {name: Program("RUNNING", 30) for name in PROGRAMS}
+    assert (
+        stages(programs=fresh, newest={"windows": NOON - timedelta(hours=5)})["windows"].state
+        == "amber"
+    )
+
+
+def test_silent_producers_other_than_the_generator_are_fine():
+    found = stages(
+        programs=PROGRAMS | {"generate_clicks": Program("STOPPED", 0)},
+        newest={"windows": NOON - timedelta(days=1)},
+    )
+    assert found["windows"].state == "green"
+
+
+def test_rates_are_what_came_since():
+    found = stages(
+        {"table": Before(NOON - timedelta(seconds=20), 100)}, totals={"table": 300, "lake": 5}
+    )
+    assert (found["table"].rate, found["lake"].rate) == (10.0, None)

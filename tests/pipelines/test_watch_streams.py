@@ -1,0 +1,224 @@
+"""The supervisor adapter, the pipeline steps on it, and the deferrable operator, against a real supervisord with small programs."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adnomaly.clients.supervisord import Supervisor
+from adnomaly.errors import StreamsUnhealthy, Unavailable
+from adnomaly.home import Home
+from adnomaly.monitoring.stages import Limits, Program, Seen
+from adnomaly.pipelines import run_streams, watch_streams
+
+CONFIG = """
+[supervisord]
+nodaemon=true
+logfile={home}/log
+pidfile={home}/pid
+childlogdir={home}
+[unix_http_server]
+file={home}/run/supervisor.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+PROGRAM = """
+[program:{name}]
+command={command}
+autostart=false
+autorestart=false
+startsecs=0
+startretries=0
+"""
+NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An ADNOMALY_HOME whose supervisord knows every stream (as a sleep) and one program that ends at once."""
+    home = tmp_path_factory.mktemp("h")
+    (home / "run").mkdir()
+    programs = "".join(
+        PROGRAM.format(name=name, command="sleep 600") for name in run_streams.STREAMS
+    )
+    (home / "conf").write_text(
+        CONFIG.format(home=home) + programs + PROGRAM.format(name="falls", command="false")
+    )
+    supervisord = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(home / "conf")],
+        stdout=subprocess.DEVNULL,
+    )
+    _until(lambda: (home / "run" / "supervisor.sock").exists())
+    yield home
+    supervisord.terminate()
+    supervisord.wait(30)
+
+
+@pytest.fixture
+def supervisor(home):
+    supervisor = Supervisor(Home(home))
+    yield supervisor
+    supervisor.stop(run_streams.STREAMS)
+
+
+def _until(true, seconds=10):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
+
+
+def test_starting_and_stopping_are_safe_to_repeat(supervisor):
+    names = ["validate_clicks", "store_clicks"]
+    assert supervisor.start(names) == names
+    assert supervisor.start(names) == []
+    _until(lambda: all(supervisor.programs()[n].running for n in names))
+    assert supervisor.stop(names) == names
+    assert supervisor.stop(names) == []
+    assert {supervisor.programs()[n].state for n in names} == {"STOPPED"}
+
+
+def test_uptime_counts_from_the_last_start(supervisor):
+    supervisor.start(["validate_clicks"])
+    _until(lambda: supervisor.programs()["validate_clicks"].uptime_s >= 2)
+    supervisor.stop(["validate_clicks"])
+    assert supervisor.programs()["validate_clicks"].uptime_s == 0
+
+
+def test_an_unknown_program_is_named(supervisor):
+    with pytest.raises(Unavailable, match="knows no program 'nothing'"):
+        supervisor.start(["nothing"])
+
+
+def test_no_supervisord_says_how_to_start_it(tmp_path):
+    with pytest.raises(Unavailable, match="make up"):
+        Supervisor(Home(tmp_path)).programs()
+
+
+def test_a_recorded_socket_is_used(home, tmp_path):
+    """A socket's path has about 100 characters, so a deep home records a shorter one."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "socket").write_text(f"{home}/run/supervisor.sock\n")
+    assert "falls" in Supervisor(Home(tmp_path)).programs()
+
+
+def test_streams_stop_writers_first(supervisor):
+    supervisor.start(run_streams.STREAMS)
+    assert run_streams.stop_streams(supervisor) == list(reversed(run_streams.STREAMS))
+    assert set(run_streams.status(supervisor).values()) == {"STOPPED for 0 s"}
+
+
+def _restart(supervisor, most=5):
+    return watch_streams.restart_fallen(supervisor, most=most, now=datetime.now(UTC))
+
+
+def test_what_fell_is_started_again_and_what_was_stopped_is_not(supervisor):
+    supervisor.start(["falls", "validate_clicks"])
+    _until(lambda: supervisor.programs()["falls"].state == "EXITED")
+    assert _restart(supervisor) == {"restarted": ["falls"], "given_up": []}
+
+
+def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
+    (home / "logs").mkdir(exist_ok=True)
+    (home / "logs" / "validate_clicks.log").write_text("begin\nthe topic is gone\n")
+    supervisor.start(["validate_clicks"])
+    for _ in range(7):
+        supervisor.starts.note("validate_clicks")
+    assert _restart(supervisor)["given_up"] == ["validate_clicks"]
+    assert supervisor.programs()["validate_clicks"].state == "STOPPED"
+    assert "the topic is gone" in supervisor.starts.given_up()["validate_clicks"]
+    again = _restart(supervisor)
+    assert (again["given_up"], "validate_clicks" in again["restarted"]) == ([], False)
+    supervisor.start(["validate_clicks"])
+    assert supervisor.starts.given_up() == {}
+    assert _restart(supervisor)["given_up"] == []
+
+
+class Sight:
+    def __init__(self, **changed):
+        programs = {name: Program("RUNNING", 4000) for name in run_streams.STREAMS}
+        self._seen = Seen(
+            **{"at": NOON, "programs": programs, "flink": "RUNNING", "serving": "m1"} | changed
+        )
+
+    def look(self):
+        return self._seen
+
+
+class Notes:
+    """What was kept and told."""
+
+    def __init__(self, red=()):
+        self._red, self.rows, self.reported, self.still = set(red), [], [], None
+
+    def before(self, now):
+        return {}
+
+    def red(self, now):
+        return self._red
+
+    def save(self, stages, at):
+        self.rows = stages
+
+    def close_accounts(self, now):
+        self.closed = now
+
+    def report(self, stage, summary, now):
+        self.reported.append(summary)
+        return f"operations:{stage}"
+
+    def resolve_operations(self, still, now):
+        self.still = still
+
+
+def test_a_flowing_path_ends_what_was_reported_before():
+    notes = Notes()
+    assert set(watch_streams.check(Sight(), notes, notes, Limits()).values()) == {"green"}
+    assert (notes.reported, notes.still, notes.closed) == ([], [], NOON)
+
+
+def test_what_is_red_twice_is_an_incident():
+    first, second = Notes(), Notes(red=["table"])
+    for notes in (first, second):
+        with pytest.raises(StreamsUnhealthy, match=r"^PostgreSQL: 60,000 clicks wait"):
+            watch_streams.check(Sight(lags={"table": 60_000}), notes, notes, Limits())
+    assert (first.reported, first.still) == ([], None)
+    assert len(second.reported) == 1
+    assert second.still == ["operations:table"]
+
+
+def test_what_was_given_up_is_an_incident_at_once():
+    notes = Notes()
+    with pytest.raises(StreamsUnhealthy, match="no topic"):
+        watch_streams.check(Sight(given_up={"validate_clicks": "no topic"}), notes, notes, Limits())
+    assert notes.reported == ["Gate: validate_clicks was given up: no topic"]
+
+
+def test_operator_waits_in_the_trigger_until_programs_run(home, monkeypatch):
+    from adnomaly_airflow.triggers import ProgramsRun
+
+    monkeypatch.setattr(
+        "adnomaly_airflow.triggers.connect",
+        lambda: type("B", (), {"supervisor": Supervisor(Home(home))}),
+    )
+    supervisor = Supervisor(Home(home))
+    soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
+    supervisor.start(["store_clicks"])
+    came_true = asyncio.run(anext(ProgramsRun(["store_clicks"], 1, soon).run()))
+    supervisor.stop(["store_clicks"])
+    now = datetime.now(UTC).isoformat()
+    too_late = asyncio.run(anext(ProgramsRun(["store_clicks"], 1, now).run()))
+    assert came_true.payload == {"missing": ""}
+    assert too_late.payload["missing"].startswith("store_clicks is STOPPED")
+
+
+def test_trigger_survives_a_restart_of_the_triggerer():
+    from adnomaly_airflow.triggers import ProgramsRun
+    from airflow.sdk.module_loading import import_string
+
+    path, arguments = ProgramsRun(["store_clicks"], 2, "2026-11-12T12:00:00+00:00").serialize()
+    again = import_string(path)(**arguments)
+    assert again.serialize() == (path, arguments)

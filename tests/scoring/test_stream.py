@@ -1,0 +1,184 @@
+"""Windows minute by minute, as the stream brings them, are judged as a file of them is."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from adnomaly.alerts import ScoredWindow
+from adnomaly.errors import Unavailable
+from adnomaly.scoring.live import Judge
+from adnomaly.settings import SECRETS, Settings
+from adnomaly.stores.bundles import CURRENT, BundleStore
+from adnomaly.stores.window_arrow import as_windows
+from tests.detector.test_detector import LIVE, LIVE_HOURS
+from tests.detector.test_detector import files as files
+
+
+class Stored:
+    """`anomaly_results` in memory."""
+
+    def __init__(self) -> None:
+        self.rows: list[ScoredWindow] = []
+
+    def windows(self, start: datetime, end: datetime) -> list:
+        return [r.window for r in self.rows if start < r.window.window_end <= end]
+
+    def last_incidents(self, start: datetime, end: datetime, model_version: str) -> list[tuple]:
+        rows = [
+            r
+            for r in self.rows
+            if r.incident_id
+            and start < r.window.window_end <= end
+            and r.model_version == model_version
+        ]
+        last = {
+            (r.window.geo, r.window.platform): r
+            for r in sorted(rows, key=lambda r: r.window.window_end)
+        }
+        return [
+            (geo, platform, r.window.window_end, r.incident_id)
+            for (geo, platform), r in last.items()
+        ]
+
+
+@pytest.fixture(scope="module")
+def bundles(files, tmp_path_factory):
+    """A folder of bundles in which the one of `files` is deployed."""
+    from adnomaly.bundle.bundle import MANIFEST, seal
+
+    folder = tmp_path_factory.mktemp("bundles")
+    sealed = seal(
+        folder, {f.name: f.read_bytes() for f in (files / "bundle").iterdir() if f.name != MANIFEST}
+    )
+    BundleStore(folder).set_current(sealed.name)
+    return folder
+
+
+def judge(stored: Stored, bundles) -> Judge:
+    settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
+    made = Judge(stored, BundleStore(bundles), settings)
+    made.take_up()
+    return made
+
+
+def minutes(files, first: int, last: int) -> list[list]:
+    """The live windows by window_end."""
+    live = pq.read_table(files / "live.parquet")
+    found = []
+    for minute in range(first, last):
+        end = LIVE + timedelta(minutes=minute)
+        found.append(as_windows(live.filter(pc.equal(live["window_end"], end))))
+    return [windows for windows in found if windows]
+
+
+def run(stored: Stored, made: Judge, parts: list[list]) -> list:
+    silences = []
+    for windows in parts:
+        judgement = made.judge(windows)
+        stored.rows += judgement.scored
+        silences += judgement.silences
+        made.accept(judgement)
+    return silences
+
+
+def test_the_stream_says_what_the_file_says(files, bundles):
+    """Across a restart, with steps of a minute and of half an hour; to the last digit but for rounding."""
+    stored = Stored()
+    parts = minutes(files, 0, 60 * LIVE_HOURS)
+    bulk = [[w for windows in parts[i : i + 30] for w in windows] for i in range(0, 330, 30)]
+    run(stored, judge(stored, bundles), bulk)
+    run(stored, judge(stored, bundles), parts[330:400])
+    run(stored, judge(stored, bundles), parts[400:420])
+    table = (
+        pq.read_table(files / "scores.parquet")
+        .to_pandas()
+        .set_index(["geo", "platform", "window_end"])
+    )
+    assert len(stored.rows) == sum(map(len, parts[:420]))
+    flagged = 0
+    for row in stored.rows:
+        said = table.loc[(row.window.geo, row.window.platform, row.window.window_end)]
+        assert row.anomaly_score == pytest.approx(said.anomaly_score, abs=1e-3)
+        assert row.is_anomaly == said.is_anomaly
+        assert row.incident_id == said.incident_id
+        assert row.explanation.z["event_count"] == pytest.approx(said.z_event_count, abs=0.05)
+        flagged += row.is_anomaly
+    assert flagged > 20
+
+
+def test_an_alert_says_why_in_one_sentence(files, bundles):
+    stored = Stored()
+    run(stored, judge(stored, bundles), minutes(files, 300, 420))
+    worst = max((r for r in stored.rows if r.is_anomaly), key=lambda r: r.anomaly_score)
+    message = worst.alert()
+    assert message["kind"] == "anomaly"
+    assert message["incident_id"].startswith("US|web@2026-03-17T06:")
+    assert message["explanation"]["summary"].startswith("US web: ")
+    assert (
+        "0.27 times the expected distinct users per click (0.245 instead of 0.909)"
+        in message["explanation"]["summary"]
+    )
+    assert sum(map(abs, message["explanation"]["share"].values())) == pytest.approx(1)
+
+
+def test_a_silent_entity_and_an_outage_are_said_once_with_names_of_their_own(files, bundles):
+    stored, made = Stored(), None
+    parts = minutes(files, 0, 200)
+    quiet = [
+        [w for w in windows if not (w.key == "DE|web" and 40 <= i < 80)]
+        for i, windows in enumerate(parts)
+    ]
+    made = judge(stored, bundles)
+    said = run(stored, made, [*quiet[:120], *quiet[150:]])
+    assert [(s.kind, s.geo, s.platform) for s in said] == [
+        ("silence", "DE", "web"),
+        ("platform outage", None, None),
+    ]
+    assert (
+        said[0]
+        .alert()["explanation"]["summary"]
+        .startswith("DE web: no clicks since 2026-03-17T00:")
+    )
+
+
+def test_a_new_entity_warms_up(files, bundles):
+    stored = Stored()
+    (windows,) = minutes(files, 100, 101)
+    import msgspec
+
+    run(stored, judge(stored, bundles), [[*windows, msgspec.structs.replace(windows[0], geo="FR")]])
+    (new,) = [r for r in stored.rows if r.window.geo == "FR"]
+    assert (new.anomaly_score, new.is_anomaly) == (None, False)
+    assert "warming up" in new.explanation.summary
+
+
+def test_before_a_model_is_deployed_it_waits(tmp_path):
+    with pytest.raises(Unavailable, match="no model yet"):
+        judge(Stored(), tmp_path)
+
+
+def test_a_deployed_model_that_is_broken_changes_nothing(files, bundles, tmp_path):
+    import shutil
+
+    folder = tmp_path / "bundles"
+    shutil.copytree(bundles, folder)
+    made = judge(Stored(), folder)
+    (folder / "0123456789abcdef").mkdir()
+    (folder / CURRENT).write_text("0123456789abcdef\n")
+    made.take_up()
+    (windows,) = minutes(files, 100, 101)
+    assert {r.model_version for r in made.judge(windows).scored} == {
+        (bundles / CURRENT).read_text().strip()
+    }
+
+
+def test_the_moments_of_the_course_are_utc(files, bundles):
+    stored = Stored()
+    run(stored, judge(stored, bundles), minutes(files, 100, 101))
+    assert all(
+        np.isfinite(r.anomaly_score) and r.window.window_end.tzinfo is not None for r in stored.rows
+    )
+    assert {r.window.window_end for r in stored.rows} == {datetime(2026, 3, 17, 1, 40, tzinfo=UTC)}

@@ -1,0 +1,142 @@
+"""The window definition and the SQL rendered from it."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+import pytest
+
+from adnomaly.features import CONTRACT, FEATURES, Feature
+from adnomaly.windows import (
+    SIZE,
+    SLIDE,
+    TrafficWindow,
+    check_window,
+    day_of,
+    decode_window,
+    window_sql,
+    windows_of,
+)
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+def test_a_moment_lies_in_five_windows_start_included_end_excluded():
+    found = windows_of(NOON)
+    assert len(found) == SIZE // SLIDE == 5
+    assert found[0] == (NOON - timedelta(minutes=4), NOON + timedelta(minutes=1))
+    assert found[-1] == (NOON, NOON + timedelta(minutes=5))
+    assert all(start <= NOON < end for start, end in found)
+    assert windows_of(NOON - timedelta(microseconds=1))[-1] == (
+        NOON - timedelta(minutes=1),
+        NOON + timedelta(minutes=4),
+    )
+
+
+def test_the_window_that_ends_at_midnight_belongs_to_the_day_before():
+    midnight = datetime(2026, 3, 11, tzinfo=UTC)
+    assert day_of(midnight) == date(2026, 3, 10)
+    assert day_of(midnight + SLIDE) == date(2026, 3, 11)
+
+
+def test_sql_names_slide_before_size_and_every_feature():
+    sql = window_sql("clicks")
+    assert "INTERVAL '1' MINUTE, INTERVAL '5' MINUTE" in sql
+    assert all(f"{f.sql} AS {f.name}" in sql for f in FEATURES if f.over is None)
+
+
+def test_features_over_groups_come_from_one_pass_over_the_clicks():
+    sql = window_sql("clicks")
+    assert (
+        "GROUPING SETS ((geo, platform), (geo, platform, user_id_hash), (geo, platform, campaign_id))"
+        in sql
+    )
+    assert sql.count("HOP(") == 1
+    assert not {"DISTINCT", "UNION", "JOIN"} & set(sql.split())
+
+
+def test_the_kind_of_a_group_says_what_it_is_not_grouped_by():
+    sql = window_sql(
+        "clicks"
+    )  # GROUPING_ID(user_id_hash, campaign_id): the first column is the higher bit
+    assert (
+        "COUNT(*) FILTER (WHERE kind = 1) AS DOUBLE) / MAX(clicks) FILTER (WHERE kind = 3) AS unique_user_ratio"
+        in sql
+    )
+    assert (
+        "MAX(clicks) FILTER (WHERE kind = 2) AS DOUBLE) / MAX(clicks) FILTER (WHERE kind = 3) AS campaign_top_share"
+        in sql
+    )
+
+
+def test_without_such_features_the_sql_is_one_aggregation():
+    plain = [f for f in FEATURES if f.over is None]
+    assert window_sql("clicks", plain).count("SELECT") == 1
+
+
+def test_a_feature_added_to_the_list_appears_in_the_sql():
+    extra = Feature("cpc_avg", "float64", "currency", 0, None, "AVG(cpc)")
+    assert "AVG(cpc) AS cpc_avg" in window_sql("clicks", (*FEATURES, extra))
+
+
+def test_the_contract_is_three_features_in_order():
+    assert CONTRACT == ("ctr_avg", "bounce_rate_avg", "event_count")
+
+
+def test_decode_window_names_what_is_missing():
+    message = b'{"window_start":"2026-03-10T12:00:00Z","window_end":"2026-03-10T12:05:00Z","geo":"US","platform":"web","ctr_avg":0.02,"bounce_rate_avg":0.3,"event_count":7}'
+    window = decode_window(message)
+    assert (window.window_end, window.key, window.features["event_count"]) == (
+        NOON + SIZE,
+        "US|web",
+        7,
+    )
+    with pytest.raises(ValueError, match="bounce_rate_avg"):
+        decode_window(message.replace(b"bounce_rate_avg", b"bounce"))
+
+
+GOOD = TrafficWindow(
+    window_start=NOON - SIZE,
+    window_end=NOON,
+    geo="US",
+    platform="web",
+    features={"ctr_avg": 0.02, "bounce_rate_avg": 0.4, "event_count": 12, "unique_user_ratio": 1.0},
+)
+
+
+def test_a_window_of_ours_passes():
+    check_window(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (
+            {"window_end": NOON + SLIDE},
+            "window_end: must be a full minute, 0:05:00 after window_start",
+        ),
+        (
+            {
+                "window_start": NOON - SIZE + timedelta(seconds=7),
+                "window_end": NOON + timedelta(seconds=7),
+            },
+            "window_end: must be a full minute",
+        ),
+        ({"geo": "usa"}, "geo: .*got 'usa'"),
+        ({"geo": 7}, "geo: .*got 7"),
+        ({"platform": "fridge"}, "platform: .*got 'fridge'"),
+        ({"ctr_avg": 1.5}, "ctr_avg: must be a number from 0 to 1, got 1.5"),
+        ({"ctr_avg": float("nan")}, "ctr_avg: must be a number from 0 to 1, got nan"),
+        ({"bounce_rate_avg": "0.4"}, "bounce_rate_avg: must be a number from 0 to 1, got '0.4'"),
+        ({"event_count": 0}, "event_count: must be a whole number from 1 to inf, got 0"),
+        ({"event_count": 2.5}, "event_count: must be a whole number"),
+        ({"event_count": True}, "event_count: must be a whole number"),
+        ({"unique_user_ratio": -0.1}, "unique_user_ratio: must be a number from 0 to 1, got -0.1"),
+    ],
+)
+def test_what_can_be_no_window_is_refused_by_field_value_and_rule(change, rule):
+    own = {name: value for name, value in change.items() if name not in GOOD.features}
+    features = GOOD.features | {
+        name: value for name, value in change.items() if name in GOOD.features
+    }
+    with pytest.raises(ValueError, match=rule):
+        check_window(msgspec.structs.replace(GOOD, features=features, **own))
