@@ -54,13 +54,13 @@ def maintain_stores():
     @task
     def expire_lake(params, dag_run) -> dict[str, int]:
         return pipeline.expire_lake(
-            connect().lake_upkeep, connect().offline_features, **params, now=dag_run.run_after
+            connect().lake_compaction, connect().offline_features, **params, now=dag_run.run_after
         )
 
     @task
     def compact_lake(params, dag_run) -> int:
         return pipeline.compact_lake(
-            connect().lake_upkeep, really=params["really"], now=dag_run.run_after
+            connect().lake_compaction, really=params["really"], now=dag_run.run_after
         )
 
     expire_rows()

@@ -67,7 +67,7 @@ def watch_streams():
     def check(params) -> dict[str, str]:
         b = connect()
         return pipeline.check(
-            b.sight, b.health, b.incidents, Limits(params["max_lag"], params["max_age_s"])
+            b.collector, b.health, b.incidents, Limits(params["max_lag"], params["max_age_s"])
         )
 
     restart_fallen() >> check()

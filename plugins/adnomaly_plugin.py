@@ -4,7 +4,7 @@ Airflow executes every .py of this folder under its bare file name, so whatever 
 which .airflowignore keeps from being executed that way.
 """
 
-from adnomaly_airflow.cookies import SafeLogin
+from adnomaly_airflow.cookies import HttpOnlyCookieMiddleware
 from airflow.plugins_manager import AirflowPlugin
 
 from adnomaly.settings import load_settings
@@ -49,5 +49,5 @@ class AdnomalyPlugin(AirflowPlugin):
         _link("S3 console", _S3_CONSOLE),
     ]
     fastapi_root_middlewares = [
-        {"name": "safe login", "middleware": SafeLogin, "args": [], "kwargs": {}}
+        {"name": "safe login", "middleware": HttpOnlyCookieMiddleware, "args": [], "kwargs": {}}
     ]

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from serving.body import ClientGone, Receive, read_body
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from serving.openapi import document
 from serving.rows import (
     Answer,
@@ -28,7 +28,7 @@ from serving.rows import (
     decode_row,
     plain,
 )
-from serving.slot import ModelSlot, Scored, Scorer
+from serving.slot import ModelSlot, RowScore, Scorer
 
 GLOBAL: Final = {"baseline": "global"}
 RETRY_AFTER: Final = (b"retry-after", b"1")
@@ -50,13 +50,13 @@ class Reply(NamedTuple):
     headers: Sequence[tuple[bytes, bytes]] = ()
 
 
-def create_api(slot: ModelSlot, metrics: Metrics) -> Asgi:
+def create_api(slot: ModelSlot, metrics: ApiMetrics) -> Asgi:
     """The scoring API over whatever model the slot holds at the time of each request."""
     return _Api(slot, metrics)
 
 
 class _Api:
-    def __init__(self, slot: ModelSlot, metrics: Metrics) -> None:
+    def __init__(self, slot: ModelSlot, metrics: ApiMetrics) -> None:
         self._slot, self._metrics = slot, metrics
         self._openapi = _encode(document())
         self._page = Path(__file__).with_name("docs.html").read_bytes()
@@ -218,7 +218,7 @@ class _Api:
         )
 
 
-def _answer_of(row: dict[str, Any], scored: Scored, explain: bool) -> Answer:
+def _answer_of(row: dict[str, Any], scored: RowScore, explain: bool) -> Answer:
     if not math.isfinite(scored.anomaly_score):
         raise ArithmeticError(f"score is {scored.anomaly_score}")
     given = context(row)

@@ -6,16 +6,16 @@ from typing import Any
 
 from ray import serve
 
-from adnomaly.scoring.rows import Scorer
+from adnomaly.scoring.rows import RowScorer
 from serving.api import Asgi, create_api
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from serving.slot import ModelSlot
 
 
 @cache
-def parts() -> tuple[ModelSlot, Metrics]:
+def parts() -> tuple[ModelSlot, ApiMetrics]:
     """The model and the metrics of this replica. Ray copies the deployment's class by value, so state lives behind a function."""
-    return ModelSlot(Scorer.load), Metrics()
+    return ModelSlot(RowScorer.load), ApiMetrics()
 
 
 def build() -> Asgi:
@@ -25,7 +25,7 @@ def build() -> Asgi:
 
 @serve.deployment
 @serve.ingress(build)
-class Detector:
+class ScoringReplica:
     """Serves a bundle, and keeps serving it when the next one turns out to be bad."""
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -36,4 +36,4 @@ class Detector:
         slot.recover(bundle.parent)
 
 
-app = Detector.bind()
+app = ScoringReplica.bind()

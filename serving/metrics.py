@@ -7,7 +7,7 @@ from prometheus_client.values import MutexValue, ValueClass
 LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
-class Metrics:
+class ApiMetrics:
     """The metrics of one API. Labels are route templates and known methods only, so their number is bounded."""
 
     def __init__(self) -> None:

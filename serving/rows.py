@@ -11,7 +11,7 @@ from adnomaly.events import Click
 from adnomaly.features import FEATURES, PYTHON_TYPES, Feature
 
 MAX_ROWS: Final = 1000
-LARGEST_COUNT: Final = 2**53 - 1
+MAX_COUNT: Final = 2**53 - 1
 """The largest integer that a double holds exactly; the model computes in doubles."""
 
 CONTEXT: Final = ("geo", "platform", "timestamp")
@@ -20,7 +20,7 @@ CONTEXT: Final = ("geo", "platform", "timestamp")
 
 def _feature_type(feature: Feature) -> Any:
     whole = feature.dtype == "int64"
-    high = LARGEST_COUNT if whole and feature.high is None else feature.high
+    high = MAX_COUNT if whole and feature.high is None else feature.high
     low, kind = (int(feature.low), int) if whole else (feature.low, PYTHON_TYPES[feature.dtype])
     limits = (
         Meta(ge=low, description=feature.unit)

@@ -21,12 +21,12 @@ from adnomaly.stores.bundles import BundleStore
 from adnomaly.wiring import connect
 
 LOOK_SECONDS: Final = 2.0
-LONGEST_PAUSE_SECONDS: Final = 30.0
+MAX_PAUSE_SECONDS: Final = 30.0
 
 log = logging.getLogger("serve_detector")
 
 
-class Starter:
+class ServeReconciler:
     """Looks at the application and does what is missing. Says each new state once."""
 
     def __init__(self, serving: Serving, home: Home, *, instead: Path | None = None) -> None:
@@ -38,7 +38,7 @@ class Starter:
         )
         self._said = ""
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """One look.
 
         Raises:
@@ -79,15 +79,15 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         preprocess=settings.preprocess_path,
         threshold=settings.threshold_path,
     )
-    starter, pause = Starter(backends.serving, backends.home, instead=own), LOOK_SECONDS
+    reconciler, pause = ServeReconciler(backends.serving, backends.home, instead=own), LOOK_SECONDS
     while not stopping.is_set():
         try:
-            starter.look()
+            reconciler.reconcile()
             pause = LOOK_SECONDS
         except Unavailable as error:
-            starter.say(f"waiting: {error}")
+            reconciler.say(f"waiting: {error}")
         except JobFailed as error:
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
             log.warning("%s; again in %.0f s", error, pause)
         stopping.wait(pause)
 

@@ -11,7 +11,7 @@ from adnomaly.stores.bundles import BundleStore
 log = logging.getLogger("serving")
 
 
-class Scored(Protocol):
+class RowScore(Protocol):
     """What the model says about one row. `features` are those it used; `expected`, `z` and `share` are keyed by them."""
 
     anomaly_score: float
@@ -30,7 +30,7 @@ class Scorer(Protocol):
     version: str
     card: Mapping[str, Any]
 
-    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Scored]:
+    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[RowScore]:
         """One result per row. A row holds the features, and what is known of `geo`, `platform` and `timestamp`."""
         ...
 

@@ -21,11 +21,11 @@ from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
-from adnomaly.sinks.base import SinkReader
-from adnomaly.sinks.offsets import Claim, SinkOffsets
+from adnomaly.sinks.base import SinkConsumer
+from adnomaly.sinks.offsets import Lease, SinkOffsets
 from adnomaly.stores.clicks import Row, row
 from adnomaly.stores.lake import SCHEMA, Lake, hour_of
-from adnomaly.topics import VALID
+from adnomaly.topics import VALID_TOPIC
 from adnomaly.wiring import connect
 
 BATCH = 5000
@@ -36,10 +36,10 @@ log = logging.getLogger("archive_clicks")
 
 
 @dataclass
-class Open:
+class OpenFlush:
     """What was read of one partition and is in no object yet."""
 
-    claim: Claim
+    lease: Lease
     opened: float
     hours: dict[datetime, list[tuple[int, Row]]] = field(default_factory=dict)
     rows: int = 0
@@ -65,7 +65,7 @@ class Archiver:
         self,
         lake: Lake,
         offsets: SinkOffsets,
-        reader: SinkReader,
+        reader: SinkConsumer,
         settings: Settings,
         args: argparse.Namespace,
     ) -> None:
@@ -73,42 +73,42 @@ class Archiver:
         self._postgres = connect(settings).postgres
         self._failpoints = Failpoints(settings.failpoint)
         self._most_rows, self._most_seconds = args.max_rows, args.max_seconds
-        self._open: dict[int, Open] = {}
+        self._open: dict[int, OpenFlush] = {}
         self.objects = self.rows = 0
 
     def take(self, messages: list[Message], now: float) -> None:
         """Add messages to what is open; closes on the way what must not grow further."""
         for message in messages:
-            claim = self._reader.claims.get(message.partition())
-            if claim is None or message.offset() < claim.next_offset:
+            lease = self._reader.leases.get(message.partition())
+            if lease is None or message.offset() < lease.next_offset:
                 continue
             values = row(message.value())
             hour = hour_of(values[1])
-            part = self._part(claim, now)
+            part = self._part(lease, now)
             if part.rows >= self._most_rows or part.is_before(hour):
                 self.close(part)
-                part = self._part(claim, now)
+                part = self._part(lease, now)
             part.add(message.offset(), hour, values)
 
     def close_due(self, now: float) -> None:
         """Close what is old enough, and forget what belongs to partitions that were taken away."""
         for number, part in list(self._open.items()):
-            if self._reader.claims.get(number) != part.claim:
+            if self._reader.leases.get(number) != part.lease:
                 del self._open[number]
             elif part.rows and now - part.opened >= self._most_seconds:
                 self.close(part)
 
-    def close(self, part: Open) -> None:
+    def close(self, part: OpenFlush) -> None:
         """Upload, then record with the offsets; repeated while S3 or PostgreSQL are away."""
-        written = self._reader.insist(lambda: self._write(part))
+        written = self._reader.retry_unavailable(lambda: self._write(part))
         if written is None:
             return
-        self._open.pop(part.claim.partition, None)
+        self._open.pop(part.lease.partition, None)
         self.objects, self.rows = self.objects + written, self.rows + part.rows
-        self._reader.show({part.claim.partition: part.following})
+        self._reader.report_lag({part.lease.partition: part.following})
 
-    def _write(self, part: Open) -> int:
-        claim, items = part.claim, []
+    def _write(self, part: OpenFlush) -> int:
+        lease, items = part.lease, []
         for hour, rows in sorted(part.hours.items()):
             span = (rows[0][0], rows[-1][0])
             table = _table([values for _, values in rows])
@@ -117,25 +117,25 @@ class Archiver:
                     hour,
                     table,
                     topic_id=self._offsets.topic_id,
-                    partition=claim.partition,
+                    partition=lease.partition,
                     offsets=span,
-                    epoch=claim.epoch,
+                    epoch=lease.epoch,
                 )
             )
             self._failpoints.reach("after_put")
         with self._postgres.connection() as connection:
             self._lake.record(connection, items)
             self._offsets.advance(
-                connection, claim, first=part.first, following=part.following, records=part.rows
+                connection, lease, first=part.first, following=part.following, records=part.rows
             )
             self._failpoints.reach("before_commit")
         self._failpoints.reach("after_commit")
         return len(items)
 
-    def _part(self, claim: Claim, now: float) -> Open:
-        part = self._open.get(claim.partition)
-        if part is None or part.claim != claim:
-            part = self._open[claim.partition] = Open(claim, opened=now)
+    def _part(self, lease: Lease, now: float) -> OpenFlush:
+        part = self._open.get(lease.partition)
+        if part is None or part.lease != lease:
+            part = self._open[lease.partition] = OpenFlush(lease, opened=now)
         return part
 
 
@@ -156,8 +156,8 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
         args.topic,
         await_topic_id(settings.kafka_bootstrap, args.topic, stop),
     )
-    reader = SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop)
-    reader.insist(backends.objects.check_conditional_writes)
+    reader = SinkConsumer(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop)
+    reader.retry_unavailable(backends.objects.check_conditional_writes)
     archiver = Archiver(backends.lake, offsets, reader, settings, args)
     reported = time.monotonic()
     reader.open()
@@ -178,7 +178,7 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Valid clicks into the S3 lake.")
-    parser.add_argument("--topic", default=VALID.name)
+    parser.add_argument("--topic", default=VALID_TOPIC.name)
     parser.add_argument(
         "--sink",
         default="archive_clicks",

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from adnomaly.attacks import Attack, moment
-from adnomaly.clients.kafka.producer import Outbox
-from adnomaly.delivery_log import Ledger
+from adnomaly.clients.kafka.producer import TrackedProducer
+from adnomaly.delivery_log import DeliveryLog
 from adnomaly.errors import AdnomalyError
 from adnomaly.generator_state import GeneratorFiles, Plan, first_moment, microseconds, moment_at
 from adnomaly.home import Home
 from adnomaly.pipelines import generate_history
-from adnomaly.process import the_only_one
+from adnomaly.process import single_instance
 from adnomaly.settings import Settings, load_settings
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder
@@ -40,7 +40,7 @@ MINUTE = timedelta(minutes=1)
 CATCH_UP_BLOCK = 5 * MINUTE
 """Clicks generated at once while behind: large enough for speed, small enough for memory."""
 
-MOST_CATCH_UP = timedelta(hours=6)
+MAX_CATCH_UP = timedelta(hours=6)
 """After a longer pause the older part is left out (a history run fills it), unless a start was asked for."""
 
 CHUNK = 2000
@@ -59,7 +59,7 @@ class Generator:
     def __init__(
         self,
         source: ClickSource,
-        outbox: Outbox,
+        producer: TrackedProducer,
         files: GeneratorFiles,
         stop: threading.Event,
         *,
@@ -68,10 +68,10 @@ class Generator:
         fixed_eps: float | None = None,
     ) -> None:
         """`fixed_eps` is a rate that no plan changes; the plan's goes before that of `source`."""
-        self._source, self._encoder, self._outbox, self._files, self._stop = (
+        self._source, self._encoder, self._producer, self._files, self._stop = (
             source,
             MessageEncoder(source),
-            outbox,
+            producer,
             files,
             stop,
         )
@@ -100,7 +100,7 @@ class Generator:
 
     def commit(self) -> None:
         """Wait for acknowledgements, then write down how far we are."""
-        self._outbox.flush()
+        self._producer.flush()
         if self._sent_until > self._committed_until:
             self._files.write_progress(
                 self._files.read_progress().extended(self._committed_until, self._sent_until)
@@ -110,7 +110,7 @@ class Generator:
 
     def totals(self) -> str:
         out, seconds, at = (
-            self._outbox,
+            self._producer,
             time.monotonic() - self._began,
             _text(self._committed_until),
         )
@@ -126,7 +126,7 @@ class Generator:
             )
             chunk = slice(done, min(due, done + CHUNK))
             for key, value in zip(keys[chunk], values[chunk], strict=True):
-                self._outbox.send(key, value)
+                self._producer.send(key, value)
             done = max(done, chunk.stop)
             self._sent_until = end if done == len(clicks) else moment_at(clicks.time_us[done])
             self._pause(chunk.stop - chunk.start, waiting=done == due)
@@ -144,7 +144,7 @@ class Generator:
 
     def _pause(self, count: int, *, waiting: bool) -> None:
         """Between two chunks: acknowledgements, progress, the rate line, and the pace."""
-        self._outbox.poll()
+        self._producer.poll()
         now = time.monotonic()
         if now - self._commit_at >= COMMIT_SECONDS:
             self.commit()
@@ -155,9 +155,9 @@ class Generator:
         )
 
     def _report(self, now: float) -> None:
-        rate = (self._outbox.sent - self._sent_before) / (now - self._rate_at)
+        rate = (self._producer.sent - self._sent_before) / (now - self._rate_at)
         behind = (datetime.now(UTC) - self._sent_until).total_seconds()
-        out = self._outbox
+        out = self._producer
         log.info(
             "sent %s (%.0f/s), delivered %s, failed %d, at %s, %.1f s behind",
             f"{out.sent:,}",
@@ -196,13 +196,13 @@ def _start(files: GeneratorFiles, wanted: datetime | None, now: datetime) -> dat
     start = first_moment(
         wanted or files.read_plan().begin, progress, files.read_history_end(), now=now
     )
-    if start == progress.next and now - start > MOST_CATCH_UP:
+    if start == progress.next and now - start > MAX_CATCH_UP:
         log.warning(
             "paused since %s: going on from %s; a history run fills what is between",
             _text(start),
-            _text(now - MOST_CATCH_UP),
+            _text(now - MAX_CATCH_UP),
         )
-        return now - MOST_CATCH_UP
+        return now - MAX_CATCH_UP
     return start
 
 
@@ -217,12 +217,12 @@ def send(settings: Settings, args: argparse.Namespace, now: datetime) -> None:
     for attack in (*attacks, *files.read_plan().attacks):
         traffic.entity(attack.geo, attack.platform)
     start = _start(files, moment(args.begin, now=now) if args.begin else None, now)
-    outbox = Outbox(
-        settings.kafka_bootstrap, args.topic, Ledger(args.ledger) if args.ledger else None
+    producer = TrackedProducer(
+        settings.kafka_bootstrap, args.topic, DeliveryLog(args.ledger) if args.ledger else None
     )
     generator = Generator(
         ClickSource(traffic),
-        outbox,
+        producer,
         files,
         stop,
         start=start,
@@ -310,7 +310,7 @@ def main() -> int:
                 now=now,
             )
         else:
-            with the_only_one(Home.of(settings).lock("generator"), "sends clicks"):
+            with single_instance(Home.of(settings).lock("generator"), "sends clicks"):
                 send(settings, args, now)
     except (AdnomalyError, ValueError) as error:
         log.error("%s", error)

@@ -24,7 +24,7 @@ from adnomaly.process import run_process
 from adnomaly.settings import Settings
 from adnomaly.stores.online_features import OnlineFeatures
 from adnomaly.stores.windows import WindowStore
-from adnomaly.topics import FEATURES as FEATURES_TOPIC
+from adnomaly.topics import FEATURES_TOPIC
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, decode_window
 from adnomaly.wiring import connect
 
@@ -32,7 +32,7 @@ GROUP: Final = "publish_features"
 BATCH: Final = 500
 """Windows per write: a window close of 30 entities fits many times, a catch-up is not slowed down."""
 WAIT_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 10.0
+MAX_PAUSE_SECONDS: Final = 10.0
 
 NONE: Final = Failpoints("")
 
@@ -72,7 +72,7 @@ def patiently(what: Callable[[], T], stopping: threading.Event) -> T | None:
         except Unavailable as error:
             log.warning("%s; again in %.1f s", str(error).splitlines()[0], pause)
             stopping.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
     return None
 
 

@@ -24,32 +24,32 @@ from confluent_kafka import Message
 from prometheus_client import start_http_server
 
 from adnomaly.alerts import ScoredWindow, Silence
-from adnomaly.clients.kafka.transactional import Out, Relay
+from adnomaly.clients.kafka.transactional import OutgoingMessage, TransactionalProcessor
 from adnomaly.errors import Unavailable
 from adnomaly.process import run_process
-from adnomaly.scoring.live import Judge
-from adnomaly.scoring.minute_buffer import Closing, Held
+from adnomaly.scoring.live import LiveScorer
+from adnomaly.scoring.minute_buffer import Buffered, MinuteBuffer
 from adnomaly.settings import Settings
 from adnomaly.stores.bundles import BundleStore
 from adnomaly.stores.results import ResultStore
-from adnomaly.topics import ALERTS, FEATURES, FEATURES_DEAD
+from adnomaly.topics import ALERTS_TOPIC, FEATURES_DEAD_TOPIC, FEATURES_TOPIC
 from adnomaly.windows import TrafficWindow, check_window, decode_window
 from adnomaly.wiring import connect
-from streaming.scorer_metrics import Metrics
+from streaming.scorer_metrics import ScorerMetrics
 
 GROUP: Final = "score_windows"
 BATCH: Final = 2000
-MOST_HELD: Final = 50_000
+MAX_HELD: Final = 50_000
 """More windows than this are not read ahead: a day of 30 entities."""
-LARGEST_BYTES: Final = 2000
+MAX_BYTES: Final = 2000
 """A window has a few hundred."""
 AHEAD: Final = timedelta(hours=1)
 
 WAIT_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 10.0
+MAX_PAUSE_SECONDS: Final = 10.0
 
 T = TypeVar("T")
-Read = tuple[Message, TrafficWindow | Out]
+Read = tuple[Message, TrafficWindow | OutgoingMessage]
 log = logging.getLogger(GROUP)
 
 
@@ -62,16 +62,16 @@ class WindowScorer:
 
     def __init__(
         self,
-        relay: Relay,
-        judge: Judge,
+        relay: TransactionalProcessor,
+        judge: LiveScorer,
         store: ResultStore,
-        metrics: Metrics,
+        metrics: ScorerMetrics,
         stopping: threading.Event,
         *,
         alerts: str,
         dead: str,
     ) -> None:
-        self._relay, self._judge, self._store, self._metrics, self._stopping = (
+        self._relay, self._scorer, self._store, self._metrics, self._stopping = (
             relay,
             judge,
             store,
@@ -79,7 +79,7 @@ class WindowScorer:
             stopping,
         )
         self._alerts, self._dead = alerts, dead
-        self._closing: Closing[Read] = Closing()
+        self._closing: MinuteBuffer[Read] = MinuteBuffer()
         self._generation = -1
 
     def run(self) -> None:
@@ -95,8 +95,8 @@ class WindowScorer:
                 self._start_over()
 
     def _read(self) -> None:
-        self._patiently("model", self._judge.take_up)
-        messages = self._relay.read(BATCH, WAIT_SECONDS) if len(self._closing) < MOST_HELD else []
+        self._patiently("model", self._scorer.load_current)
+        messages = self._relay.read(BATCH, WAIT_SECONDS) if len(self._closing) < MAX_HELD else []
         self._metrics.beat(self._relay.lag())
         if self._generation != self._relay.generation:
             self._start_over()
@@ -109,10 +109,10 @@ class WindowScorer:
     def _start_over(self) -> None:
         """What was held and remembered is void: its partitions were taken away, or are read again."""
         self._generation = self._relay.generation
-        self._closing = Closing()
-        self._judge.forget()
+        self._closing = MinuteBuffer()
+        self._scorer.reset()
 
-    def _held(self, message: Message) -> Held[Read]:
+    def _held(self, message: Message) -> Buffered[Read]:
         partition = message.partition()
         assert partition is not None
         try:
@@ -124,18 +124,22 @@ class WindowScorer:
             RecursionError,
             msgspec.MsgspecError,
         ) as error:
-            return Held((message, self._dead_letter(message, str(error))), partition, None, None)
-        return Held((message, window), partition, int(window.window_end.timestamp()), window.key)
+            return Buffered(
+                (message, self._dead_letter(message, str(error))), partition, None, None
+            )
+        return Buffered(
+            (message, window), partition, int(window.window_end.timestamp()), window.key
+        )
 
     def _handle(self, read: Sequence[Read]) -> None:
         messages, dead, windows = (
             [m for m, _ in read],
-            [w for _, w in read if isinstance(w, Out)],
+            [w for _, w in read if isinstance(w, OutgoingMessage)],
             [],
         )
         for message, window in read:
             if isinstance(window, TrafficWindow):
-                if self._judge.too_late(window):
+                if self._scorer.is_too_late(window):
                     dead.append(
                         self._dead_letter(
                             message,
@@ -144,22 +148,22 @@ class WindowScorer:
                     )
                 else:
                     windows.append(window)
-        judgement = self._patiently("postgres", lambda: self._judge.judge(windows))
-        if judgement.scored:
-            self._patiently("postgres", lambda: self._store.save(judgement.scored))
+        batch = self._patiently("postgres", lambda: self._scorer.score(windows))
+        if batch.scored:
+            self._patiently("postgres", lambda: self._store.save(batch.scored))
         alerts = [
-            Out(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert()))
-            for r in judgement.scored
+            OutgoingMessage(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert()))
+            for r in batch.scored
             if r.is_anomaly
         ]
         alerts += [
-            Out(self._alerts, s.key.encode(), msgspec.json.encode(s.alert()))
-            for s in judgement.silences
+            OutgoingMessage(self._alerts, s.key.encode(), msgspec.json.encode(s.alert()))
+            for s in batch.silences
         ]
         if not self._relay.commit(messages, [*alerts, *dead]):
             raise GivenUp
-        self._judge.accept(judgement)
-        self._count(judgement.scored, judgement.silences, len(alerts), len(dead))
+        self._scorer.commit(batch)
+        self._count(batch.scored, batch.silences, len(alerts), len(dead))
 
     def _patiently(self, server: str, what: Callable[[], T]) -> T:
         """The result of `what`, repeated while the server is away, as long as the windows are ours."""
@@ -174,9 +178,9 @@ class WindowScorer:
                 if self._stopping.is_set() or not self._relay.wait(seconds):
                     raise GivenUp from error
                 self._metrics.beat(self._relay.lag())
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _dead_letter(self, message: Message, reason: str) -> Out:
+    def _dead_letter(self, message: Message, reason: str) -> OutgoingMessage:
         log.error(
             "window at %s/%s@%s put aside: %s",
             message.topic(),
@@ -190,7 +194,7 @@ class WindowScorer:
             "source.partition": message.partition(),
             "source.offset": message.offset(),
         }
-        return Out(
+        return OutgoingMessage(
             self._dead,
             message.key(),
             message.value(),
@@ -220,9 +224,9 @@ class WindowScorer:
 
 
 def _window(value: bytes | None) -> TrafficWindow:
-    if value is None or len(value) > LARGEST_BYTES:
+    if value is None or len(value) > MAX_BYTES:
         raise ValueError(
-            f"must hold 1 to {LARGEST_BYTES} bytes, got {'null' if value is None else len(value)}"
+            f"must hold 1 to {MAX_BYTES} bytes, got {'null' if value is None else len(value)}"
         )
     window = decode_window(value)
     check_window(window)
@@ -238,9 +242,9 @@ def _arguments() -> argparse.Namespace:
         description="Judges windows; one process judges the whole platform."
     )
     parser.add_argument("--group", default=GROUP)
-    parser.add_argument("--source", default=FEATURES.name)
-    parser.add_argument("--alerts", default=ALERTS.name)
-    parser.add_argument("--dead", default=FEATURES_DEAD.name)
+    parser.add_argument("--source", default=FEATURES_TOPIC.name)
+    parser.add_argument("--alerts", default=ALERTS_TOPIC.name)
+    parser.add_argument("--dead", default=FEATURES_DEAD_TOPIC.name)
     parser.add_argument(
         "--bundles",
         type=Path,
@@ -251,12 +255,14 @@ def _arguments() -> argparse.Namespace:
 
 def start(settings: Settings, args: argparse.Namespace, stopping: threading.Event) -> None:
     """Join the group, and judge until asked to stop."""
-    metrics, backends = Metrics(), connect(settings)
+    metrics, backends = ScorerMetrics(), connect(settings)
     start_http_server(settings.scorer_metrics_port, addr="127.0.0.1", registry=metrics.registry)
-    relay = Relay(settings.kafka_bootstrap, args.source, args.group)
+    relay = TransactionalProcessor(settings.kafka_bootstrap, args.source, args.group)
     relay.open()
     store = ResultStore(backends.postgres)
-    judge = Judge(store, BundleStore(args.bundles) if args.bundles else backends.bundles, settings)
+    judge = LiveScorer(
+        store, BundleStore(args.bundles) if args.bundles else backends.bundles, settings
+    )
     log.info("judging the windows of the topic %s", args.source)
     try:
         WindowScorer(

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
-class Metrics:
+class ScorerMetrics:
     """The metrics of one process."""
 
     def __init__(self) -> None:

@@ -16,10 +16,10 @@ from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
-from adnomaly.sinks.base import SinkReader
-from adnomaly.sinks.offsets import Claim, SinkOffsets
+from adnomaly.sinks.base import SinkConsumer
+from adnomaly.sinks.offsets import Lease, SinkOffsets
 from adnomaly.stores.clicks import TABLE, ClickStore
-from adnomaly.topics import VALID
+from adnomaly.topics import VALID_TOPIC
 from adnomaly.wiring import connect
 
 BATCH = 5000
@@ -36,7 +36,7 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
         postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop)
     )
     reader, store = (
-        SinkReader(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop),
+        SinkConsumer(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop),
         ClickStore(postgres, offsets, table=args.table),
     )
     stored = new = 0
@@ -47,11 +47,11 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
             messages = reader.read(BATCH, WAIT_SECONDS)
             if messages:
                 failpoints.reach("before_commit")
-                count = reader.insist(partial(_write, store, reader, messages))
+                count = reader.retry_unavailable(partial(_write, store, reader, messages))
                 failpoints.reach("after_commit")
                 if count is not None:
                     stored, new = stored + len(messages), new + count
-                    reader.show({m.partition(): m.offset() + 1 for m in messages})
+                    reader.report_lag({m.partition(): m.offset() + 1 for m in messages})
             if time.monotonic() - reported >= REPORT_SECONDS:
                 log.info("read %s, new rows %s", f"{stored:,}", f"{new:,}")
                 reported = time.monotonic()
@@ -60,24 +60,24 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
         reader.close()
 
 
-def _write(store: ClickStore, reader: SinkReader, messages: list[Message]) -> int:
+def _write(store: ClickStore, reader: SinkConsumer, messages: list[Message]) -> int:
     return store.write(_ours(reader, messages))
 
 
-def _ours(reader: SinkReader, messages: list[Message]) -> dict[Claim, list[Message]]:
+def _ours(reader: SinkConsumer, messages: list[Message]) -> dict[Lease, list[Message]]:
     """The messages by claim, without those of partitions that were taken away since they were read."""
-    batch: dict[Claim, list[Message]] = {}
+    batch: dict[Lease, list[Message]] = {}
     for message in messages:
-        claim = reader.claims.get(message.partition())
+        lease = reader.leases.get(message.partition())
         # A partition that went and came back was claimed anew, and is read again from its stored offset.
-        if claim is not None and message.offset() >= claim.next_offset:
-            batch.setdefault(claim, []).append(message)
+        if lease is not None and message.offset() >= lease.next_offset:
+            batch.setdefault(lease, []).append(message)
     return batch
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Valid clicks into PostgreSQL.")
-    parser.add_argument("--topic", default=VALID.name)
+    parser.add_argument("--topic", default=VALID_TOPIC.name)
     parser.add_argument(
         "--sink",
         default="store_clicks",

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Message
 from adnomaly.clients.kafka.reader import follow
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import load_settings
-from adnomaly.topics import ALL, VALID
+from adnomaly.topics import ALL_TOPICS, VALID_TOPIC
 
 RATE_SECONDS = 5.0
 WIDEST = 40
@@ -36,7 +36,9 @@ def line(message: Message) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Prints live messages.")
-    parser.add_argument("topic", nargs="?", default=VALID.name, choices=[t.name for t in ALL])
+    parser.add_argument(
+        "topic", nargs="?", default=VALID_TOPIC.name, choices=[t.name for t in ALL_TOPICS]
+    )
     parser.add_argument("--limit", type=int, default=0, help="stop after this many messages")
     args = parser.parse_args()
     seen = seen_before = 0

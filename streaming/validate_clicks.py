@@ -22,21 +22,21 @@ from confluent_kafka import KafkaException, Message
 
 from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.clients.kafka.reader import values_since
-from adnomaly.clients.kafka.transactional import Out, Relay
+from adnomaly.clients.kafka.transactional import OutgoingMessage, TransactionalProcessor
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
-from adnomaly.topics import CLICKS, DEAD, VALID
+from adnomaly.topics import CLICKS_TOPIC, DEAD_LETTER_TOPIC, VALID_TOPIC
 from adnomaly.validation import (
     MEMORY,
     Arrival,
     Duplicate,
     DuplicateMemory,
     Rejected,
-    Tally,
     Valid,
     Verdict,
-    judge_batch,
+    VerdictCounts,
+    validate_batch,
 )
 
 BATCH = 5000
@@ -65,11 +65,13 @@ class Validator:
         )
         self._source, self._valid, self._dead = args.source, args.valid, args.dead
         self._topic_id = ""
-        self._relay = Relay(self._bootstrap, self._source, args.group, member=args.member)
+        self._relay = TransactionalProcessor(
+            self._bootstrap, self._source, args.group, member=args.member
+        )
         self._failpoints = Failpoints(settings.failpoint)
         self._memories: dict[int, DuplicateMemory] = {}
         self._generation = 0
-        self._tallies: dict[int, Tally] = {}
+        self._counts: dict[int, VerdictCounts] = {}
         self._version = version("adnomaly").encode()
         self._reported = time.monotonic()
 
@@ -92,16 +94,16 @@ class Validator:
         by_partition: dict[int, list[Message]] = {}
         for message in messages:
             by_partition.setdefault(message.partition(), []).append(message)
-        out: list[Out] = []
+        out: list[OutgoingMessage] = []
         fresh: dict[int, list[UUID]] = {}
-        tallies: dict[int, Tally] = {}
+        tallies: dict[int, VerdictCounts] = {}
         for partition, group in by_partition.items():
             arrivals = [Arrival(self._topic_id, partition, m.offset(), m.value()) for m in group]
-            verdicts, fresh[partition] = judge_batch(
+            verdicts, fresh[partition] = validate_batch(
                 arrivals, self._memory(partition, now), now=now, max_age_hours=self._max_age_hours
             )
             out += [o for m, v in zip(group, verdicts, strict=True) if (o := self._out(m, v))]
-            tallies[partition] = self._tallies[partition].plus(verdicts)
+            tallies[partition] = self._counts[partition].add(verdicts)
         self._failpoints.reach("before_commit")
         if not self._relay.commit(
             messages, out, {partition: tally.text() for partition, tally in tallies.items()}
@@ -109,16 +111,18 @@ class Validator:
             self._memories.clear()
             return
         self._failpoints.reach("after_commit")
-        self._tallies |= tallies
+        self._counts |= tallies
         for partition, ids in fresh.items():
             self._memories[partition].add(ids, now)
 
-    def _out(self, message: Message, verdict: Verdict) -> Out | None:
+    def _out(self, message: Message, verdict: Verdict) -> OutgoingMessage | None:
         match verdict:
             case Valid(value):
-                return Out(self._valid, message.key(), value, partition=message.partition())
+                return OutgoingMessage(
+                    self._valid, message.key(), value, partition=message.partition()
+                )
             case Rejected():
-                return Out(
+                return OutgoingMessage(
                     self._dead,
                     message.key(),
                     message.value(),
@@ -147,7 +151,7 @@ class Validator:
             self._generation = self._relay.generation
         if partition not in self._memories:
             self._memories[partition] = self._read_back(partition, now)
-            self._tallies[partition] = Tally.of(self._relay.note(partition))
+            self._counts[partition] = VerdictCounts.of(self._relay.offset_metadata(partition))
             log.info(
                 "partition %d: %d ids of the last 15 minutes remembered",
                 partition,
@@ -181,7 +185,7 @@ class Validator:
     def _report(self) -> None:
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self._reported = time.monotonic()
-            t = Tally.total(self._tallies[partition] for partition in self._memories)
+            t = VerdictCounts.total(self._counts[partition] for partition in self._memories)
             log.info(
                 "valid %d, rejected %d, duplicates %d so far; lag %s",
                 t.valid,
@@ -197,9 +201,9 @@ def _arguments() -> argparse.Namespace:
         "--member", type=int, default=0, help="number of this process among those of the group"
     )
     parser.add_argument("--group", default="validate_clicks")
-    parser.add_argument("--source", default=CLICKS.name)
-    parser.add_argument("--valid", default=VALID.name)
-    parser.add_argument("--dead", default=DEAD.name)
+    parser.add_argument("--source", default=CLICKS_TOPIC.name)
+    parser.add_argument("--valid", default=VALID_TOPIC.name)
+    parser.add_argument("--dead", default=DEAD_LETTER_TOPIC.name)
     return parser.parse_args()
 
 

@@ -27,9 +27,9 @@ from adnomaly.clients.kafka.admin import topic_id
 from adnomaly.clients.kafka.reader import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
 from adnomaly.home import Home
-from adnomaly.process import run_process, the_only_one
+from adnomaly.process import run_process, single_instance
 from adnomaly.settings import Settings
-from adnomaly.topics import FEATURES, LATE, VALID
+from adnomaly.topics import FEATURES_TOPIC, LATE_TOPIC, VALID_TOPIC
 from adnomaly.windows import SIZE, SLIDE, decode_window
 from adnomaly.wiring import connect
 
@@ -54,7 +54,7 @@ class Dated(msgspec.Struct):
     timestamp: str
 
 
-class Memory(msgspec.Struct):
+class JobState(msgspec.Struct):
     """What was submitted, kept in a file: the job that runs, and the earlier ones whose checkpoints it could go on from."""
 
     fingerprint: str = ""
@@ -67,12 +67,12 @@ class Memory(msgspec.Struct):
 
 
 def next_start(
-    memory: Memory,
+    memory: JobState,
     topic: str,
     checkpoint: Path | None,
     end_of_windows: Callable[[], datetime | None],
     first_whole_window: Callable[[], datetime],
-) -> tuple[Memory, Path | None]:
+) -> tuple[JobState, Path | None]:
     """From where the next job starts: a checkpoint that fits, else where the windows end, else the first window of the topic.
 
     Args:
@@ -90,14 +90,14 @@ def next_start(
         log.warning("the topic of clicks was made anew: reading it from its start")
         since = first_whole_window()
     log.info("windows from %s on", f"{since:%Y-%m-%d %H:%MZ}")
-    return Memory(since=since), None
+    return JobState(since=since), None
 
 
 class NoClicks(AdnomalyError):
     """The topic of clicks is empty yet."""
 
 
-class Keeper:
+class JobReconciler:
     """One job of a name, however often it is asked for."""
 
     def __init__(self, flink: Flink, topics: Topics, name: str, file: Path) -> None:
@@ -110,7 +110,7 @@ class Keeper:
         said = ""
         while not stop.is_set():
             try:
-                state = self.ensure()
+                state = self.reconcile()
                 if state != said:
                     log.info("job %s is %s", self._name, state)
                     said = state
@@ -129,7 +129,7 @@ class Keeper:
                 self._flink.cancel(job.id)
                 log.info("cancelled job %s; its checkpoint stays", job.id)
 
-    def ensure(self) -> str:
+    def reconcile(self) -> str:
         """State of the job that is alive; submits one when there is none, or when it runs another SQL than ours."""
         memory = self._read()
         alive = [job for job in self._flink.jobs(self._name) if job.alive]
@@ -147,7 +147,7 @@ class Keeper:
             return f"waiting for the first click of {self._topics.clicks}"
         return "SUBMITTED"
 
-    def _submit(self, memory: Memory, fits: bool) -> None:
+    def _submit(self, memory: JobState, fits: bool) -> None:
         topic = topic_id(self._topics.bootstrap, self._topics.clicks)
         checkpoint = (
             self._flink.newest_checkpoint(memory.jobs, refused=memory.refused) if fits else None
@@ -167,7 +167,7 @@ class Keeper:
         self._write(memory)
         self._flink.submit(script, job_id, checkpoint=checkpoint)
 
-    def _judge_last(self, memory: Memory) -> Memory:
+    def _judge_last(self, memory: JobState) -> JobState:
         """Give a checkpoint up from which no job has come to one of its own."""
         last = memory.jobs[-1:]
         failed = any(
@@ -227,14 +227,14 @@ class Keeper:
             )
         self._late = late or 0
 
-    def _read(self) -> Memory:
+    def _read(self) -> JobState:
         return (
-            msgspec.json.decode(self._file.read_bytes(), type=Memory)
+            msgspec.json.decode(self._file.read_bytes(), type=JobState)
             if self._file.exists()
-            else Memory()
+            else JobState()
         )
 
-    def _write(self, memory: Memory) -> None:
+    def _write(self, memory: JobState) -> None:
         part = self._file.with_suffix(".part")
         part.write_bytes(msgspec.json.encode(memory))
         part.replace(self._file)
@@ -243,9 +243,9 @@ class Keeper:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Keeps the window job running.")
     parser.add_argument("--name", default=WINDOW_JOB)
-    parser.add_argument("--source", default=VALID.name)
-    parser.add_argument("--sink", default=FEATURES.name)
-    parser.add_argument("--late", default=LATE.name)
+    parser.add_argument("--source", default=VALID_TOPIC.name)
+    parser.add_argument("--sink", default=FEATURES_TOPIC.name)
+    parser.add_argument("--late", default=LATE_TOPIC.name)
     return parser.parse_args()
 
 
@@ -257,8 +257,10 @@ def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> 
     """
     folder = Home.of(settings).flink
     topics = Topics(settings.kafka_bootstrap, args.source, args.sink, args.late)
-    with the_only_one(folder / f"{args.name}.lock", f"keeps the job {args.name}"):
-        Keeper(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(stop)
+    with single_instance(folder / f"{args.name}.lock", f"keeps the job {args.name}"):
+        JobReconciler(connect(settings).flink, topics, args.name, folder / f"{args.name}.json").run(
+            stop
+        )
 
 
 def main() -> int:

@@ -64,6 +64,6 @@ def trained(tmp_path_factory, small_traffic, offline) -> Path:
 @pytest.fixture(scope="session")
 def bundle(trained) -> Path:
     """A sealed bundle; do not change its files, copy them."""
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.pipelines._training_run import TrainingRun
 
-    return WorkFolder(trained).bundle
+    return TrainingRun(trained).bundle

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from adnomaly.alerts import Explanation, ScoredWindow, Silence
+from adnomaly.alerts import ScoredWindow, Silence, WindowExplanation
 from adnomaly.windows import SIZE, TrafficWindow
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -15,7 +15,7 @@ def scored(end: datetime = NOON, geo: str = "DE", version: str = "v1") -> Scored
     window = TrafficWindow(
         window_start=end - SIZE, window_end=end, geo=geo, platform="ios", features=FEATURES
     )
-    reason = Explanation(
+    reason = WindowExplanation(
         "DE ios: twice", {"event_count": 206.0}, {"event_count": 9.1}, {"event_count": 1.0}
     )
     numbers = {"anomaly_score": 0.7, "threshold": 0.5, "incident_id": "DE|ios@2026-11-22T12:00:00Z"}

@@ -7,7 +7,7 @@ import pytest
 
 from adnomaly import process
 from adnomaly.errors import JobFailed, Unavailable
-from adnomaly.process import run_process, the_only_one
+from adnomaly.process import run_process, single_instance
 from adnomaly.settings import SECRETS
 from stack.docs.reference import Defaults
 
@@ -49,12 +49,12 @@ def test_what_goes_wrong_while_it_ends_is_no_failure():
 
 def test_there_is_only_one(tmp_path):
     lock = tmp_path / "run" / "it.lock"
-    first = the_only_one(lock, "sends clicks")
+    first = single_instance(lock, "sends clicks")
     with (
         first,
         pytest.raises(JobFailed, match="another process sends clicks already"),
-        the_only_one(lock, "sends clicks"),
+        single_instance(lock, "sends clicks"),
     ):
         pass
-    with the_only_one(lock, "sends clicks"):
+    with single_instance(lock, "sends clicks"):
         pass

@@ -11,7 +11,7 @@ from adnomaly.windows import TrafficWindow, time_text
 ANOMALY = "anomaly"
 
 
-class Explanation(msgspec.Struct, frozen=True):
+class WindowExplanation(msgspec.Struct, frozen=True):
     """Why a window has its score, per feature: what was expected, how far off it is, its share in that; and one sentence.
 
     Attributes:
@@ -39,7 +39,7 @@ class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float
     incident_id: str | None
     model_version: str
-    explanation: Explanation
+    explanation: WindowExplanation
 
     @property
     def is_anomaly(self) -> bool:

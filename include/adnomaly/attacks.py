@@ -15,7 +15,7 @@ import msgspec
 
 from adnomaly.attack_kinds import KINDS, Kind
 
-MOST_LOST: Final = 0.95
+MAX_LOST: Final = 0.95
 
 
 class Attack(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lost(self) -> float:
         """Share of normal clicks that vanish."""
-        return min(self.profile.lost * self.strength, MOST_LOST)
+        return min(self.profile.lost * self.strength, MAX_LOST)
 
     @property
     def first_minute(self) -> int:

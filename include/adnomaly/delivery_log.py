@@ -17,7 +17,7 @@ class _Identity(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Identity).decode
 
 
-class Ledger:
+class DeliveryLog:
     """One CSV line per acknowledged message, appended; `sync` makes them survive a crash of the machine."""
 
     def __init__(self, file: Path) -> None:

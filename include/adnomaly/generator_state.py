@@ -21,7 +21,7 @@ from adnomaly.home import Home
 
 T = TypeVar("T")
 
-_MOST_SPANS: Final = 200
+_MAX_SPANS: Final = 200
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
     base_eps: float | None = None
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class SentSpans(msgspec.Struct, frozen=True, kw_only=True):
     """The spans of event time that were sent and acknowledged, oldest first; each is start <= time < end."""
 
     sent: tuple[tuple[datetime, datetime], ...] = ()
@@ -49,7 +49,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         """With [start, end) sent too; a span that begins where the last ended continues it."""
         if self.sent and self.sent[-1][1] == start:
             return type(self)(sent=(*self.sent[:-1], (self.sent[-1][0], end)))
-        return type(self)(sent=(*self.sent, (start, end))[-_MOST_SPANS:])
+        return type(self)(sent=(*self.sent, (start, end))[-_MAX_SPANS:])
 
     def covers(self, time_us: np.ndarray) -> np.ndarray:
         """Which of these moments (microseconds since 1970) lie in a span that was sent, (n,) bool."""
@@ -75,10 +75,10 @@ class GeneratorFiles:
         """Takes effect when the generator starts; attacks and rate also while it runs, within a minute of event time."""
         _write(self.plan, plan)
 
-    def read_progress(self) -> Progress:
-        return _read(self.progress, Progress) or Progress()
+    def read_progress(self) -> SentSpans:
+        return _read(self.progress, SentSpans) or SentSpans()
 
-    def write_progress(self, progress: Progress) -> None:
+    def write_progress(self, progress: SentSpans) -> None:
         _write(self.progress, progress)
 
     def read_history_end(self) -> datetime | None:
@@ -116,7 +116,7 @@ def moment_at(time_us: int) -> datetime:
 
 
 def first_moment(
-    wanted: datetime | None, progress: Progress, history_end: datetime | None, *, now: datetime
+    wanted: datetime | None, progress: SentSpans, history_end: datetime | None, *, now: datetime
 ) -> datetime:
     """Where sending begins: as early as wanted, but never before what was sent already or what the history holds."""
     known = [moment for moment in (wanted, progress.next, history_end) if moment is not None]

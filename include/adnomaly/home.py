@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adnomaly.settings import ROOT, Settings
 
-LONGEST_SOCKET = 100
+MAX_SOCKET = 100
 """Unix socket paths end at 107 bytes; some servers append a few of their own."""
 
 
@@ -172,7 +172,7 @@ class Home:
         In `run/` if it fits there, else in `temporary`.
         """
         path = self.run / name
-        return path if len(str(path)) + below <= LONGEST_SOCKET else self.temporary / name
+        return path if len(str(path)) + below <= MAX_SOCKET else self.temporary / name
 
     @property
     def temporary(self) -> Path:

@@ -16,7 +16,7 @@ log = logging.getLogger("process")
 
 
 @contextmanager
-def the_only_one(lock: Path, what: str) -> Iterator[None]:
+def single_instance(lock: Path, what: str) -> Iterator[None]:
     """Hold a lock while the body runs; a process that dies, however it does, lets it go.
 
     Raises:

@@ -11,12 +11,20 @@ class Topic(NamedTuple):
     retention_hours: int = 168
 
 
-CLICKS: Final = Topic("clickstream", 3)
-VALID: Final = Topic("clickstream.valid", 3)
-DEAD: Final = Topic("clickstream.dlq", 3, retention_hours=720)
-LATE: Final = Topic("clickstream.late", 1)
-FEATURES: Final = Topic("features", 3)
-FEATURES_DEAD: Final = Topic("features.dlq", 1, retention_hours=720)
-ALERTS: Final = Topic("alerts", 1, retention_hours=720)
+CLICKS_TOPIC: Final = Topic("clickstream", 3)
+VALID_TOPIC: Final = Topic("clickstream.valid", 3)
+DEAD_LETTER_TOPIC: Final = Topic("clickstream.dlq", 3, retention_hours=720)
+LATE_TOPIC: Final = Topic("clickstream.late", 1)
+FEATURES_TOPIC: Final = Topic("features", 3)
+FEATURES_DEAD_TOPIC: Final = Topic("features.dlq", 1, retention_hours=720)
+ALERTS_TOPIC: Final = Topic("alerts", 1, retention_hours=720)
 
-ALL: Final = (CLICKS, VALID, DEAD, LATE, FEATURES, FEATURES_DEAD, ALERTS)
+ALL_TOPICS: Final = (
+    CLICKS_TOPIC,
+    VALID_TOPIC,
+    DEAD_LETTER_TOPIC,
+    LATE_TOPIC,
+    FEATURES_TOPIC,
+    FEATURES_DEAD_TOPIC,
+    ALERTS_TOPIC,
+)

@@ -19,7 +19,7 @@ from adnomaly.events import (
 )
 
 MEMORY: Final = timedelta(minutes=DUPLICATE_MEMORY_MINUTES)
-MOST_REMEMBERED: Final = 3_000_000
+MAX_REMEMBERED: Final = 3_000_000
 """Ids per partition; beyond it the oldest are forgotten early (about 300 MB)."""
 
 _NAMESPACE: Final = UUID("6f1dbf6e-5d0c-5b3e-9a53-1d0f3ad0c0de")
@@ -57,14 +57,14 @@ class Rejected(NamedTuple):
 Verdict = Valid | Duplicate | Rejected
 
 
-class Tally(msgspec.Struct, frozen=True):
+class VerdictCounts(msgspec.Struct, frozen=True):
     """How many verdicts of each kind there were so far on one partition. Kafka keeps it with the gate's offset."""
 
     valid: int = 0
     rejected: int = 0
     duplicate: int = 0
 
-    def plus(self, verdicts: Iterable[Verdict]) -> Self:
+    def add(self, verdicts: Iterable[Verdict]) -> Self:
         """The tally after some more verdicts."""
         more = Counter(type(verdict) for verdict in verdicts)
         return type(self)(
@@ -112,7 +112,7 @@ class DuplicateMemory:
 
     def _too_old(self, now: datetime) -> list[UUID]:
         old = []
-        surplus = len(self._seen) - MOST_REMEMBERED
+        surplus = len(self._seen) - MAX_REMEMBERED
         for position, (event_id, at) in enumerate(self._seen.items()):
             if position >= surplus and now - at <= MEMORY:
                 break
@@ -120,7 +120,7 @@ class DuplicateMemory:
         return old
 
 
-def judge_batch(
+def validate_batch(
     arrivals: Sequence[Arrival], memory: DuplicateMemory, *, now: datetime, max_age_hours: float
 ) -> tuple[list[Verdict], list[UUID]]:
     """The verdict on each message of one partition, in order, and the ids to remember once the verdicts are stored.

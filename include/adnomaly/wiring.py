@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from adnomaly.clients.ray_serve import Serving
     from adnomaly.clients.s3 import ObjectStore
     from adnomaly.clients.supervisord import Supervisor
-    from adnomaly.monitoring.collector import PathSight
+    from adnomaly.monitoring.collector import StatusCollector
     from adnomaly.stores.alerts import AlertTopic
     from adnomaly.stores.bundles import BundleStore
     from adnomaly.stores.dead_letters import DeadLetters
     from adnomaly.stores.evidence import EvidenceStore
     from adnomaly.stores.incidents import IncidentStore
     from adnomaly.stores.lake import Lake
-    from adnomaly.stores.lake_compaction import LakeUpkeep
+    from adnomaly.stores.lake_compaction import LakeCompaction
     from adnomaly.stores.model_health import ModelHistory
     from adnomaly.stores.notifications import Notifier
     from adnomaly.stores.offline_features import OfflineFeatures
     from adnomaly.stores.online_features import OnlineFeatures
     from adnomaly.stores.retention import Retention
-    from adnomaly.stores.stream_health import HealthStore
+    from adnomaly.stores.stream_health import StreamHealthStore
     from adnomaly.stores.windows import WindowStore
     from adnomaly.synthetic.traffic import Traffic
 
@@ -127,10 +127,10 @@ class Backends:
         return AlertTopic(self.settings.kafka_bootstrap, self.postgres)
 
     @cached_property
-    def sight(self) -> "PathSight":
-        from adnomaly.monitoring.collector import PathSight
+    def collector(self) -> "StatusCollector":
+        from adnomaly.monitoring.collector import StatusCollector
 
-        return PathSight(
+        return StatusCollector(
             self.settings.kafka_bootstrap,
             self.postgres,
             self.supervisor,
@@ -140,10 +140,10 @@ class Backends:
         )
 
     @cached_property
-    def health(self) -> "HealthStore":
-        from adnomaly.stores.stream_health import HealthStore
+    def health(self) -> "StreamHealthStore":
+        from adnomaly.stores.stream_health import StreamHealthStore
 
-        return HealthStore(self.postgres, self.settings.kafka_bootstrap)
+        return StreamHealthStore(self.postgres, self.settings.kafka_bootstrap)
 
     @cached_property
     def dead_letters(self) -> "DeadLetters":
@@ -164,10 +164,10 @@ class Backends:
         return ModelHistory(self.postgres)
 
     @cached_property
-    def lake_upkeep(self) -> "LakeUpkeep":
-        from adnomaly.stores.lake_compaction import LakeUpkeep
+    def lake_compaction(self) -> "LakeCompaction":
+        from adnomaly.stores.lake_compaction import LakeCompaction
 
-        return LakeUpkeep(self.objects, self.postgres)
+        return LakeCompaction(self.objects, self.postgres)
 
     @cached_property
     def retention(self) -> "Retention":

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from adnomaly.clients.restart_history import Starts
+from adnomaly.clients.restart_history import RestartHistory
 from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
 from stack import environment
@@ -18,7 +18,7 @@ from stack.ready import wait_for
 MARK = "ADNOMALY_PROGRAM"
 """Inherited by every descendant of a program, whatever process group or session it moves to."""
 
-LONGEST_GOODBYE_S = 8.0
+MAX_GOODBYE_S = 8.0
 
 
 def run(settings: Settings, name: str) -> None:
@@ -32,7 +32,7 @@ def run(settings: Settings, name: str) -> None:
         wanted = Home.of(settings).wanted_streams
         wanted.mkdir(exist_ok=True)
         (wanted / name).touch()
-        Starts(Home.of(settings)).note(name)
+        RestartHistory(Home.of(settings)).record(name)
     clear(Home.of(settings).path, name)
     _wait_for_ports(settings, program)
     for need in program.needs:
@@ -51,8 +51,8 @@ def clear(home: Path, name: str | None = None) -> list[int]:
     """End what is left of an earlier run of a program of this home (of all of them without a name); returns the pids."""
     left = [pid for pid in _marked(home, name) if pid not in (os.getpid(), os.getppid())]
     for number, patience in (
-        (signal.SIGTERM, LONGEST_GOODBYE_S),
-        (signal.SIGKILL, LONGEST_GOODBYE_S),
+        (signal.SIGTERM, MAX_GOODBYE_S),
+        (signal.SIGKILL, MAX_GOODBYE_S),
     ):
         alive = [pid for pid in left if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)]
         for pid in alive:
@@ -87,7 +87,7 @@ def _marked(home: Path, name: str | None) -> list[int]:
 
 def _wait_for_ports(settings: Settings, program: Program) -> None:
     """A killed predecessor's port is free again a moment after it is gone."""
-    deadline = time.monotonic() + LONGEST_GOODBYE_S
+    deadline = time.monotonic() + MAX_GOODBYE_S
     while (
         any(is_open(port(settings, name)) for name in program.ports if name in BASE)
         and time.monotonic() < deadline

@@ -15,10 +15,10 @@ from stack.ports import is_open, port
 Check = Callable[[Settings], str | None]
 """None when the server works, else what is still missing."""
 
-LONGEST_START_S = 180.0
+MAX_START_S = 180.0
 
 
-def wait_for(settings: Settings, name: str, *, patience_s: float = LONGEST_START_S) -> float:
+def wait_for(settings: Settings, name: str, *, patience_s: float = MAX_START_S) -> float:
     """Wait until a server works; returns the seconds it took.
 
     Raises:

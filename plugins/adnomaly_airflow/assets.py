@@ -6,7 +6,7 @@ They have names and no URIs: to understand a URI, Airflow imports the clients of
 from airflow.providers.apache.kafka.triggers.shared_stream import KafkaSharedStreamTrigger
 from airflow.sdk import Asset, AssetWatcher
 
-from adnomaly.topics import ALERTS as TOPIC
+from adnomaly.topics import ALERTS_TOPIC
 
 OFFLINE_FEATURES = Asset("adnomaly_offline_features", group="adnomaly")
 """Window features of whole days, in the lake and in Feast's mirror of it."""
@@ -27,7 +27,7 @@ ALERTS = Asset(
         AssetWatcher(
             name="topic",
             trigger=KafkaSharedStreamTrigger(
-                topics=[TOPIC.name], kafka_config_id=ALERTS_CONNECTION, poll_timeout=1
+                topics=[ALERTS_TOPIC.name], kafka_config_id=ALERTS_CONNECTION, poll_timeout=1
             ),
         )
     ],

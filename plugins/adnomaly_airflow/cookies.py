@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE: Final = "_token"
 
 
-class SafeLogin:
+class HttpOnlyCookieMiddleware:
     """ASGI: on documents outside /auth, the token's cookie becomes HttpOnly; everywhere, frames only from ourselves."""
 
     def __init__(self, app: ASGIApp) -> None:

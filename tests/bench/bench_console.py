@@ -127,20 +127,20 @@ def questions(b: Backends) -> dict[str, Callable[[], object]]:
     worst = worst_first(b.incidents.recent(now - timedelta(days=DAYS)), now)[0]
     hour = timedelta(hours=1)
     return {
-        "now: newest windows, sinks": b.sight._stored,
-        "now: ledger": b.sight.count,
+        "now: newest windows, sinks": b.collector._stored,
+        "now: ledger": b.collector.count,
         "now: what fell": lambda: b.health.changes(now - timedelta(days=1)),
         "now: rates before": lambda: b.health.before(now),
         "incidents: list": lambda: b.incidents.recent(now - timedelta(days=DAYS)),
         "incident: itself": lambda: b.incidents.get(worst.incident_id),
         "incident: evidence": lambda: b.incidents.evidence(worst.incident_id),
-        "incident: course": lambda: b.evidence.course(worst, hour, hour),
+        "incident: course": lambda: b.evidence.scored_windows(worst, hour, hour),
         "incident: examples": lambda: b.evidence.examples(worst),
         "incident: history": lambda: b.incidents.history(worst.incident_id),
         "model: live": b.model_history.live,
         "model: volume": lambda: b.model_history.volume(now - timedelta(days=DAYS)),
         "model: health": lambda: b.model_history.health(now),
-        "handle_alert: evidence": lambda: b.evidence.weigh(worst),
+        "handle_alert: evidence": lambda: b.evidence.attribute_clicks(worst),
     }
 
 

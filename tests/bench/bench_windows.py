@@ -29,7 +29,7 @@ from adnomaly.clients.flink_sql import Script, Topics, stream_script
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.clients.kafka.reader import last_values
 from adnomaly.features import FEATURES, Feature
-from adnomaly.generator_state import Progress
+from adnomaly.generator_state import SentSpans
 from adnomaly.pipelines.backfill_features import Span, compute_windows, write_days
 from adnomaly.pipelines.generate_history import hour_of_clicks
 from adnomaly.settings import Settings, load_settings
@@ -37,7 +37,7 @@ from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder
 from adnomaly.synthetic.traffic import Traffic, minute_of
-from adnomaly.topics import VALID, Topic
+from adnomaly.topics import VALID_TOPIC, Topic
 from adnomaly.windows import OUT_OF_ORDERNESS, decode_window
 from adnomaly.wiring import Backends, connect
 
@@ -102,7 +102,7 @@ def batch(bench: Bench, source: ClickSource) -> dict[str, list[Cost]]:
     objects, found = [], {}
     try:
         for number in range(24):
-            table = hour_of_clicks(source, DAY + number * HOUR, (), Progress())
+            table = hour_of_clicks(source, DAY + number * HOUR, (), SentSpans())
             objects.append(
                 bench.backends.lake.write_history(DAY + number * HOUR, table, bench.name)
             )
@@ -157,7 +157,7 @@ def stream(bench: Bench, source: ClickSource, clicks: int) -> dict[str, Cost]:
         create_topics(
             topics.bootstrap,
             [
-                Topic(topics.clicks, VALID.partitions),
+                Topic(topics.clicks, VALID_TOPIC.partitions),
                 Topic(topics.windows, 1),
                 Topic(topics.late, 1),
             ],
@@ -207,11 +207,11 @@ class Sender:
                 "queue.buffering.max.messages": 2 * CHUNK,
             }
         )
-        self._newest_us = [0] * VALID.partitions
+        self._newest_us = [0] * VALID_TOPIC.partitions
 
     def send(self, clicks: Clicks) -> int:
         """Send clicks, each to the partition of its entity; returns how many."""
-        partitions = (clicks.entity % VALID.partitions).tolist()
+        partitions = (clicks.entity % VALID_TOPIC.partitions).tolist()
         for partition, key, value in zip(partitions, *self._encoder.encode(clicks), strict=True):
             self._producer.produce(self._topics.clicks, value, key, partition)
         assert self._producer.flush(60) == 0

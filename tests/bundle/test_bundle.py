@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from adnomaly.bundle import bundle as sealed
 from adnomaly.errors import BundleRejected
-from adnomaly.scoring.rows import Scorer
+from adnomaly.scoring.rows import RowScorer
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def resealed(folder: Path, **files: bytes) -> Path:
 
 
 def test_a_sealed_bundle_loads_and_knows_its_sentinels(bundle):
-    scorer = Scorer.load(bundle)
+    scorer = RowScorer.load(bundle)
     scorer.check_sentinels()
     assert scorer.version == bundle.name
     assert scorer.card["features"]["all"] == list(scorer.features)
@@ -48,14 +48,14 @@ def test_a_sealed_bundle_loads_and_knows_its_sentinels(bundle):
     assert len(sealed.Bundle.load(bundle).sentinels) >= 40
 
 
-@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST])
+@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST_FILE])
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
     with pytest.raises(BundleRejected, match=name):
-        Scorer.load(copy)
+        RowScorer.load(copy)
 
 
-@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST])
+@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST_FILE])
 def test_any_changed_byte_is_refused(copy, name):
     data = bytearray((copy / name).read_bytes())
     rng = np.random.default_rng(3)
@@ -64,16 +64,16 @@ def test_any_changed_byte_is_refused(copy, name):
         spoilt[position] ^= 1 << int(rng.integers(8))
         (copy / name).write_bytes(spoilt)
         with pytest.raises(BundleRejected):
-            Scorer.load(copy)
+            RowScorer.load(copy)
 
 
-@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST])
+@pytest.mark.parametrize("name", [*sorted(sealed.FILES), sealed.MANIFEST_FILE])
 def test_a_truncated_file_is_refused(copy, name):
     data = (copy / name).read_bytes()
     for kept in (0, 1, len(data) // 2, len(data) - 1):
         (copy / name).write_bytes(data[:kept])
         with pytest.raises(BundleRejected):
-            Scorer.load(copy)
+            RowScorer.load(copy)
 
 
 def test_a_file_of_another_bundle_is_refused(copy):
@@ -81,12 +81,12 @@ def test_a_file_of_another_bundle_is_refused(copy):
     other["limits"]["all"]["entity"]["height"] = 4.0
     (copy / "threshold.json").write_bytes(json.dumps(other).encode())
     with pytest.raises(BundleRejected, match=r"threshold\.json is not the file that was sealed"):
-        Scorer.load(copy)
+        RowScorer.load(copy)
 
 
 def test_a_bundle_under_another_name_is_refused(copy):
     with pytest.raises(BundleRejected, match="belongs to version"):
-        Scorer.load(copy.rename(copy.parent / "0123456789abcdef"))
+        RowScorer.load(copy.rename(copy.parent / "0123456789abcdef"))
 
 
 @pytest.mark.parametrize("height", [math.nan, math.inf, -0.1, 0.0, 36.0, "high", None])
@@ -94,7 +94,7 @@ def test_a_limit_that_is_none_is_refused_though_the_manifest_fits(copy, height):
     raw = json.loads((copy / "threshold.json").read_bytes())
     raw["limits"]["all"]["global"]["height"] = height
     with pytest.raises(BundleRejected, match=r"threshold\.json.* is not valid"):
-        Scorer.load(resealed(copy, threshold_json=json.dumps(raw).encode()))
+        RowScorer.load(resealed(copy, threshold_json=json.dumps(raw).encode()))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_limit_that_is_none_is_refused_though_the_manifest_fits(copy, height):
 def test_a_baseline_of_something_else_is_refused_though_the_manifest_fits(copy, spoil):
     raw = json.loads((copy / "preprocess.json").read_bytes()) | spoil
     with pytest.raises(BundleRejected, match=r"preprocess\.json.* is not valid"):
-        Scorer.load(resealed(copy, preprocess_json=json.dumps(raw).encode()))
+        RowScorer.load(resealed(copy, preprocess_json=json.dumps(raw).encode()))
 
 
 def foreign_models(model: bytes) -> dict[str, bytes]:
@@ -157,7 +157,7 @@ def foreign_models(model: bytes) -> dict[str, bytes]:
 def test_a_foreign_model_is_refused_though_the_manifest_fits(copy, what):
     model = foreign_models((copy / "model.onnx").read_bytes())[what]
     with pytest.raises(BundleRejected, match=r"model\.onnx"):
-        Scorer.load(resealed(copy, model_onnx=model))
+        RowScorer.load(resealed(copy, model_onnx=model))
 
 
 @pytest.mark.parametrize("name", ["model", "model_all", "baseline", "axes", "limit"])
@@ -165,31 +165,35 @@ def test_sentinels_notice_any_other_part(copy, name):
     bundle = sealed.Bundle.load(copy)
     detector = bundle.detector
     if name.startswith("model"):
-        view = "all" if name == "model_all" else "contract"
-        changed = onnx.load_from_string(detector.views[view].model)
+        feature_set = "all" if name == "model_all" else "contract"
+        changed = onnx.load_from_string(detector.feature_sets[feature_set].model)
         weights = next(a for a in changed.graph.node[0].attribute if a.name == "target_weights")
         weights.floats[:] = [1.02 * weight for weight in weights.floats]
-        detector.views[view] = detector.views[view]._replace(model=changed.SerializeToString())
+        detector.feature_sets[feature_set] = detector.feature_sets[feature_set]._replace(
+            model=changed.SerializeToString()
+        )
     elif name == "baseline":
-        detector.usual.pooled[0, 0] += 0.1
+        detector.baseline.pooled[0, 0] += 0.1
     elif name == "axes":
-        view = detector.views["all"]
-        detector.views["all"] = view._replace(
-            axes=view.axes._replace(whiten=view.axes.whiten[::-1])
+        feature_set = detector.feature_sets["all"]
+        detector.feature_sets["all"] = feature_set._replace(
+            whitening=feature_set.whitening._replace(whiten=feature_set.whitening.whiten[::-1])
         )
     else:
-        view = detector.views["all"]
-        limits = view.limits | {
-            "entity": view.limits["entity"]._replace(height=1.02 * view.limits["entity"].height)
+        feature_set = detector.feature_sets["all"]
+        limits = feature_set.thresholds | {
+            "entity": feature_set.thresholds["entity"]._replace(
+                raw_score=1.02 * feature_set.thresholds["entity"].raw_score
+            )
         }
-        detector.views["all"] = view._replace(limits=limits)
+        detector.feature_sets["all"] = feature_set._replace(thresholds=limits)
     with pytest.raises(BundleRejected, match="sentinel"):
-        Scorer(bundle).check_sentinels()
+        RowScorer(bundle).check_sentinels()
 
 
 def test_a_bundle_without_sentinels_is_refused(bundle):
     with pytest.raises(BundleRejected, match="holds no rows"):
-        Scorer(sealed.Bundle.load(bundle)._replace(sentinels=[])).check_sentinels()
+        RowScorer(sealed.Bundle.load(bundle)._replace(sentinels=[])).check_sentinels()
 
 
 def test_sealing_the_same_files_again_changes_nothing(bundle, tmp_path):
@@ -215,7 +219,7 @@ def test_importing_heals_a_bundle_that_a_crash_left_broken(bundle, tmp_path):
     broken.mkdir()
     (broken / "model.onnx").write_bytes(b"half of it")
     assert sealed.import_bundle(tmp_path, bundle) == broken
-    Scorer.load(broken).check_sentinels()
+    RowScorer.load(broken).check_sentinels()
 
 
 def test_a_killed_writer_leaves_nothing_that_looks_like_a_bundle(bundle, tmp_path):
@@ -235,4 +239,4 @@ def test_a_killed_writer_leaves_nothing_that_looks_like_a_bundle(bundle, tmp_pat
     folders = [path for path in tmp_path.glob("*/*") if not path.name.startswith(".")]
     assert folders
     for folder in folders:
-        Scorer.load(folder)
+        RowScorer.load(folder)

@@ -179,15 +179,15 @@ def test_a_loaded_detector_judges_as_the_fitted_one_did(files):
         Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=42),
         sealed.Bundle.load(files / "bundle", named=False).detector,
     )
-    assert list(loaded.views) == list(fitted.views) == ["contract", "all"]
+    assert list(loaded.feature_sets) == list(fitted.feature_sets) == ["contract", "all"]
     live = grid.between(len(grid.end_s) - 2000, len(grid.end_s))
     assert np.allclose(
-        fitted.judge(live).score, loaded.judge(live).score, atol=1e-5, equal_nan=True
+        fitted.score(live).score, loaded.score(live).score, atol=1e-5, equal_nan=True
     )
-    parts = {**vars(loaded), "views": {"contract": loaded.views["contract"]}}
+    parts = {**vars(loaded), "feature_sets": {"contract": loaded.feature_sets["contract"]}}
     alone = Detector(**{name: part for name, part in parts.items() if name != "forests"})
     assert not np.allclose(
-        alone.judge(live).score, loaded.judge(live).score, atol=1e-3, equal_nan=True
+        alone.score(live).score, loaded.score(live).score, atol=1e-3, equal_nan=True
     )
 
 

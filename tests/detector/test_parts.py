@@ -8,14 +8,14 @@ import pytest
 from adnomaly.detector import grouping
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Cadence, Grid
-from adnomaly.detector.seasonal import SlotTable
-from adnomaly.detector.smoothing import persistent
+from adnomaly.detector.seasonal import SeasonalBaseline
+from adnomaly.detector.smoothing import smooth
 from adnomaly.detector.spec import Measure, Spec
-from adnomaly.detector.thresholds import AIM, calibrate
-from adnomaly.detector.variance import fit_noise
-from adnomaly.detector.whitening import Axes
-from adnomaly.evaluation.metrics import Event, Truth
-from adnomaly.scoring.attribution import sentence, shares
+from adnomaly.detector.thresholds import AIM, choose_threshold
+from adnomaly.detector.variance import fit_variance
+from adnomaly.detector.whitening import Whitening
+from adnomaly.evaluation.metrics import Event, GroundTruth
+from adnomaly.scoring.attribution import attribute, summarize
 
 SLIDING, HOURLY = Cadence(300, 60), Cadence(3600, 3600)
 MONDAY = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp())
@@ -35,16 +35,16 @@ def grid(values: np.ndarray, cadence: Cadence, first_s: int = MONDAY) -> Grid:
 
 
 def test_a_lone_window_counts_less_and_one_that_lasts_counts_in_full():
-    height = np.array([1, 1, 5, 1, 1, 5, 5, 5, 5, 1.0])[:, None]
-    found = persistent(height, SLIDING)[:, 0]
+    raw_score = np.array([1, 1, 5, 1, 1, 5, 5, 5, 5, 1.0])[:, None]
+    found = smooth(raw_score, SLIDING)[:, 0]
     assert found[2] == 4.5
     assert found[7] == found[8] == 5
     assert found[9] == 1  # what is over is over
-    assert np.isnan(persistent(np.array([[np.nan], [1.0]]), SLIDING)[0, 0])
+    assert np.isnan(smooth(np.array([[np.nan], [1.0]]), SLIDING)[0, 0])
 
 
 def test_where_windows_do_not_overlap_a_peak_decays():
-    found = persistent(np.array([1, 5, 1, 1, 1.0])[:, None], HOURLY)[:, 0]
+    found = smooth(np.array([1, 5, 1, 1, 1.0])[:, None], HOURLY)[:, 0]
     assert found.tolist() == pytest.approx([1, 5, 3.8, 2.6, 1.4])
 
 
@@ -73,9 +73,9 @@ def test_a_feature_of_few_events_is_less_certain():
     )
     counts = rng.integers(10, 1000, (20_000, 1)).astype(float)
     noise = rng.normal(0, np.sqrt(0.01**2 + 0.25 / counts))
-    found = fit_noise(np.stack([noise, noise], axis=-1), np.stack([counts, counts], axis=-1), spec)[
-        0, 1
-    ]
+    found = fit_variance(
+        np.stack([noise, noise], axis=-1), np.stack([counts, counts], axis=-1), spec
+    )[0, 1]
     assert found[1] == pytest.approx(0.25, rel=0.35)
     assert found[0] == pytest.approx(0.01**2, rel=1.0)
 
@@ -88,8 +88,8 @@ def test_the_slot_table_follows_the_day_and_the_weekend():
         (100 + 10 * day + weekend + np.random.default_rng(2).normal(0, 1, len(steps)))[:, None],
         SLIDING,
     )
-    assert SlotTable.suits(values)
-    z = SlotTable.fit(values, LEVEL).standing(values).z
+    assert SeasonalBaseline.suits(values)
+    z = SeasonalBaseline.fit(values, LEVEL).compare(values).z
     assert abs(np.mean(z)) < 0.05
     assert np.std(z) == pytest.approx(1, abs=0.1)
 
@@ -97,14 +97,14 @@ def test_the_slot_table_follows_the_day_and_the_weekend():
 def test_a_promotion_is_told_from_an_attack_where_history_has_many():
     rng = np.random.default_rng(3)
     left = rng.standard_normal((50_000, 2))
-    axes = Axes.fit(left, (0, 1), 1)
+    axes = Whitening.fit(left, (0, 1), 1)
     risen, fallen, company = (
         np.array([[0.0, 12.0]]),
         np.array([[0.0, -12.0]]),
         np.array([[9.0, 12.0]]),
     )
     lift = np.array([np.log(1.6)])
-    allowed = axes.allowing(np.full(100, np.log(2.0)))
+    allowed = axes.with_tolerance(np.full(100, np.log(2.0)))
     far = [
         float(np.linalg.norm(allowed.apply(rows, sign * lift)))
         for rows, sign in ((risen, 1), (fallen, -1), (company, 1))
@@ -120,18 +120,18 @@ def test_a_promotion_is_told_from_an_attack_where_history_has_many():
 
 def test_the_limit_keeps_its_budget_though_history_holds_attacks():
     rng = np.random.default_rng(4)
-    height = np.abs(rng.standard_normal((14 * 1440, 10))) + 0.5
-    clean = calibrate(height, SLIDING, 1.0)
-    attacked = height.copy()
+    raw_score = np.abs(rng.standard_normal((14 * 1440, 10))) + 0.5
+    clean = choose_threshold(raw_score, SLIDING, 1.0)
+    attacked = raw_score.copy()
     for start in rng.integers(0, 14 * 1440 - 40, 40):
         attacked[start : start + 40, rng.integers(10)] += rng.uniform(2, 5)
-    found = calibrate(attacked, SLIDING, 1.0)
-    assert found.height == pytest.approx(clean.height, abs=0.35)
-    assert grouping.count(height >= clean.height, SLIDING) / 14 == pytest.approx(AIM, abs=0.6)
+    found = choose_threshold(attacked, SLIDING, 1.0)
+    assert found.raw_score == pytest.approx(clean.raw_score, abs=0.35)
+    assert grouping.count(raw_score >= clean.raw_score, SLIDING) / 14 == pytest.approx(AIM, abs=0.6)
 
 
 def test_a_short_history_has_the_prior_limit():
-    assert calibrate(np.ones((60, 2)), SLIDING, 1.0).days == 0
+    assert choose_threshold(np.ones((60, 2)), SLIDING, 1.0).days == 0
 
 
 def test_hourly_series_are_compared_with_the_week_before():
@@ -140,8 +140,8 @@ def test_hourly_series_are_compared_with_the_week_before():
     values[24 * 30, 0] = 160
     series = grid(values, HOURLY)
     detector = Detector.fit(series.between(0, 24 * 12), LEVEL, budget_per_day=1 / 7, seed=1)
-    found = detector.judge(series)
-    assert detector.usual.kind == "trailing"
+    found = detector.score(series)
+    assert detector.baseline.kind == "trailing"
     assert np.isnan(found.score[:36]).all()
     assert np.isfinite(found.score[37:]).all()
     assert np.nanargmax(found.score[:, 0]) == 24 * 30
@@ -151,7 +151,7 @@ def test_hourly_series_are_compared_with_the_week_before():
 
 
 def test_shares_sum_to_one_and_keep_the_sign():
-    found = shares(np.array([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, np.nan, -1.0]]))
+    found = attribute(np.array([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, np.nan, -1.0]]))
     assert found[0].tolist() == pytest.approx([9 / 25, -16 / 25, 0])
     assert np.nansum(np.abs(found), axis=1).tolist() == pytest.approx([1, 1, 1])
     assert np.isnan(found[2, 1])
@@ -162,7 +162,7 @@ def test_a_sentence_says_why():
         {"event_count": 3100.0, "unique_user_ratio": 0.4, "ctr_avg": 0.02},
         {"event_count": 1000.0, "unique_user_ratio": 0.8, "ctr_avg": 0.021},
     )
-    text = sentence(
+    text = summarize(
         ("US", "web"),
         Spec.ours().measures,
         values,
@@ -180,7 +180,7 @@ def test_a_sentence_names_what_is_far_off_beside_something_further_off():
         {"event_count": 300.0, "bounce_rate_avg": 0.66},
         {"event_count": 20.0, "bounce_rate_avg": 0.4},
     )
-    text = sentence(
+    text = summarize(
         ("US", "web"),
         Spec.ours().measures,
         values,
@@ -199,13 +199,17 @@ def test_truth_counts_events_not_windows():
         Event("flood", "a", MONDAY + 3600, MONDAY + 7200),
         Event("promotion", "b", MONDAY + 3600, MONDAY + 7200, True),
     ]
-    truth = Truth(series, events)
+    truth = GroundTruth(series, events)
     score, flagged = np.zeros(values.shape), np.zeros(values.shape, bool)
     score[70, 0], flagged[70, 0] = 1.0, True
-    found = truth.judge(score, flagged)
-    assert (found.recall_per_day, found.recall_per_week, found.at_flag) == (1.0, 1.0, 1.0)
-    assert found.delay_at_flag == 11
+    found = truth.evaluate(score, flagged)
+    assert (found.recall_per_day, found.recall_per_week, found.recall_at_threshold) == (
+        1.0,
+        1.0,
+        1.0,
+    )
+    assert found.delay_at_threshold == 11
     assert found.benign_flagged == 0.0
-    always = truth.judge(np.ones(values.shape), np.ones(values.shape, bool))
+    always = truth.evaluate(np.ones(values.shape), np.ones(values.shape, bool))
     assert always.recall_per_day == 0.0
     assert always.realised[0] > 20

@@ -19,10 +19,10 @@ from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BundleRejected
 from adnomaly.evaluation import backtest
-from adnomaly.evaluation.promotion_gate import Decision, Limits, decide, own_limits
+from adnomaly.evaluation.promotion_gate import GateDecision, Thresholds, decide, expected_thresholds
 from adnomaly.pipelines import train_detector as pipeline
-from adnomaly.pipelines._training_run import WorkFolder
-from adnomaly.scoring.rows import Scorer
+from adnomaly.pipelines._training_run import TrainingRun
+from adnomaly.scoring.rows import RowScorer
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.windows import simulate_windows
 from tests.bundle.test_bundle import resealed
@@ -38,7 +38,7 @@ def traffic(small_traffic):
 
 
 @pytest.fixture(scope="module")
-def work(traffic, tmp_path_factory) -> WorkFolder:
+def work(traffic, tmp_path_factory) -> TrainingRun:
     """Trained and judged in the hard world."""
     offline = TableOfWindows(
         simulate_windows(traffic, NOON - timedelta(days=TRAIN_DAYS), TRAIN_DAYS, 1)
@@ -53,7 +53,7 @@ def work(traffic, tmp_path_factory) -> WorkFolder:
     pipeline.fit(folder)
     pipeline.evaluate(folder, traffic, days=5)
     pipeline.seal(folder)
-    return WorkFolder(folder)
+    return TrainingRun(folder)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,12 @@ def files(work) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def judged(work, files, tmp_path) -> Callable[..., Decision]:
+def judged(work, files, tmp_path) -> Callable[..., GateDecision]:
     """The decision about the good bundle with some files replaced, and with sentinels that fit what it now answers."""
 
-    def judge(*, champion: Path | None = None, least_days: float = 0, **changed: bytes) -> Decision:
+    def judge(
+        *, champion: Path | None = None, least_days: float = 0, **changed: bytes
+    ) -> GateDecision:
         made = files | {
             name.replace("_onnx", ".onnx").replace("_json", ".json"): data
             for name, data in changed.items()
@@ -77,28 +79,28 @@ def judged(work, files, tmp_path) -> Callable[..., Decision]:
     return judge
 
 
-def offered(work: WorkFolder, candidate: Path, **more) -> Decision:
+def offered(work: TrainingRun, candidate: Path, **more) -> GateDecision:
     simple = {name: work.evaluation.detectors[name] for name in backtest.RULES}
-    return decide(candidate, work.trial, simple, limits=limits_of(work.windows), **more)
+    return decide(candidate, work.backtest_set, simple, thresholds=limits_of(work.windows), **more)
 
 
 @cache
-def limits_by_size(rows: int, total: float) -> dict[str, Limits]:
+def limits_by_size(rows: int, total: float) -> dict[str, Thresholds]:
     """Found once for each set of windows."""
     return {}
 
 
-def limits_of(windows: Windows) -> Limits:
+def limits_of(windows: Windows) -> Thresholds:
     known = limits_by_size(len(windows), float(np.nansum(windows.values)))
     if not known:
-        known["found"] = own_limits(windows, budget_per_day=1.0, seed=SEED)
+        known["found"] = expected_thresholds(windows, budget_per_day=1.0, seed=SEED)
     return known["found"]
 
 
 def with_own_sentinels(folder: Path, files: dict[str, bytes]) -> Path:
     """Sealed with sentinels that agree with the model, however bad it is: they protect against changes, not against bad models."""
     sentinels = json.loads(files["sentinels.json"])
-    answers = Scorer(sealed.Bundle.of("draft", files)).score_rows([s["row"] for s in sentinels])
+    answers = RowScorer(sealed.Bundle.of("draft", files)).score_rows([s["row"] for s in sentinels])
     for sentinel, answer in zip(sentinels, answers, strict=True):
         sentinel |= {"score": answer.anomaly_score, "is_anomaly": answer.is_anomaly}
     return sealed.seal(
@@ -109,12 +111,12 @@ def with_own_sentinels(folder: Path, files: dict[str, bytes]) -> Path:
 def trained_on(folder: Path, windows: Windows) -> Path:
     """A bundle of other windows, honestly made of them."""
     grid, _ = to_grid(windows, Cadence.of(windows))
-    detector = Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=SEED, slots=True)
+    detector = Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=SEED, seasonal=True)
     card = card_of(detector, grid, len(windows), 1.0, SEED)
     return sealed.seal(folder / "candidates", files_of(detector, grid, card, 1.0, seed=SEED))
 
 
-def failed(decision: Decision) -> str:
+def failed(decision: GateDecision) -> str:
     assert not decision.promoted
     return ", ".join(check.name for check in decision.failed)
 
@@ -128,7 +130,7 @@ def edited(model: bytes, change: Callable[[Attributes], None]) -> bytes:
 def both(files: dict[str, bytes], change: Callable[[Attributes], None]) -> dict[str, bytes]:
     return {
         name.replace(".onnx", "_onnx"): edited(files[name], change)
-        for name in sealed.MODELS.values()
+        for name in sealed.MODEL_FILES.values()
     }
 
 
@@ -172,7 +174,7 @@ def test_3_a_label_in_place_of_the_score(files, work, tmp_path):
             leaves < np.median(leaves), 0.0, 40.0
         ).tolist()
 
-    models = {name: edited(files[name], label) for name in sealed.MODELS.values()}
+    models = {name: edited(files[name], label) for name in sealed.MODEL_FILES.values()}
     decision = offered(work, sealed.seal(tmp_path, files | models))
     assert failed(decision) == "loads"
     assert "sentinel" in decision.refusals[0]
@@ -237,20 +239,20 @@ def test_7_a_limit_that_is_none_or_ten_times_too_high(files, work, tmp_path, hei
         (forged / name).write_bytes(data)
     decision = offered(work, resealed(forged, threshold_json=spoilt))
     assert failed(decision) == "loads"
-    assert "limit" in decision.refusals[0]
+    assert "threshold" in decision.refusals[0]
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 @pytest.mark.parametrize(
-    ("view", "how"),
+    ("feature_set", "how"),
     [("all", "course"), ("contract", "course"), ("all", "entity"), ("contract", "global")],
 )
-def test_8_a_threshold_off_by_10_percent(judged, files, view, how, factor):
+def test_8_a_threshold_off_by_10_percent(judged, files, feature_set, how, factor):
     raw = json.loads(files["threshold.json"])
-    raw["limits"][view][how]["height"] *= factor
+    raw["limits"][feature_set][how]["height"] *= factor
     assert (
         failed(judged(threshold_json=json.dumps(raw).encode()))
-        == f"limit of the view {view}, {how}"
+        == f"limit of the view {feature_set}, {how}"
     )
 
 
@@ -322,7 +324,7 @@ def test_14_poisoned_windows(work, traffic, tmp_path):
         trained_on(tmp_path, poisoned),
         blind,
         simple,
-        limits=limits_of(poisoned),
+        thresholds=limits_of(poisoned),
         champion=work.bundle,
     )
     assert (
@@ -330,8 +332,8 @@ def test_14_poisoned_windows(work, traffic, tmp_path):
     )
 
 
-def replace_past(work: WorkFolder, past: Windows) -> backtest.Trial:
-    return work.trial._replace(past=past)
+def replace_past(work: TrainingRun, past: Windows) -> backtest.BacktestSet:
+    return work.backtest_set._replace(past=past)
 
 
 def test_15_stale_training_data(work, traffic, tmp_path):
@@ -370,9 +372,9 @@ def test_a_champion_that_no_longer_loads_is_no_rival(judged, tmp_path):
 
 
 def test_the_trial_of_another_rate_is_at_the_rate_of_the_windows(work, traffic, tmp_path):
-    from adnomaly.evaluation.holdout import build_trial, load_trial
+    from adnomaly.evaluation.holdout import build_holdout, load_holdout
 
-    build_trial(
+    build_holdout(
         tmp_path,
         replace(traffic, base_eps=3 * traffic.base_eps),
         work.windows,
@@ -382,7 +384,7 @@ def test_the_trial_of_another_rate_is_at_the_rate_of_the_windows(work, traffic, 
     )
     volume = Spec.ours().volume
     alike = (
-        load_trial(tmp_path, work.windows).live.values[:, volume].mean()
+        load_holdout(tmp_path, work.windows).live.values[:, volume].mean()
         / work.windows.values[:, volume].mean()
     )
     assert 0.7 < alike < 1.4

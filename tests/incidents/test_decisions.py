@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adnomaly.errors import InvalidDecision
-from adnomaly.incidents.decisions import LONGEST_COMMENT, Decision, Incident, after, worst_first
+from adnomaly.incidents.decisions import MAX_COMMENT, Decision, Incident, after, worst_first
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -59,18 +59,18 @@ def asleep(**changed):
         ({"action": "confirm", "fraud_kind": "weather"}, "fraud_kind"),
         ({"action": "false_alarm", "fraud_kind": "click_flood"}, "fraud_kind"),
         ({"action": "comment", "comment": "  "}, "comment"),
-        ({"action": "acknowledge", "comment": "x" * (LONGEST_COMMENT + 1)}, "comment"),
+        ({"action": "acknowledge", "comment": "x" * (MAX_COMMENT + 1)}, "comment"),
         ({"action": "acknowledge", "comment": "a\0b"}, "comment"),
     ],
 )
 def test_a_decision_that_makes_no_sense_names_its_field(decision, field):
     with pytest.raises(InvalidDecision, match=f"^{field}: "):
-        Decision(revision=0, **decision).checked(NOON)
+        Decision(revision=0, **decision).validated(NOON)
 
 
 def test_seven_days_of_sleep_are_fine():
     assert (
-        Decision(action="snooze", revision=0, until=NOON + 7 * DAY).checked(NOON).until
+        Decision(action="snooze", revision=0, until=NOON + 7 * DAY).validated(NOON).until
         == NOON + 7 * DAY
     )
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from adnomaly.incidents.evidence import VOLUME, Group, weigh
+from adnomaly.incidents.evidence import VOLUME, ValueCounts, attribute_clicks
 
 
 def found(groups, *, minutes=10, past=100, expected=None, before=1000, cpc=0.5):
-    return weigh(
+    return attribute_clicks(
         {"user_id_hash": groups},
         minutes=minutes,
         past_minutes=past,
@@ -17,7 +17,7 @@ def found(groups, *, minutes=10, past=100, expected=None, before=1000, cpc=0.5):
 
 
 def test_a_value_is_suspect_with_what_is_beyond_its_usual_rate():
-    evidence = found([Group("bot", 60, 2.0, 100), Group("person", 11, 1.0, 100)])
+    evidence = found([ValueCounts("bot", 60, 2.0, 100), ValueCounts("person", 11, 1.0, 100)])
     assert evidence.suspect_clicks == 50.0
     assert evidence.money_at_risk == 100.0
     assert evidence.basis == "user_id_hash"
@@ -32,11 +32,13 @@ def test_a_value_is_suspect_with_what_is_beyond_its_usual_rate():
 
 
 def test_chance_is_not_suspect():
-    assert found([Group("a", 19, 1.0, 100), Group("new", 4, 1.0, 0)]).suspect_clicks == 0
+    assert (
+        found([ValueCounts("a", 19, 1.0, 100), ValueCounts("new", 4, 1.0, 0)]).suspect_clicks == 0
+    )
 
 
 def test_without_a_past_only_the_volume_speaks():
-    evidence = found([Group("a", 300, 0.5, 0)], past=0, before=0, expected=100.0)
+    evidence = found([ValueCounts("a", 300, 0.5, 0)], past=0, before=0, expected=100.0)
     assert (evidence.basis, evidence.suspect_clicks, evidence.money_at_risk) == (
         VOLUME,
         200.0,
@@ -46,7 +48,7 @@ def test_without_a_past_only_the_volume_speaks():
 
 
 def test_never_more_suspect_clicks_than_clicks():
-    assert found([Group("a", 30, 1.0, 0)], expected=1.0).suspect_clicks <= 30
+    assert found([ValueCounts("a", 30, 1.0, 0)], expected=1.0).suspect_clicks <= 30
 
 
 def test_no_clicks_no_suspicion():

@@ -226,7 +226,7 @@ def test_train_detector_registers_once(settings, backends, airflow, history):
     found = MlflowClient(settings.mlflow_tracking_uri).search_model_versions(
         "name = 'adnomaly-detector'"
     )
-    [version] = [v for v in found if v.tags.get("source") == run.folder]
+    [version] = [v for v in found if v.etags.get("source") == run.folder]
     assert airflow.links(run.dag_id, run.run_id, "register")["MLflow run"].endswith(version.run_id)
 
 

@@ -104,7 +104,7 @@ def clicks(backends):
 def offline(backends, tmp_path):
     prefix = f"test_features/{uuid4().hex}/"
     yield OfflineFeatures(backends.objects, tmp_path / "features", prefix=prefix)
-    for key in backends.objects.tags(prefix):
+    for key in backends.objects.etags(prefix):
         backends.objects.delete(key)
 
 
@@ -167,4 +167,4 @@ def test_flinks_batch_is_the_oracle_and_a_rewritten_day_has_the_same_bytes(
         "2003-03-03": first["2003-03-03"]
     }
     assert_same(offline.windows(span.start, span.end), expected)
-    assert backends.objects.tags(span.prefix) == backends.objects.tags(alone.prefix) == {}
+    assert backends.objects.etags(span.prefix) == backends.objects.etags(alone.prefix) == {}

@@ -48,7 +48,7 @@ def incident(settings: Settings, backends: Backends) -> Iterator[str]:
         "high": {"event_count": 35.0},
     }
     with backends.postgres.connection() as connection:
-        backends.incidents.take_up_else(
+        backends.incidents.upsert(
             connection,
             incident_id=name,
             kind="anomaly",

@@ -12,7 +12,7 @@ import pytest
 
 from adnomaly.clients.kafka.offsets import KafkaOffsets
 from adnomaly.pipelines import maintain_stores
-from adnomaly.validation import Tally
+from adnomaly.validation import VerdictCounts
 from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
@@ -85,9 +85,9 @@ def test_a_gate_killed_between_write_and_commit_loses_and_doubles_nothing(world)
     assert world.read("dead") == []
     # What it has counted moved with its offsets: exact, whatever was killed.
     committed = KafkaOffsets(world.settings.kafka_bootstrap).committed(f"gate_{world.id}")
-    assert Tally.total(Tally.of(note) for _, note in committed.values()) == Tally(
-        valid=COUNT, duplicate=500
-    )
+    assert VerdictCounts.total(
+        VerdictCounts.of(note) for _, note in committed.values()
+    ) == VerdictCounts(valid=COUNT, duplicate=500)
 
 
 def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world):
@@ -130,7 +130,7 @@ def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(w
     }
     # What the killed writers uploaded and never recorded is there, invisible, and can be removed without touching the rest.
     assert len(lake.remove_orphans(*span)) >= 1
-    assert len(world.backends.objects.tags("clicks/")) == len(objects)
+    assert len(world.backends.objects.etags("clicks/")) == len(objects)
     assert world.rows("SELECT sum(records) FROM sink_offsets") == [(COUNT,)]
 
 
@@ -145,7 +145,7 @@ def test_small_objects_become_one_per_partition_and_hour_without_a_click_more_or
         "all is archived",
         lambda: world.rows("SELECT coalesce(sum(row_count), 0) FROM lake_objects") == [(COUNT,)],
     )
-    lake = world.backends.lake_upkeep
+    lake = world.backends.lake_compaction
     now = datetime.now(UTC)
     assert len(lake.objects_between(hour, hour + timedelta(hours=1))) >= 12
     lake.hold("a reader")
@@ -154,7 +154,7 @@ def test_small_objects_become_one_per_partition_and_hour_without_a_click_more_or
     assert maintain_stores.compact_lake(lake, really=True, now=now) >= 12
     [item] = lake.objects_between(hour, hour + timedelta(hours=1))
     assert Counter(lake.read(item)["event_id"].to_pylist()) == EXPECTED
-    assert list(world.backends.objects.tags("clicks/")) == [item.object_key]
+    assert list(world.backends.objects.etags("clicks/")) == [item.object_key]
     assert maintain_stores.compact_lake(lake, really=True, now=now) == 0
     assert lake.remove_orphans(hour, hour + timedelta(hours=1)) == []
 
@@ -187,13 +187,13 @@ def test_old_clicks_go_from_table_and_lake_and_young_ones_stay(world):
     assert world.rows(rows) == [(300,)]
     assert (
         maintain_stores.expire_lake(
-            b.lake_upkeep, b.offline_features, days=3, really=True, now=now
+            b.lake_compaction, b.offline_features, days=3, really=True, now=now
         )["objects"]
         >= 1
     )
     [(left,)] = world.rows(objects)
     assert 300 <= left <= 400  # the lake keeps whole days
-    assert len(b.objects.tags("clicks/")) == world.rows("SELECT count(*) FROM lake_objects")[0][0]
+    assert len(b.objects.etags("clicks/")) == world.rows("SELECT count(*) FROM lake_objects")[0][0]
 
 
 def test_a_paused_writer_that_wakes_up_is_fenced(world):

@@ -138,7 +138,7 @@ def test_handle_alert(dags_test, backends, attack):
     assert 0 < incident.suspect_clicks <= incident.clicks
     assert incident.money_at_risk > 0
     assert {"campaign_id", "ad_id", "user_agent", "user_id_hash"} == set(
-        backends.evidence.weigh(incident).touches
+        backends.evidence.attribute_clicks(incident).touches
     )
 
 
@@ -149,9 +149,12 @@ def test_watch_streams(dags_test, backends):
 
 def test_the_ledger_balances(backends):
     """Whatever is on its way: nothing is missing, nothing is there twice."""
-    found = [reconciliation.lines(backends.sight.count()) for _ in range(5)]
+    found = [reconciliation.equations(backends.collector.count()) for _ in range(5)]
     assert [
-        (line.name, line.difference) for lines in found for line in lines if not line.balanced
+        (line.name, line.difference)
+        for equations in found
+        for line in equations
+        if not line.balanced
     ] == []
 
 

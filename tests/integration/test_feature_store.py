@@ -68,7 +68,7 @@ def redis_url(settings):
 def offline(backends, tmp_path):
     prefix = f"test_features/{uuid4().hex}/"
     yield OfflineFeatures(backends.objects, tmp_path / "features", prefix=prefix)
-    for key in backends.objects.tags(prefix):
+    for key in backends.objects.etags(prefix):
         backends.objects.delete(key)
 
 
@@ -185,11 +185,11 @@ def test_writing_a_day_again_gives_the_same_bytes_here_and_there(offline, backen
     windows = two_days(step=3)
     (day, of_day), *_ = by_day(windows).items()
     first = offline.write_day(day, window_table(of_day))
-    before = backends.objects.tags(offline.prefix)
+    before = backends.objects.etags(offline.prefix)
     assert (
         offline.write_day(day, window_table(random.Random(3).sample(of_day, len(of_day)))) == first
     )
-    assert backends.objects.tags(offline.prefix) == before
+    assert backends.objects.etags(offline.prefix) == before
     assert offline.sync() == []
 
 

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from adnomaly.alerts import Explanation, ScoredWindow, Silence
+from adnomaly.alerts import ScoredWindow, Silence, WindowExplanation
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.errors import DecisionOutdated, OffsetGap, Unavailable
 from adnomaly.incidents.decisions import Decision
@@ -77,7 +77,7 @@ class Desk:
             platform="web",
             features={"ctr_avg": 0.02, "bounce_rate_avg": 0.3, "event_count": 400},
         )
-        reason = Explanation(
+        reason = WindowExplanation(
             f"DE web: score {score}",
             {"event_count": 50.0},
             {"event_count": 9.0},

@@ -27,8 +27,8 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from adnomaly.attacks import Attack
-from adnomaly.bundle.bundle import MANIFEST, seal
-from adnomaly.scoring.live import Judge
+from adnomaly.bundle.bundle import MANIFEST_FILE, seal
+from adnomaly.scoring.live import LiveScorer
 from adnomaly.settings import Settings, load_settings
 from adnomaly.stores.bundles import BundleStore
 from adnomaly.stores.window_arrow import as_windows
@@ -87,7 +87,7 @@ class World:
         files = {
             f.name: f.read_bytes()
             for f in self._bundle.iterdir()
-            if f.name not in (MANIFEST, "history.parquet")
+            if f.name not in (MANIFEST_FILE, "history.parquet")
         }
         card = json.loads(files["card.json"]) | {"test": f"{self.id} {len(self.versions)}"}
         version = seal(self.bundles, files | {"card.json": json.dumps(card).encode()}).name
@@ -97,9 +97,9 @@ class World:
 
     def expected(self, windows: Sequence[TrafficWindow]) -> dict[tuple, str | None]:
         """The incident of each window, as judged at once."""
-        judge = Judge(Nothing(), BundleStore(self.bundles), self.settings)
-        judge.take_up()
-        return {_key(r.window): r.incident_id for r in judge.judge(windows).scored}
+        judge = LiveScorer(Nothing(), BundleStore(self.bundles), self.settings)
+        judge.load_current()
+        return {_key(r.window): r.incident_id for r in judge.score(windows).scored}
 
     def start(self) -> None:
         names = (

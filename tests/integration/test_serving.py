@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from adnomaly.bundle.bundle import MANIFEST, seal
+from adnomaly.bundle.bundle import MANIFEST_FILE, seal
 from adnomaly.clients.mlflow import Registered, Registry
 from adnomaly.clients.ray_serve import Serving
 from adnomaly.errors import BundleRejected
@@ -225,7 +225,7 @@ def test_a_bundle_that_is_trained_again_leaves_the_way_back(
 
 def _resealed(folder: Path, bundle: Path, note: str) -> Path:
     """The same model with another version."""
-    files = {f.name: f.read_bytes() for f in bundle.iterdir() if f.name != MANIFEST}
+    files = {f.name: f.read_bytes() for f in bundle.iterdir() if f.name != MANIFEST_FILE}
     card = json.loads(files["card.json"]) | {"note": note}
     return seal(folder / "sealed", files | {"card.json": json.dumps(card).encode()})
 

@@ -36,7 +36,7 @@ from adnomaly.stores.lake import SCHEMA
 from adnomaly.topics import Topic
 from adnomaly.windows import SIZE
 from adnomaly.wiring import connect
-from streaming.window_job import Keeper
+from streaming.window_job import JobReconciler
 from window_oracle import Sent, Window
 
 pytestmark = [pytest.mark.integration, pytest.mark.kills, pytest.mark.timeout(900)]
@@ -350,12 +350,12 @@ def told(stage, tmp_path_factory) -> Told:
         checkpoints=flink.checkpoints,
         features=(*FEATURES, COST),
     )
-    Keeper(
+    JobReconciler(
         more,
         stage.topics,
         stage.name,
         stage.settings.adnomaly_home / "flink" / f"{stage.name}.json",
-    ).ensure()
+    ).reconcile()
     stage.await_job()
     stage.send(stage.out_of_order(stage.clicks(70, 20)))
     last_end = oracle.minute(stage.watermark)
@@ -402,13 +402,13 @@ def batch(stage, told) -> list[dict]:
         )
         return [
             row
-            for key in objects.tags(prefix)
+            for key in objects.etags(prefix)
             for row in pq.read_table(io.BytesIO(objects.get(key))).to_pylist()
         ]
     finally:
         with stage.backends.postgres.connection() as connection:
             connection.execute("DELETE FROM lake_objects WHERE topic_id = %s", (source,))
-        for key in [*(item.object_key for item in written), *objects.tags(prefix)]:
+        for key in [*(item.object_key for item in written), *objects.etags(prefix)]:
             objects.delete(key)
 
 

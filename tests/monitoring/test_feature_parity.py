@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.monitoring.feature_parity import as_text, judge, run
+from adnomaly.monitoring.feature_parity import as_text, compare_entity, run
 from adnomaly.windows import SIZE, TrafficWindow
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def window(minute: int, count: int = 10, geo: str = "DE") -> TrafficWindow:
     ],
 )
 def test_verdicts(online, offline, streamed, verdict, ok):
-    assert judge(online, offline, streamed)[1:] == (verdict, ok)
+    assert compare_entity(online, offline, streamed)[1:] == (verdict, ok)
 
 
 class Stores:

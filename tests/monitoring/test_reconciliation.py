@@ -2,17 +2,17 @@
 
 import pytest
 
-from adnomaly.monitoring.reconciliation import Counts, lines
+from adnomaly.monitoring.reconciliation import ClickCounts, equations
 from adnomaly.stores.stream_health import _is_missing, _Late
 
-WELL = Counts(
+WELL = ClickCounts(
     received=110, valid=100, rejected=4, duplicate=3, stored=98, archived=40, windowed=70, late=1, early=5, gate_lag=3, table_lag=4,
     lake_lag=61, open=22,
 )  # fmt: skip
 
 
 def test_a_healthy_stream_balances():
-    assert [(line.difference, line.balanced) for line in lines(WELL)] == [
+    assert [(line.difference, line.balanced) for line in equations(WELL)] == [
         (3, True),
         (2, True),
         (60, True),
@@ -32,9 +32,9 @@ def test_a_healthy_stream_balances():
     ],
 )
 def test_a_lost_or_doubled_click_shows(changed, line):
-    assert [i for i, found in enumerate(lines(WELL._replace(**changed))) if not found.balanced] == [
-        line
-    ]
+    assert [
+        i for i, found in enumerate(equations(WELL._replace(**changed))) if not found.balanced
+    ] == [line]
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.monitoring.stages import PATH, Before, Limits, Program, Seen, judge, wrong
+from adnomaly.monitoring.stages import (
+    STAGES,
+    Limits,
+    PreviousCounts,
+    ProcessState,
+    Snapshot,
+    evaluate_stages,
+    red_stages,
+)
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PROGRAMS = {arrow.program: Program("RUNNING", 4000) for arrow in PATH if arrow.program}
+PROGRAMS = {spec.program: ProcessState("RUNNING", 4000) for spec in STAGES if spec.program}
 
 
 def seen(**changed):
     newest = {name: NOON - timedelta(seconds=60) for name in ("windows", "features", "scorer")}
-    return Seen(
+    return Snapshot(
         **{
             "at": NOON,
             "programs": dict(PROGRAMS),
@@ -25,7 +33,7 @@ def seen(**changed):
 
 
 def stages(before=None, **changed):
-    return {stage.name: stage for stage in judge(seen(**changed), before, Limits())}
+    return {stage.name: stage for stage in evaluate_stages(seen(**changed), before, Limits())}
 
 
 def test_all_is_well():
@@ -33,7 +41,7 @@ def test_all_is_well():
 
 
 def test_stopped_on_purpose_is_grey_and_says_how_to_start():
-    found = stages(programs=PROGRAMS | {"store_clicks": Program("STOPPED", 0)})["table"]
+    found = stages(programs=PROGRAMS | {"store_clicks": ProcessState("STOPPED", 0)})["table"]
     assert (found.state, found.link) == ("grey", "/dags/run_streams")
 
 
@@ -42,7 +50,7 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
     [
         (
             "table",
-            {"programs": PROGRAMS | {"store_clicks": Program("BACKOFF", 0)}},
+            {"programs": PROGRAMS | {"store_clicks": ProcessState("BACKOFF", 0)}},
             "red",
             "BACKOFF",
         ),
@@ -54,7 +62,7 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
         ("windows", {"newest": {"windows": NOON - timedelta(seconds=200)}}, "amber", "200 s ago"),
         ("serving", {"serving": ""}, "red", "readyz"),
         ("scorer", {"unscored": 3}, "red", "no score"),
-        ("lake", {"silent": {"lake": "PostgreSQL: refused"}}, "red", "refused"),
+        ("lake", {"unreachable": {"lake": "PostgreSQL: refused"}}, "red", "refused"),
         ("gate", {"given_up": {"validate_clicks": "restarted 5 times"}}, "red", "given up"),
         ("incidents", {"lags": {"incidents": 60_000}}, "red", "alerts wait"),
     ],
@@ -66,12 +74,14 @@ def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word)
 
 
 def test_no_supervisord_is_red_everywhere_but_not_for_incidents():
-    found = stages(programs=None, silent={"supervisor": "supervisord does not answer"})
-    assert [s.name for s in wrong(list(found.values()))] == [a.name for a in PATH if a.program]
+    found = stages(programs=None, unreachable={"supervisor": "supervisord does not answer"})
+    assert [s.name for s in red_stages(list(found.values()))] == [
+        a.name for a in STAGES if a.program
+    ]
 
 
 def test_streams_that_came_up_a_moment_ago_have_time_to_close_a_window():
-    fresh = {name: Program("RUNNING", 30) for name in PROGRAMS}
+    fresh = {name: ProcessState("RUNNING", 30) for name in PROGRAMS}
     assert (
         stages(programs=fresh, newest={"windows": NOON - timedelta(hours=5)})["windows"].state
         == "amber"
@@ -80,7 +90,7 @@ def test_streams_that_came_up_a_moment_ago_have_time_to_close_a_window():
 
 def test_silent_producers_other_than_the_generator_are_fine():
     found = stages(
-        programs=PROGRAMS | {"generate_clicks": Program("STOPPED", 0)},
+        programs=PROGRAMS | {"generate_clicks": ProcessState("STOPPED", 0)},
         newest={"windows": NOON - timedelta(days=1)},
     )
     assert found["windows"].state == "green"
@@ -88,6 +98,7 @@ def test_silent_producers_other_than_the_generator_are_fine():
 
 def test_rates_are_what_came_since():
     found = stages(
-        {"table": Before(NOON - timedelta(seconds=20), 100)}, totals={"table": 300, "lake": 5}
+        {"table": PreviousCounts(NOON - timedelta(seconds=20), 100)},
+        totals={"table": 300, "lake": 5},
     )
     assert (found["table"].rate, found["lake"].rate) == (10.0, None)

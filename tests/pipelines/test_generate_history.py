@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from adnomaly.attacks import Attack, read_truth
-from adnomaly.delivery_log import HEADER, Ledger
+from adnomaly.delivery_log import HEADER, DeliveryLog
 from adnomaly.errors import InvalidSetting
-from adnomaly.generator_state import GeneratorFiles, Plan, Progress, first_moment, microseconds
+from adnomaly.generator_state import GeneratorFiles, Plan, SentSpans, first_moment, microseconds
 from adnomaly.home import Home
 from adnomaly.pipelines.generate_history import generate_history, run
 from adnomaly.settings import SECRETS, Settings
@@ -67,7 +67,7 @@ def test_history_again_changes_nothing(tmp_path):
 
 def test_history_leaves_out_what_was_sent_live(tmp_path):
     traffic, whole, rest = Traffic.from_settings(make(tmp_path)), MemoryLake(), MemoryLake()
-    sent = Progress(sent=((MIDNIGHT + 0.5 * HOUR, MIDNIGHT + 2 * HOUR),))
+    sent = SentSpans(sent=((MIDNIGHT + 0.5 * HOUR, MIDNIGHT + 2 * HOUR),))
     generate_history(whole, traffic, start=MIDNIGHT, end=MIDNIGHT + 3 * HOUR)
     generate_history(rest, traffic, start=MIDNIGHT, end=MIDNIGHT + 3 * HOUR, sent=sent)
     times = [row["timestamp"] for row in whole.clicks.to_pylist()]
@@ -133,7 +133,7 @@ def test_the_default_history_ends_at_the_last_midnight_and_can_have_another_rate
 
 def test_a_restart_continues_a_span_and_a_gap_begins_another():
     progress = (
-        Progress()
+        SentSpans()
         .extended(MIDNIGHT, MIDNIGHT + HOUR)
         .extended(MIDNIGHT + HOUR, MIDNIGHT + 2 * HOUR)
     )
@@ -146,8 +146,8 @@ def test_a_restart_continues_a_span_and_a_gap_begins_another():
 
 def test_progress_keeps_microseconds(tmp_path):
     files, at = GeneratorFiles(Home(tmp_path)), MIDNIGHT + timedelta(microseconds=123_457)
-    assert files.read_progress() == Progress()
-    files.write_progress(Progress().extended(MIDNIGHT, at))
+    assert files.read_progress() == SentSpans()
+    files.write_progress(SentSpans().extended(MIDNIGHT, at))
     assert files.read_progress().next == at
     assert microseconds(at) % 1_000_000 == 123_457
 
@@ -167,7 +167,7 @@ def test_progress_keeps_microseconds(tmp_path):
 )
 def test_sending_begins_after_what_exists(wanted, sent, history, expected):
     at = lambda hours: None if hours is None else MIDNIGHT + hours * HOUR  # noqa: E731
-    progress = Progress() if sent is None else Progress(sent=((MIDNIGHT, at(sent)),))
+    progress = SentSpans() if sent is None else SentSpans(sent=((MIDNIGHT, at(sent)),))
     assert first_moment(at(wanted), progress, at(history), now=at(10)) == at(expected)
 
 
@@ -231,7 +231,7 @@ def test_the_ledger_has_one_line_per_acknowledged_click(tmp_path):
     _, values = MessageEncoder(source).encode(clicks)
     file = tmp_path / "truth" / "ledger.csv"
     for part in (values[:2], values[2:3]):
-        ledger = Ledger(file)
+        ledger = DeliveryLog(file)
         for offset, value in enumerate(part):
             ledger.add("clickstream", 1, offset, value)
         ledger.sync()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.generator_state import GeneratorFiles, Progress
+from adnomaly.generator_state import GeneratorFiles, SentSpans
 from adnomaly.home import Home
 from adnomaly.pipelines import run_streams
 
@@ -35,12 +35,12 @@ def test_planting_another_attack_does_not_cut_one_off(tmp_path):
 def test_an_attack_stays_planned_until_it_was_sent(tmp_path):
     """While the generator still catches up, an attack of the past is not over for it."""
     GeneratorFiles(Home(tmp_path)).write_progress(
-        Progress(sent=((NOON - timedelta(hours=2), NOON - timedelta(hours=1)),))
+        SentSpans(sent=((NOON - timedelta(hours=2), NOON - timedelta(hours=1)),))
     )
     _plan(tmp_path, FLOOD)
     assert [a.geo for a in _plan(tmp_path).attacks] == ["DE"]
     GeneratorFiles(Home(tmp_path)).write_progress(
-        Progress(sent=((NOON - timedelta(hours=2), NOON),))
+        SentSpans(sent=((NOON - timedelta(hours=2), NOON),))
     )
     assert _plan(tmp_path).attacks == ()
 

@@ -4,7 +4,7 @@ import asyncio
 from http.cookies import SimpleCookie
 
 import pytest
-from adnomaly_airflow.cookies import SafeLogin
+from adnomaly_airflow.cookies import HttpOnlyCookieMiddleware
 
 PAGE = [(b"content-type", b"text/html; charset=utf-8")]
 JSON = [(b"content-type", b"application/json")]
@@ -28,7 +28,7 @@ def _headers(answer, *, path="/", cookie="_token=abc.def-1_2", scheme="http"):
         "scheme": scheme,
         "headers": [(b"cookie", cookie.encode())] if cookie else [],
     }
-    asyncio.run(SafeLogin(app)(scope, None, send))
+    asyncio.run(HttpOnlyCookieMiddleware(app)(scope, None, send))
     return [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
 
 

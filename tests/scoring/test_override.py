@@ -7,14 +7,14 @@ import pytest
 
 from adnomaly.errors import BundleRejected, InvalidSetting
 from adnomaly.scoring.override import own_bundle
-from adnomaly.scoring.rows import Scorer
+from adnomaly.scoring.rows import RowScorer
 
 NAMES = {"model": "model.onnx", "preprocess": "preprocess.json", "threshold": "threshold.json"}
 
 
 def test_three_files_become_a_bundle_that_scores_the_same(bundle: Path, tmp_path: Path):
     folder = own_bundle(tmp_path, **{name: bundle / file for name, file in NAMES.items()})
-    scorer, original = Scorer.load(folder), Scorer.load(bundle)
+    scorer, original = RowScorer.load(folder), RowScorer.load(bundle)
     scorer.check_sentinels()
     row = {"ctr_avg": 0.03, "bounce_rate_avg": 0.4, "event_count": 50}
     assert scorer.score_rows([row]) == original.score_rows([row])

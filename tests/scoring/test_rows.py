@@ -12,24 +12,24 @@ from adnomaly.detector.forest import fit_forest, forest_scores, tail
 from adnomaly.detector.onnx_export import PARITY_ROWS, check_parity, export_forest
 from adnomaly.detector.spec import Spec
 from adnomaly.errors import BundleRejected, NotEnoughHistory
-from adnomaly.evaluation.backtest import see
+from adnomaly.evaluation.backtest import predict
 from adnomaly.features import CONTRACT
 from adnomaly.pipelines import train_detector as pipeline
-from adnomaly.pipelines._training_run import WorkFolder
-from adnomaly.scoring.rows import Scorer
+from adnomaly.pipelines._training_run import TrainingRun
+from adnomaly.scoring.rows import RowScorer
 from adnomaly.windows import time_text
 
-ALL = tuple(Spec.ours().names)
+ALL_FEATURES = tuple(Spec.ours().names)
 
 
 @pytest.fixture(scope="module")
-def work(trained) -> WorkFolder:
-    return WorkFolder(trained)
+def work(trained) -> TrainingRun:
+    return TrainingRun(trained)
 
 
 @pytest.fixture(scope="module")
-def scorer(bundle) -> Scorer:
-    return Scorer.load(bundle)
+def scorer(bundle) -> RowScorer:
+    return RowScorer.load(bundle)
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +40,23 @@ def rows(offline) -> list[dict]:
     )
     picked = table.take(np.random.default_rng(5).integers(0, table.num_rows, 400)).to_pylist()
     return [
-        {**{k: r[k] for k in (*ALL, "geo", "platform")}, "timestamp": time_text(r["window_end"])}
+        {
+            **{k: r[k] for k in (*ALL_FEATURES, "geo", "platform")},
+            "timestamp": time_text(r["window_end"]),
+        }
         for r in picked
     ]
 
 
-def scores(scorer: Scorer, rows: list[dict]) -> np.ndarray:
+def scores(scorer: RowScorer, rows: list[dict]) -> np.ndarray:
     return np.array([scored.anomaly_score for scored in scorer.score_rows(rows)])
 
 
 def contract(row: dict) -> dict:
     """The row without the optional features."""
-    return {name: value for name, value in row.items() if name in CONTRACT or name not in ALL}
+    return {
+        name: value for name, value in row.items() if name in CONTRACT or name not in ALL_FEATURES
+    }
 
 
 # The export
@@ -76,8 +81,8 @@ def test_the_export_is_the_forest_on_40_000_rows(forest, probes):
 
 
 def test_the_export_is_three_operators_on_pinned_opsets(work):
-    for view in work.drafted.detector.views.values():
-        model = onnx.load_from_string(view.model)
+    for feature_set in work.drafted.detector.feature_sets.values():
+        model = onnx.load_from_string(feature_set.model)
         onnx.checker.check_model(model)
         assert [node.op_type for node in model.graph.node] == [
             "TreeEnsembleRegressor",
@@ -114,7 +119,7 @@ def test_equal_data_and_seed_give_an_equal_bundle(trained, offline, small_traffi
     pipeline.fit(folder)
     pipeline.evaluate(folder, small_traffic, days=5)
     pipeline.seal(folder)
-    assert WorkFolder(again).bundle.name == WorkFolder(trained).bundle.name
+    assert TrainingRun(again).bundle.name == TrainingRun(trained).bundle.name
 
 
 def test_tail_padding_reaches_beyond_the_data_and_has_both_signs():
@@ -197,13 +202,13 @@ def test_further_fields_and_the_week_of_the_year_change_nothing(scorer, rows):
 
 def test_rows_and_tables_have_the_same_scores(scorer, bundle, work):
     """What a request gets for a window is what the window gets among thousands."""
-    seen, trial = see(Bundle.load(bundle).detector, work.trial), work.trial
-    grid, live = seen.truth.grid, work.trial.live
-    for i in range(0, len(trial.live), 997):
+    seen, backtest_set = predict(Bundle.load(bundle).detector, work.backtest_set), work.backtest_set
+    grid, live = seen.truth.grid, work.backtest_set.live
+    for i in range(0, len(backtest_set.live), 997):
         geo, platform = live.names[live.entity[i]].split("|")
         moment = time_text(datetime.fromtimestamp(int(live.end_s[i]), UTC))
         row = {
-            **dict(zip(ALL, live.values[i].tolist(), strict=True)),
+            **dict(zip(ALL_FEATURES, live.values[i].tolist(), strict=True)),
             "geo": geo,
             "platform": platform,
             "timestamp": moment,
@@ -221,7 +226,7 @@ def test_every_answer_explains_itself(scorer, rows):
     bare = {k: rows[0][k] for k in CONTRACT}
     for scored, used in zip(
         scorer.score_rows([rows[0], contract(rows[0]), bare]),
-        (ALL, CONTRACT, CONTRACT),
+        (ALL_FEATURES, CONTRACT, CONTRACT),
         strict=True,
     ):
         assert scored.features == used
@@ -244,7 +249,7 @@ def test_all_features_are_used_only_when_all_came(scorer, rows):
     )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_FEATURES)
 def test_the_feature_that_was_attacked_is_named_first(scorer, rows, name):
     """In 90 % of single-feature attacks: here one feature is moved by as much as makes the window anomalous."""
     moved = []
@@ -269,7 +274,7 @@ def test_it_finds_attacks_within_its_budget(work):
     found = work.evaluation
     assert found.attacks >= 70
     assert found.ours.roc_auc > 0.9
-    assert found.ours.at_flag > 0.7
+    assert found.ours.recall_at_threshold > 0.7
     assert found.detectors["random"].recall_per_day < 0.1
     assert found.detectors["always on"].recall_per_day == 0
     assert found.ours.pr_auc > 0.95 * found.best_rule

@@ -9,7 +9,7 @@ import pytest
 
 from adnomaly.alerts import ScoredWindow
 from adnomaly.errors import Unavailable
-from adnomaly.scoring.live import Judge
+from adnomaly.scoring.live import LiveScorer
 from adnomaly.settings import SECRETS, Settings
 from adnomaly.stores.bundles import CURRENT, BundleStore
 from adnomaly.stores.window_arrow import as_windows
@@ -47,20 +47,21 @@ class Stored:
 @pytest.fixture(scope="module")
 def bundles(files, tmp_path_factory):
     """A folder of bundles in which the one of `files` is deployed."""
-    from adnomaly.bundle.bundle import MANIFEST, seal
+    from adnomaly.bundle.bundle import MANIFEST_FILE, seal
 
     folder = tmp_path_factory.mktemp("bundles")
     sealed = seal(
-        folder, {f.name: f.read_bytes() for f in (files / "bundle").iterdir() if f.name != MANIFEST}
+        folder,
+        {f.name: f.read_bytes() for f in (files / "bundle").iterdir() if f.name != MANIFEST_FILE},
     )
     BundleStore(folder).set_current(sealed.name)
     return folder
 
 
-def judge(stored: Stored, bundles) -> Judge:
+def judge(stored: Stored, bundles) -> LiveScorer:
     settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
-    made = Judge(stored, BundleStore(bundles), settings)
-    made.take_up()
+    made = LiveScorer(stored, BundleStore(bundles), settings)
+    made.load_current()
     return made
 
 
@@ -74,13 +75,13 @@ def minutes(files, first: int, last: int) -> list[list]:
     return [windows for windows in found if windows]
 
 
-def run(stored: Stored, made: Judge, parts: list[list]) -> list:
+def run(stored: Stored, made: LiveScorer, parts: list[list]) -> list:
     silences = []
     for windows in parts:
-        judgement = made.judge(windows)
-        stored.rows += judgement.scored
-        silences += judgement.silences
-        made.accept(judgement)
+        batch = made.score(windows)
+        stored.rows += batch.scored
+        silences += batch.silences
+        made.commit(batch)
     return silences
 
 
@@ -168,9 +169,9 @@ def test_a_deployed_model_that_is_broken_changes_nothing(files, bundles, tmp_pat
     made = judge(Stored(), folder)
     (folder / "0123456789abcdef").mkdir()
     (folder / CURRENT).write_text("0123456789abcdef\n")
-    made.take_up()
+    made.load_current()
     (windows,) = minutes(files, 100, 101)
-    assert {r.model_version for r in made.judge(windows).scored} == {
+    assert {r.model_version for r in made.score(windows).scored} == {
         (bundles / CURRENT).read_text().strip()
     }
 

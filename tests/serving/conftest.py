@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from serving.api import create_api
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from serving.slot import ModelSlot
 
 ROW = {"ctr_avg": 0.02, "bounce_rate_avg": 0.35, "event_count": 100}
@@ -64,7 +64,7 @@ class AsgiBridge(httpx.BaseTransport):
     """Lets a plain client ask an ASGI application in this process."""
 
     def __init__(self, slot: ModelSlot) -> None:
-        self._transport = httpx.ASGITransport(app=create_api(slot, Metrics()))
+        self._transport = httpx.ASGITransport(app=create_api(slot, ApiMetrics()))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return asyncio.run(self._ask(request))

@@ -9,7 +9,7 @@ import pytest
 
 from serving.api import create_api
 from serving.body import MAX_BODY_BYTES
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from serving.slot import ModelSlot
 
 GOOD = b'{"ctr_avg":0.02,"bounce_rate_avg":0.35,"event_count":100}'
@@ -272,7 +272,7 @@ def _ask(slot: ModelSlot, chunks: list[dict]) -> tuple[list[dict], int]:
         "query_string": b"",
         "headers": [(b"content-type", b"application/json")],
     }
-    asyncio.run(create_api(slot, Metrics())(scope, receive, send))
+    asyncio.run(create_api(slot, ApiMetrics())(scope, receive, send))
     return sent, taken
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from adnomaly.errors import JobFailed
 from adnomaly.home import Home
-from serving.serve_detector import Starter
+from serving.serve_detector import ServeReconciler
 
 
 class RememberingServing:
@@ -37,9 +37,9 @@ def test_without_a_model_it_says_once_what_it_waits_for(
 ):
     caplog.set_level(logging.INFO)
     serving = RememberingServing("ABSENT")
-    starter = Starter(serving, Home(home))
-    starter.look()
-    starter.look()
+    reconciler = ServeReconciler(serving, Home(home))
+    reconciler.reconcile()
+    reconciler.reconcile()
     assert serving.asked == []
     assert [record.message for record in caplog.records] == [
         "no model yet: waiting for deploy_detector to name one in bundles/CURRENT"
@@ -49,14 +49,14 @@ def test_without_a_model_it_says_once_what_it_waits_for(
 def test_a_ray_without_memory_gets_the_application_again(home: Path):
     (home / "bundles" / "CURRENT").write_text("v7\n")
     serving = RememberingServing("ABSENT")
-    Starter(serving, Home(home)).look()
+    ServeReconciler(serving, Home(home)).reconcile()
     assert serving.asked == [("put", "v7")]
 
 
 def test_a_name_without_a_folder_is_no_model(home: Path):
     (home / "bundles" / "CURRENT").write_text("v8\n")
     serving = RememberingServing("ABSENT")
-    Starter(serving, Home(home)).look()
+    ServeReconciler(serving, Home(home)).reconcile()
     assert serving.asked == []
 
 
@@ -64,16 +64,16 @@ def test_a_name_without_a_folder_is_no_model(home: Path):
 def test_an_application_that_exists_is_left_alone(home: Path, status: str):
     (home / "bundles" / "CURRENT").write_text("v7\n")
     serving = RememberingServing(status)
-    Starter(serving, Home(home)).look()
+    ServeReconciler(serving, Home(home)).reconcile()
     assert serving.asked == []
 
 
 def test_a_failed_deployment_is_taken_away_first(home: Path):
     (home / "bundles" / "CURRENT").write_text("v7\n")
     serving = RememberingServing("DEPLOY_FAILED")
-    starter = Starter(serving, Home(home))
+    reconciler = ServeReconciler(serving, Home(home))
     with pytest.raises(JobFailed):
-        starter.look()
+        reconciler.reconcile()
     serving.state = "ABSENT"
-    starter.look()
+    reconciler.reconcile()
     assert serving.asked == [("delete",), ("put", "v7")]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adnomaly.attacks import Attack
-from adnomaly.generator_state import GeneratorFiles, Progress
+from adnomaly.generator_state import GeneratorFiles, SentSpans
 from adnomaly.home import Home
 from stack.demo import story as demo
 from stack.demo.report import Alert
@@ -19,7 +19,7 @@ MINUTE = timedelta(minutes=1)
 def _attack(tmp_path, sent_until=None):
     files = GeneratorFiles(Home(tmp_path))
     if sent_until:
-        files.write_progress(Progress(sent=((HISTORY_END, sent_until),)))
+        files.write_progress(SentSpans(sent=((HISTORY_END, sent_until),)))
     return demo.next_attack(files, HISTORY_END, NOON)
 
 

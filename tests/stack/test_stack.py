@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adnomaly.home import LONGEST_SOCKET, Home
+from adnomaly.home import MAX_SOCKET, Home
 from adnomaly.settings import ROOT, SECRETS
 from stack import configs, launch
 from stack import secrets as secrets_file
@@ -69,7 +69,7 @@ def test_servers_listen_on_loopback(settings):
 def test_a_long_home_gets_a_short_socket(tmp_path, settings):
     paths = Home(tmp_path / ("x" * 90))
     assert paths.supervisor_socket != tmp_path / ("x" * 90) / "run" / "supervisor.sock"
-    assert len(str(paths.supervisor_socket)) <= LONGEST_SOCKET
+    assert len(str(paths.supervisor_socket)) <= MAX_SOCKET
 
 
 @pytest.mark.parametrize("home", ["/a", "/work/somewhere/main/.adnomaly-test", "/" + "x" * 90])

@@ -73,9 +73,11 @@ def expected_ids(source: ClickSource, start: datetime, end: datetime, attacks=()
 
 
 def test_catching_up_sends_every_click_once_in_order(source, files):
-    outbox = MemoryOutbox()
-    sender.Generator(source, outbox, files, threading.Event(), start=START).run(END, (), live=False)
-    assert outbox.ids == expected_ids(source, START, END)
+    producer = MemoryOutbox()
+    sender.Generator(source, producer, files, threading.Event(), start=START).run(
+        END, (), live=False
+    )
+    assert producer.ids == expected_ids(source, START, END)
     assert files.read_progress().sent == ((START, END),)
 
 
@@ -83,9 +85,9 @@ def test_a_stop_and_a_restart_leave_no_gap_and_send_nothing_twice(source, files)
     ids, at, runs = [], START, 0
     while at < END:
         stop = threading.Event()
-        outbox = MemoryOutbox(limit=5000, stop=stop)
-        sender.Generator(source, outbox, files, stop, start=at).run(END, (), live=False)
-        ids += outbox.ids
+        producer = MemoryOutbox(limit=5000, stop=stop)
+        sender.Generator(source, producer, files, stop, start=at).run(END, (), live=False)
+        ids += producer.ids
         at, runs = files.read_progress().next, runs + 1
     assert runs > 2
     assert ids == expected_ids(source, START, END)
@@ -114,11 +116,11 @@ def test_attacks_come_from_the_plan_and_the_command_line(source, files):
         for geo in ("US", "DE")
     ]
     files.write_plan(Plan(attacks=(attacks[0],)))
-    outbox = MemoryOutbox()
-    sender.Generator(source, outbox, files, threading.Event(), start=START).run(
+    producer = MemoryOutbox()
+    sender.Generator(source, producer, files, threading.Event(), start=START).run(
         END, (attacks[1],), live=False
     )
-    assert outbox.ids == expected_ids(source, START, END, attacks)
+    assert producer.ids == expected_ids(source, START, END, attacks)
     assert [(a.geo, a.start) for a in read_truth(files.truth)] == [("US", START), ("DE", START)]
 
 
@@ -126,11 +128,11 @@ def test_the_plan_changes_the_rate_unless_it_is_fixed(source, files):
     files.write_plan(Plan(base_eps=5.0))
     slow = ClickSource(replace(source.traffic, base_eps=5.0))
     for fixed, traffic in ((None, slow), (20.0, source)):
-        outbox = MemoryOutbox()
+        producer = MemoryOutbox()
         sender.Generator(
-            source, outbox, files, threading.Event(), start=START, fixed_eps=fixed
+            source, producer, files, threading.Event(), start=START, fixed_eps=fixed
         ).run(END, (), live=False)
-        assert outbox.ids == expected_ids(traffic, START, END)
+        assert producer.ids == expected_ids(traffic, START, END)
 
 
 def test_live_clicks_are_sent_when_their_moment_has_come(source, files):
@@ -146,28 +148,28 @@ def test_live_clicks_are_sent_when_their_moment_has_come(source, files):
             self.ahead.append(moment - datetime.now(UTC))
             super().send(key, value)
 
-    outbox, start = Watching(), datetime.now(UTC)
+    producer, start = Watching(), datetime.now(UTC)
     until = start + timedelta(seconds=2)
-    sender.Generator(source, outbox, files, threading.Event(), start=start).run(
+    sender.Generator(source, producer, files, threading.Event(), start=start).run(
         until, (), live=True
     )
-    assert max(outbox.ahead) <= timedelta(0)
-    assert outbox.ids == expected_ids(source, start, until)
+    assert max(producer.ahead) <= timedelta(0)
+    assert producer.ids == expected_ids(source, start, until)
 
 
 def test_the_rate_can_be_limited(source, files):
-    outbox, began = MemoryOutbox(), datetime.now(UTC)
-    sender.Generator(source, outbox, files, threading.Event(), start=START, max_rate=4000).run(
+    producer, began = MemoryOutbox(), datetime.now(UTC)
+    sender.Generator(source, producer, files, threading.Event(), start=START, max_rate=4000).run(
         START + timedelta(minutes=5), (), live=False
     )
-    assert outbox.sent / (datetime.now(UTC) - began).total_seconds() < 4200
-    assert outbox.sent > 3000
+    assert producer.sent / (datetime.now(UTC) - began).total_seconds() < 4200
+    assert producer.sent > 3000
 
 
 def test_after_a_long_pause_the_oldest_part_is_left_to_history(files):
     now = START + timedelta(hours=30)
     files.write_progress(files.read_progress().extended(START, END))
-    assert sender._start(files, None, now) == now - sender.MOST_CATCH_UP
+    assert sender._start(files, None, now) == now - sender.MAX_CATCH_UP
     assert sender._start(files, now - timedelta(hours=20), now) == now - timedelta(hours=20)
     assert sender._start(files, None, END + timedelta(hours=2)) == END
 

@@ -9,7 +9,7 @@ from adnomaly.attack_kinds import ATTACKS, HELD_OUT, KINDS, KNOWN
 from adnomaly.settings import SECRETS, Settings
 from adnomaly.synthetic.clicks import ClickSource
 from adnomaly.synthetic.traffic import HARD, Traffic, minute_of
-from adnomaly.synthetic.variation import DAY, NOISE, promotions_between, weather
+from adnomaly.synthetic.variation import DAY, NOISE, surges_between, variation
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 FIRST = minute_of(MONDAY)
@@ -49,20 +49,20 @@ def test_every_geo_peaks_at_the_same_hour_of_its_own_clock():
 
 def test_noise_has_the_sizes_that_are_stated():
     span = FIRST + np.arange(60 * DAY)
-    found = weather(3, span, 30, 1.0)
+    found = variation(3, span, 30, 1.0)
     for name in ("volume", "ctr", "bounce"):
         stated = np.sqrt(sum(getattr(noise, name) ** 2 for noise in NOISE))
         assert getattr(found, name).std() == pytest.approx(stated, rel=0.15), name
     hour_later = np.corrcoef(found.volume[:-60, 0], found.volume[60:, 0])[0, 1]
     assert 0.6 < hour_later < 0.97
-    assert not np.any(weather(3, span[:100], 30, 0.0).volume)
+    assert not np.any(variation(3, span[:100], 30, 0.0).volume)
 
 
 def test_promotions_are_known_by_the_day_they_begin_and_lift_volume_alone():
     traffic, week = make(), np.arange(FIRST, FIRST + 7 * DAY)
-    promotions = traffic.promotions(FIRST, FIRST + 7 * DAY)
+    promotions = traffic.benign_surges(FIRST, FIRST + 7 * DAY)
     assert 5 < len(promotions) < 30
-    assert [p for p in promotions if p.start < FIRST + 100] == traffic.promotions(
+    assert [p for p in promotions if p.start < FIRST + 100] == traffic.benign_surges(
         FIRST, FIRST + 100
     )
     quiet = make(promotions_per_day=0.0)
@@ -70,7 +70,7 @@ def test_promotions_are_known_by_the_day_they_begin_and_lift_volume_alone():
     p = next(p for p in promotions if p.start >= FIRST and p.end <= FIRST + 7 * DAY)
     assert lift[p.start - FIRST : p.end - FIRST, p.entity].min() >= 1.25 - 1e-9
     assert np.array_equal(traffic.ctr_means(week), quiet.ctr_means(week))
-    assert promotions_between(1, 0, DAY, 30, 0.0) == []
+    assert surges_between(1, 0, DAY, 30, 0.0) == []
 
 
 def test_a_holiday_is_quiet_where_it_is_one():

@@ -19,22 +19,24 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from adnomaly.bundle.codec import decode_detector, decode_history, to_json
-from adnomaly.detector.detector import ALL, CONTRACT, Detector
+from adnomaly.detector.detector import ALL_FEATURES, REQUIRED_FEATURES, Detector
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BundleRejected
 
-MODELS: Final = {CONTRACT: "model.onnx", ALL: "model_all.onnx"}
-PREPROCESS: Final = "preprocess.json"
-THRESHOLD: Final = "threshold.json"
-CARD: Final = "card.json"
-SENTINELS: Final = "sentinels.json"
-HISTORY: Final = "history.parquet"
-MANIFEST: Final = "manifest.json"
-REQUIRED: Final = frozenset({CARD, MODELS[CONTRACT], PREPROCESS, SENTINELS, THRESHOLD})
-FILES: Final = REQUIRED | {MODELS[ALL], HISTORY}
+MODEL_FILES: Final = {REQUIRED_FEATURES: "model.onnx", ALL_FEATURES: "model_all.onnx"}
+PREPROCESS_FILE: Final = "preprocess.json"
+THRESHOLD_FILE: Final = "threshold.json"
+CARD_FILE: Final = "card.json"
+SENTINELS_FILE: Final = "sentinels.json"
+HISTORY_FILE: Final = "history.parquet"
+MANIFEST_FILE: Final = "manifest.json"
+REQUIRED: Final = frozenset(
+    {CARD_FILE, MODEL_FILES[REQUIRED_FEATURES], PREPROCESS_FILE, SENTINELS_FILE, THRESHOLD_FILE}
+)
+FILES: Final = REQUIRED | {MODEL_FILES[ALL_FEATURES], HISTORY_FILE}
 
-LARGEST_MODEL_BYTES: Final = 16 * 1024 * 1024
-LARGEST_BYTES: Final = 256 * 1024 * 1024
+MAX_MODEL_BYTES: Final = 16 * 1024 * 1024
+MAX_BYTES: Final = 256 * 1024 * 1024
 OPERATORS: Final = frozenset({("ai.onnx.ml", "TreeEnsembleRegressor"), ("", "Mul"), ("", "Exp")})
 FORMAT: Final = 2
 
@@ -73,7 +75,7 @@ class Bundle(NamedTuple):
             BundleRejected: naming the file that is missing, changed or foreign.
         """
         version, data = _verified(folder, named=named)
-        for name in set(MODELS.values()) & set(data):
+        for name in set(MODEL_FILES.values()) & set(data):
             _check_model(name, data[name])
         return cls.of(version, data)
 
@@ -84,21 +86,27 @@ class Bundle(NamedTuple):
         Raises:
             BundleRejected: naming the file that is not valid.
         """
-        preprocess = _decoded(PREPROCESS, lambda: msgspec.json.decode(data[PREPROCESS]))
-        thresholds = _decoded(THRESHOLD, lambda: msgspec.json.decode(data[THRESHOLD], type=dict))
-        models = {view: data[name] for view, name in MODELS.items() if name in data}
+        preprocess = _decoded(PREPROCESS_FILE, lambda: msgspec.json.decode(data[PREPROCESS_FILE]))
+        thresholds = _decoded(
+            THRESHOLD_FILE, lambda: msgspec.json.decode(data[THRESHOLD_FILE], type=dict)
+        )
+        models = {
+            feature_set: data[name] for feature_set, name in MODEL_FILES.items() if name in data
+        }
         detector = _decoded(
-            f"{PREPROCESS} or {THRESHOLD}", lambda: decode_detector(preprocess, thresholds, models)
+            f"{PREPROCESS_FILE} or {THRESHOLD_FILE}",
+            lambda: decode_detector(preprocess, thresholds, models),
         )
         return cls(
             version=version,
             detector=detector,
-            history=_decoded(HISTORY, lambda: decode_history(data[HISTORY], detector))
-            if HISTORY in data
+            history=_decoded(HISTORY_FILE, lambda: decode_history(data[HISTORY_FILE], detector))
+            if HISTORY_FILE in data
             else None,
-            card=_decoded(CARD, lambda: msgspec.json.decode(data[CARD], type=dict)),
+            card=_decoded(CARD_FILE, lambda: msgspec.json.decode(data[CARD_FILE], type=dict)),
             sentinels=_decoded(
-                SENTINELS, lambda: msgspec.json.decode(data[SENTINELS], type=list[Sentinel])
+                SENTINELS_FILE,
+                lambda: msgspec.json.decode(data[SENTINELS_FILE], type=list[Sentinel]),
             ),
             budget_per_day=float(thresholds["budget_per_day"]),
         )
@@ -110,9 +118,9 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     Raises:
         BundleRejected: the folder holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists():
         raise BundleRejected(f"{folder}: holds other files; name a new or an empty folder")
-    with _draft(folder.parent, {**files, MANIFEST: _manifest(files)}) as draft:
+    with _draft(folder.parent, {**files, MANIFEST_FILE: _manifest(files)}) as draft:
         if folder.exists():
             shutil.rmtree(folder)
         draft.rename(folder)
@@ -129,7 +137,7 @@ def seal(bundles: Path, files: Mapping[str, bytes]) -> Path:
     """
     manifest = _manifest(files)
     folder = bundles / _version(manifest)
-    with _draft(bundles, {**files, MANIFEST: manifest}) as draft:
+    with _draft(bundles, {**files, MANIFEST_FILE: manifest}) as draft:
         _place(draft, folder)
     Bundle.load(folder)
     return folder
@@ -138,10 +146,12 @@ def seal(bundles: Path, files: Mapping[str, bytes]) -> Path:
 def import_bundle(bundles: Path, source: Path) -> Path:
     """Copy a bundle from elsewhere to below `bundles`, in one step, after verifying it."""
     version, data = _verified(source, named=True)
-    del data[MANIFEST]
+    del data[MANIFEST_FILE]
     folder = seal(bundles, data)
     if folder.name != version:
-        raise BundleRejected(f"{source}: {MANIFEST} was not written by this version of the code")
+        raise BundleRejected(
+            f"{source}: {MANIFEST_FILE} was not written by this version of the code"
+        )
     return folder
 
 
@@ -187,28 +197,28 @@ def _place(draft: Path, folder: Path) -> None:
 
 def _verified(folder: Path, *, named: bool) -> tuple[str, dict[str, bytes]]:
     """Version and bytes of all files, compared with the manifest."""
-    manifest = _read(folder, MANIFEST)
-    listed = _decoded(MANIFEST, lambda: msgspec.json.decode(manifest, type=dict[str, Any]))
+    manifest = _read(folder, MANIFEST_FILE)
+    listed = _decoded(MANIFEST_FILE, lambda: msgspec.json.decode(manifest, type=dict[str, Any]))
     names = set(listed["files"]) if isinstance(listed.get("files"), dict) else set()
     if listed.get("format") != FORMAT or not REQUIRED <= names <= FILES:
         raise BundleRejected(
-            f"{folder}: {MANIFEST} must be of format {FORMAT} and list {', '.join(sorted(REQUIRED))}"
+            f"{folder}: {MANIFEST_FILE} must be of format {FORMAT} and list {', '.join(sorted(REQUIRED))}"
         )
     data = {name: _read(folder, name) for name in sorted(names)}
     for name in data:
         if hashlib.sha256(data[name]).hexdigest() != listed["files"][name]:
             raise BundleRejected(
-                f"{folder}: {name} is not the file that was sealed: its sha256 differs from {MANIFEST}"
+                f"{folder}: {name} is not the file that was sealed: its sha256 differs from {MANIFEST_FILE}"
             )
     if named and folder.name != _version(manifest):
         raise BundleRejected(
-            f"{folder}: {MANIFEST} belongs to version {_version(manifest)}, not to this folder"
+            f"{folder}: {MANIFEST_FILE} belongs to version {_version(manifest)}, not to this folder"
         )
-    return _version(manifest), data | {MANIFEST: manifest}
+    return _version(manifest), data | {MANIFEST_FILE: manifest}
 
 
 def _read(folder: Path, name: str) -> bytes:
-    limit = LARGEST_MODEL_BYTES if name in MODELS.values() else LARGEST_BYTES
+    limit = MAX_MODEL_BYTES if name in MODEL_FILES.values() else MAX_BYTES
     try:
         with (folder / name).open("rb") as file:
             data = file.read(limit + 1)

@@ -10,19 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adnomaly.detector.detector import THRESHOLD, Detector
-from adnomaly.detector.feature_sets import COURSE, ENTITY, GLOBAL, View
-from adnomaly.detector.forecast import GAP_S, LENGTHS_S, Memory
+from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, IN_CONTEXT, FeatureSet
+from adnomaly.detector.forecast import GAP_S, LENGTHS_S, ResidualForecast
 from adnomaly.detector.grid import Cadence, Grid
-from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.thresholds import Limit
-from adnomaly.detector.whitening import Axes
+from adnomaly.detector.thresholds import Threshold
+from adnomaly.detector.whitening import Whitening
 from adnomaly.detector.windows import Windows
 
 if TYPE_CHECKING:
-    from adnomaly.detector.rolling import Trailing
+    from adnomaly.detector.rolling import RollingBaseline
 
-HIGHEST: Final = 11.0
+MAX_RAW_SCORE: Final = 11.0
 """No window is higher: deviations end at 1000, and forests answer at most 1."""
 PAST_S: Final = LENGTHS_S[-1] + GAP_S + 3600
 """With a memory, what came before this does not matter."""
@@ -31,8 +31,8 @@ PAST_S: Final = LENGTHS_S[-1] + GAP_S + 3600
 def encode_thresholds(detector: Detector, budget_per_day: float) -> dict[str, Any]:
     """The limits of each view by how a window is looked at, and the budget that they were chosen for."""
     limits = {
-        name: {how: limit._asdict() for how, limit in view.limits.items()}
-        for name, view in detector.views.items()
+        name: {how: threshold.to_plain() for how, threshold in feature_set.thresholds.items()}
+        for name, feature_set in detector.feature_sets.items()
     }
     return {"threshold": THRESHOLD, "budget_per_day": budget_per_day, "limits": limits}
 
@@ -49,56 +49,64 @@ def decode_detector(
         msgspec.convert(preprocess["spec"], Spec),
         Cadence(*map(int, preprocess["cadence"])),
     )
-    usual = _usual(preprocess["usual"], spec)
-    memory = (
-        Memory.from_plain(_arrays(preprocess["memory"]), cadence) if preprocess["memory"] else None
+    baseline = _baseline(preprocess["usual"], spec)
+    residual_forecast = (
+        ResidualForecast.from_plain(_arrays(preprocess["memory"]), cadence)
+        if preprocess["memory"]
+        else None
     )
     if thresholds["threshold"] != THRESHOLD or not thresholds["budget_per_day"] > 0:
         raise ValueError(f"threshold must be {THRESHOLD}, and budget_per_day above 0")
-    needed = (COURSE, ENTITY, GLOBAL) if isinstance(usual, SlotTable) else (COURSE,)
-    views = {}
+    needed = (
+        (IN_CONTEXT, ENTITY_BASELINE, GLOBAL_BASELINE)
+        if isinstance(baseline, SeasonalBaseline)
+        else (IN_CONTEXT,)
+    )
+    feature_sets = {}
     for name, axes in preprocess["axes"].items():
-        limits = {how: _limit(f"{name} {how}", thresholds["limits"][name][how]) for how in needed}
-        views[name] = View(Axes.from_plain(_arrays(axes, ("columns",))), models[name], limits)
-    if set(views) != set(models):
+        limits = {
+            how: _threshold(f"{name} {how}", thresholds["limits"][name][how]) for how in needed
+        }
+        feature_sets[name] = FeatureSet(
+            Whitening.from_plain(_arrays(axes, ("columns",))), models[name], limits
+        )
+    if set(feature_sets) != set(models):
         raise ValueError(
-            f"there are models for {', '.join(models)}, and axes for {', '.join(views)}"
+            f"there are models for {', '.join(models)}, and axes for {', '.join(feature_sets)}"
         )
     return Detector(
         spec,
         cadence,
         tuple(preprocess["names"]),
-        usual,
-        memory,
-        views,
+        baseline,
+        residual_forecast,
+        feature_sets,
         float("inf") if preprocess["gate"] is None else preprocess["gate"],
     )
 
 
-def _usual(raw: Mapping[str, Any], spec: Spec) -> "SlotTable | Trailing":
-    if raw["kind"] == SlotTable.kind:
-        return SlotTable.from_plain(_arrays(raw), spec)
-    from adnomaly.detector.rolling import Trailing
+def _baseline(raw: Mapping[str, Any], spec: Spec) -> "SeasonalBaseline | RollingBaseline":
+    if raw["kind"] == SeasonalBaseline.kind:
+        return SeasonalBaseline.from_plain(_arrays(raw), spec)
+    from adnomaly.detector.rolling import RollingBaseline
 
-    return Trailing.from_plain(_arrays(raw), spec)
+    return RollingBaseline.from_plain(_arrays(raw), spec)
 
 
-def _limit(name: str, raw: Mapping[str, Any]) -> Limit:
-    limit = Limit(
-        *(float("nan") if raw[field] is None else float(raw[field]) for field in Limit._fields)
-    )
-    if not 0 < limit.height < HIGHEST:
+def _threshold(name: str, raw: Mapping[str, Any]) -> Threshold:
+    threshold = Threshold.from_plain(raw)
+    if not 0 < threshold.raw_score < MAX_RAW_SCORE:
         raise ValueError(
-            f"the limit of {name} must be between 0 and {HIGHEST:g}, got {limit.height}"
+            f"the threshold of {name} must be between 0 and {MAX_RAW_SCORE:g}, got {threshold.raw_score}"
         )
-    return limit
+    return threshold
 
 
 def encode_history(grid: Grid, detector: Detector) -> bytes:
     """The last windows of training, that later ones are compared with, as Parquet."""
     from adnomaly.detector.rolling import HISTORY_DAYS
 
-    back_s = PAST_S if detector.memory else HISTORY_DAYS * 86400
+    back_s = PAST_S if detector.residual_forecast else HISTORY_DAYS * 86400
     rows = grid.between(max(0, len(grid.end_s) - grid.cadence.steps(back_s)), len(grid.end_s))
     row, entity = np.nonzero(np.isfinite(rows.values).any(axis=2))
     columns = {"end_s": rows.end_s[row], "entity": entity}

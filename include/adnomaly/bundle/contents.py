@@ -13,7 +13,7 @@ from adnomaly.bundle.sentinels import choose_sentinels
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.feature_sets import forest_inputs
 from adnomaly.detector.grid import Grid
-from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
 
 if TYPE_CHECKING:
@@ -26,15 +26,18 @@ def files_of(
     detector: Detector, grid: Grid, card: dict[str, Any], budget_per_day: float, *, seed: int
 ) -> dict[str, bytes]:
     """The files of the bundle of a detector that was just fitted on this grid, but the manifest."""
-    files = {sealed.MODELS[name]: view.model for name, view in detector.views.items()}
-    files |= {
-        sealed.PREPROCESS: to_json(detector.to_plain()),
-        sealed.THRESHOLD: to_json(encode_thresholds(detector, budget_per_day)),
-        sealed.CARD: to_json(card),
-        sealed.HISTORY: encode_history(grid, detector),
-        sealed.SENTINELS: b"[]",
+    files = {
+        sealed.MODEL_FILES[name]: feature_set.model
+        for name, feature_set in detector.feature_sets.items()
     }
-    if isinstance(detector.usual, SlotTable) and detector.spec == Spec.ours():
+    files |= {
+        sealed.PREPROCESS_FILE: to_json(detector.to_plain()),
+        sealed.THRESHOLD_FILE: to_json(encode_thresholds(detector, budget_per_day)),
+        sealed.CARD_FILE: to_json(card),
+        sealed.HISTORY_FILE: encode_history(grid, detector),
+        sealed.SENTINELS_FILE: b"[]",
+    }
+    if isinstance(detector.baseline, SeasonalBaseline) and detector.spec == Spec.ours():
         # Of what will be loaded: what is stored is rounded.
         stored = sealed.Bundle.of("draft", files).detector
         rows = choose_sentinels(
@@ -43,7 +46,7 @@ def files_of(
             detector.forests,
             seed=seed,
         )
-        files[sealed.SENTINELS] = to_json([msgspec.to_builtins(row) for row in rows])
+        files[sealed.SENTINELS_FILE] = to_json([msgspec.to_builtins(row) for row in rows])
     return files
 
 
@@ -58,11 +61,13 @@ def check_exports(detector: Detector, *, seed: int) -> "dict[str, Parity]":
 
     found, rng = {}, np.random.default_rng(seed)
     for name, forest in detector.forests.items():
-        coordinates = 2 * rng.standard_normal((PROBES, len(detector.views[name].axes.columns)))
+        coordinates = 2 * rng.standard_normal(
+            (PROBES, len(detector.feature_sets[name].whitening.columns))
+        )
         rows = forest_inputs(coordinates, np.linalg.norm(coordinates, axis=1))
         found[name] = check_parity(
             forest,
-            detector.views[name].model,
+            detector.feature_sets[name].model,
             rows,
             float(np.quantile(forest_scores(forest, rows), 0.9)),
             seed=seed,
@@ -81,12 +86,12 @@ def card_of(
     return {
         "model": "Isolation Forest and radius on the independent axes of what a forecast per entity leaves",
         "higher_is": "more anomalous; 0.5 is the threshold",
-        "baseline": detector.usual.kind,
+        "baseline": detector.baseline.kind,
         "cadence": str(detector.cadence),
         "entities": len(detector.names),
         "features": {
-            name: [detector.spec.names[i] for i in view.axes.columns]
-            for name, view in detector.views.items()
+            name: [detector.spec.names[i] for i in feature_set.whitening.columns]
+            for name, feature_set in detector.feature_sets.items()
         },
         "training": {
             "rows": rows,
@@ -97,11 +102,12 @@ def card_of(
         },
         "alerts_per_day": alerts_per_day,
         "limits": {
-            name: {how: limit._asdict() for how, limit in view.limits.items()}
-            for name, view in detector.views.items()
+            name: {how: threshold.to_plain() for how, threshold in feature_set.thresholds.items()}
+            for name, feature_set in detector.feature_sets.items()
         },
         "rise_of_volume_alone_allowed": {
-            name: float(np.exp(view.axes.allowance)) for name, view in detector.views.items()
+            name: float(np.exp(feature_set.whitening.volume_tolerance))
+            for name, feature_set in detector.feature_sets.items()
         },
         "libraries": {
             name: version(name)

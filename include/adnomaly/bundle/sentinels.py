@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from adnomaly.bundle.bundle import Sentinel
-from adnomaly.detector.detector import ALL, CONTRACT, THRESHOLD, Detector
-from adnomaly.detector.feature_sets import ENTITY, FOREST_WEIGHT, GLOBAL, forest_inputs, scored
+from adnomaly.detector.detector import ALL_FEATURES, REQUIRED_FEATURES, THRESHOLD, Detector
+from adnomaly.detector.feature_sets import (
+    ENTITY_BASELINE,
+    FOREST_WEIGHT,
+    GLOBAL_BASELINE,
+    forest_inputs,
+    normalize,
+)
 from adnomaly.detector.grid import Grid
-from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.windows import SEPARATOR
 from adnomaly.windows import time_text
 
@@ -42,7 +48,7 @@ def choose_sentinels(
     )
     if not len(row):
         row, entity = np.nonzero(np.isfinite(grid.values[..., detector.spec.required]).all(axis=2))
-    far = np.nan_to_num(np.abs(detector.usual.standing(grid).z[row, entity])).max(axis=1)
+    far = np.nan_to_num(np.abs(detector.baseline.compare(grid).z[row, entity])).max(axis=1)
     chosen = [
         *rng.choice(len(row), min(NORMAL, len(row)), replace=False),
         *np.argsort(far, kind="stable")[-CONSPICUOUS:],
@@ -67,25 +73,33 @@ def _answer(
     row: dict[str, Any], detector: Detector, forests: "dict[str, IsolationForest]"
 ) -> float:
     """The score of one row by the reference forest, step by step."""
-    usual, spec = detector.usual, detector.spec
-    assert isinstance(usual, SlotTable)
+    baseline, spec = detector.baseline, detector.spec
+    assert isinstance(baseline, SeasonalBaseline)
     values = np.array([[row.get(name, np.nan) for name in spec.names]])
     known = "timestamp" in row
     number = (
         detector.names.index(SEPARATOR.join(row[name] for name in spec.entity)) if known else -1
     )
     end_s = int(datetime.fromisoformat(row["timestamp"]).timestamp()) if known else 0
-    standing, own = usual.standing_of_rows(
+    comparison, own = baseline.compare_rows(
         values, np.array([end_s]), np.array([number]), detector.cadence.size_s
     )
-    name = ALL if ALL in detector.views and np.isfinite(standing.z).all() else CONTRACT
-    view = detector.views[name]
-    coordinates = view.axes.apply(standing.z, detector.lift(values, standing))
+    name = (
+        ALL_FEATURES
+        if ALL_FEATURES in detector.feature_sets and np.isfinite(comparison.z).all()
+        else REQUIRED_FEATURES
+    )
+    feature_set = detector.feature_sets[name]
+    coordinates = feature_set.whitening.apply(comparison.z, detector.lift(values, comparison))
     radius = np.linalg.norm(coordinates, axis=1)
     height = np.log1p(radius) - FOREST_WEIGHT * forests[name].score_samples(
         forest_inputs(coordinates, radius)
     )
-    return float(scored(height, view.limits[ENTITY if own[0] else GLOBAL].height)[0])
+    return float(
+        normalize(
+            height, feature_set.thresholds[ENTITY_BASELINE if own[0] else GLOBAL_BASELINE].raw_score
+        )[0]
+    )
 
 
 def _row(grid: Grid, detector: Detector, row: int, entity: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ KEPT: Final = 100
 _ERROR: Final = re.compile(r"\b\w*(Error|Exception)\b|\berror: ")
 
 
-class Starts:
+class RestartHistory:
     """Whoever becomes a program notes it here; a start that somebody asked for begins the count anew."""
 
     def __init__(self, home: Home) -> None:
@@ -21,7 +21,7 @@ class Starts:
             home.logs,
         )
 
-    def note(self, program: str) -> None:
+    def record(self, program: str) -> None:
         """The program starts now."""
         self._starts.mkdir(parents=True, exist_ok=True)
         file = self._starts / program
@@ -37,7 +37,7 @@ class Starts:
             else 0
         )
 
-    def forget(self, program: str) -> None:
+    def reset(self, program: str) -> None:
         """Somebody wants it to run: count anew, and try again what was given up."""
         for folder in (self._starts, self._given_up):
             (folder / program).unlink(missing_ok=True)
@@ -55,7 +55,7 @@ class Starts:
             else {}
         )
 
-    def last_words(self, program: str) -> str:
+    def last_error(self, program: str) -> str:
         """The last line of its log that names an error, or else the last one."""
         file = self._logs / f"{program}.log"
         if not file.exists():

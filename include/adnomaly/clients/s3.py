@@ -62,7 +62,7 @@ class ObjectStore:
                 raise KeyError(key) from None
             raise
 
-    def tags(self, prefix: str) -> dict[str, str]:
+    def etags(self, prefix: str) -> dict[str, str]:
         """Every key below a prefix with its entity tag (the md5 of its bytes, for objects put whole), in order."""
         found: dict[str, str] = {}
         with _reachable(prefix):

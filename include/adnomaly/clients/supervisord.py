@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
-from adnomaly.clients.restart_history import Starts
+from adnomaly.clients.restart_history import RestartHistory
 from adnomaly.errors import Unavailable
 from adnomaly.home import Home
 
@@ -37,7 +37,7 @@ class Supervisor:
     """
 
     def __init__(self, home: Home) -> None:
-        self._home, self.starts = home, Starts(home)
+        self._home, self.starts = home, RestartHistory(home)
 
     def programs(self) -> dict[str, ProgramState]:
         """Every program by name, in supervisord's order."""
@@ -54,7 +54,7 @@ class Supervisor:
         """
         if not again:
             for name in names:
-                self.starts.forget(name)
+                self.starts.reset(name)
         return [
             name
             for name in names

@@ -5,20 +5,27 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import numpy as np
 
 from adnomaly.detector import grouping
-from adnomaly.detector.feature_sets import COURSE, ENTITY, GLOBAL, View, fit_view, scored
-from adnomaly.detector.forecast import Memory
+from adnomaly.detector.feature_sets import (
+    ENTITY_BASELINE,
+    GLOBAL_BASELINE,
+    IN_CONTEXT,
+    FeatureSet,
+    fit_feature_set,
+    normalize,
+)
+from adnomaly.detector.forecast import ResidualForecast
 from adnomaly.detector.grid import Cadence, Grid
-from adnomaly.detector.seasonal import SlotTable, Standing
-from adnomaly.detector.smoothing import needed_before, persistent
+from adnomaly.detector.seasonal import Comparison, SeasonalBaseline
+from adnomaly.detector.smoothing import lookback, smooth
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.thresholds import Limit, calibrate
-from adnomaly.detector.transforms import unlinked
-from adnomaly.detector.whitening import COMPANY, Axes
+from adnomaly.detector.thresholds import Threshold, choose_threshold
+from adnomaly.detector.transforms import inverse_transform
+from adnomaly.detector.whitening import COMPANY, Whitening
 
 if TYPE_CHECKING:
     from sklearn.ensemble import IsolationForest
 
-    from adnomaly.detector.rolling import Trailing
+    from adnomaly.detector.rolling import RollingBaseline
 
 THRESHOLD: Final = 0.5
 BAND_Z: Final = 3.0
@@ -27,11 +34,11 @@ HELD_OUT: Final = 0.25
 """Share of history, its end, that limits are calibrated on by a detector fitted on the rest."""
 GATE_SHARE: Final = 0.003
 """The most conspicuous windows of history, that do not become usual."""
-CONTRACT: Final = "contract"
-ALL: Final = "all"
+REQUIRED_FEATURES: Final = "contract"
+ALL_FEATURES: Final = "all"
 
 
-class Judged(NamedTuple):
+class GridScores(NamedTuple):
     """Every window of a grid, each (T, E) or (T, E, F).
 
     Attributes:
@@ -70,25 +77,35 @@ class Detector:
         spec: Spec,
         cadence: Cadence,
         names: tuple[str, ...],
-        usual: "SlotTable | Trailing",
-        memory: Memory | None,
-        views: dict[str, View],
+        baseline: "SeasonalBaseline | RollingBaseline",
+        residual_forecast: ResidualForecast | None,
+        feature_sets: dict[str, FeatureSet],
         gate: float,
     ) -> None:
-        self.spec, self.cadence, self.names, self.usual, self.memory, self.gate = (
+        self.spec, self.cadence, self.names, self.baseline, self.residual_forecast, self.gate = (
             spec,
             cadence,
             names,
-            usual,
-            memory,
+            baseline,
+            residual_forecast,
             gate,
         )
-        self.views = {name: views[name] for name in (CONTRACT, ALL) if name in views}
+        self.feature_sets = {
+            name: feature_sets[name]
+            for name in (REQUIRED_FEATURES, ALL_FEATURES)
+            if name in feature_sets
+        }
         self.forests = {}
 
     @classmethod
     def fit(
-        cls, grid: Grid, spec: Spec, *, budget_per_day: float, seed: int, slots: bool | None = None
+        cls,
+        grid: Grid,
+        spec: Spec,
+        *,
+        budget_per_day: float,
+        seed: int,
+        seasonal: bool | None = None,
     ) -> Self:
         """A detector whose limits come from the last quarter of history, seen by one that was fitted on the rest of it.
 
@@ -96,59 +113,71 @@ class Detector:
             slots: whether a slot table says what is usual, or what came before each window; None leaves it to the history.
                 Only with a slot table can it judge a window alone.
         """
-        limits = cls.find_limits(grid, spec, budget_per_day=budget_per_day, seed=seed, slots=slots)
+        thresholds = cls.find_thresholds(
+            grid, spec, budget_per_day=budget_per_day, seed=seed, seasonal=seasonal
+        )
         whole = cls._fit(
             grid,
             spec,
             budget_per_day,
             seed,
-            slots=SlotTable.suits(grid) if slots is None else slots,
+            seasonal=SeasonalBaseline.suits(grid) if seasonal is None else seasonal,
         )
-        for name, view in whole.views.items():
-            whole.views[name] = view._replace(limits=limits[name])
+        for name, feature_set in whole.feature_sets.items():
+            whole.feature_sets[name] = feature_set._replace(thresholds=thresholds[name])
         return whole
 
     @classmethod
-    def find_limits(
-        cls, grid: Grid, spec: Spec, *, budget_per_day: float, seed: int, slots: bool | None = None
-    ) -> dict[str, dict[str, Limit]]:
+    def find_thresholds(
+        cls,
+        grid: Grid,
+        spec: Spec,
+        *,
+        budget_per_day: float,
+        seed: int,
+        seasonal: bool | None = None,
+    ) -> dict[str, dict[str, Threshold]]:
         """The limits of a detector of this history, by view and by how windows are looked at."""
         split = int(len(grid.end_s) * (1 - HELD_OUT))
         first = grid.between(0, split)
-        suits = SlotTable.suits(grid) if slots is None else slots
+        suits = SeasonalBaseline.suits(grid) if seasonal is None else seasonal
         # A quarter is only held out where a slot table can do without it; a trailing baseline sees earlier windows only, anyway.
-        apart = suits and (SlotTable.suits(first) or slots is not None)
-        views = tuple(cls._columns(grid, spec))
-        draft = cls._fit(first if apart else grid, spec, budget_per_day, seed, slots=suits)
-        if set(draft.views) != set(views):  # history got its further features lately
-            apart, draft = False, cls._fit(grid, spec, budget_per_day, seed, slots=suits)
-        heights = draft.heights(grid, split if apart else 0)
+        apart = suits and (SeasonalBaseline.suits(first) or seasonal is not None)
+        feature_sets = tuple(cls._columns(grid, spec))
+        draft = cls._fit(first if apart else grid, spec, budget_per_day, seed, seasonal=suits)
+        if set(draft.feature_sets) != set(feature_sets):  # history got its further features lately
+            apart, draft = False, cls._fit(grid, spec, budget_per_day, seed, seasonal=suits)
+        raw_scores = draft.raw_scores(grid, split if apart else 0)
         return {
             name: {
-                how: calibrate(height, grid.cadence, budget_per_day) for how, height in by.items()
+                how: choose_threshold(raw, grid.cadence, budget_per_day) for how, raw in by.items()
             }
-            for name, by in heights.items()
+            for name, by in raw_scores.items()
         }
 
     @classmethod
-    def _fit(cls, grid: Grid, spec: Spec, budget_per_day: float, seed: int, *, slots: bool) -> Self:
-        from adnomaly.detector.rolling import Trailing
+    def _fit(
+        cls, grid: Grid, spec: Spec, budget_per_day: float, seed: int, *, seasonal: bool
+    ) -> Self:
+        from adnomaly.detector.rolling import RollingBaseline
 
-        usual = (SlotTable if slots else Trailing).fit(grid, spec)
-        standing = usual.standing(grid)
-        z = standing.z
-        memory = Memory.fit(z, grid.cadence, _far_out(z)) if slots else None
+        baseline = (SeasonalBaseline if seasonal else RollingBaseline).fit(grid, spec)
+        comparison = baseline.compare(grid)
+        z = comparison.z
+        residual_forecast = ResidualForecast.fit(z, grid.cadence, _far_out(z)) if seasonal else None
         left = z
-        if memory is not None:
-            left, forecast = memory.innovations(z, lambda _, rows: _far_out(z[rows]))
-            standing = _shifted(standing, forecast, memory)
-        detector = cls(spec, grid.cadence, grid.names, usual, memory, {}, float("inf"))
-        lift = detector.lift(grid.values, standing)
+        if residual_forecast is not None:
+            left, forecast = residual_forecast.innovations(z, lambda _, rows: _far_out(z[rows]))
+            comparison = _shifted(comparison, forecast, residual_forecast)
+        detector = cls(
+            spec, grid.cadence, grid.names, baseline, residual_forecast, {}, float("inf")
+        )
+        lift = detector.lift(grid.values, comparison)
         for name, columns in cls._columns(grid, spec).items():
-            axes = detector._axes(left, lift, columns, grid, budget_per_day)
-            coordinates = axes.apply(left, lift)
-            detector.views[name], detector.forests[name] = fit_view(
-                axes, coordinates.reshape(-1, len(columns)), seed
+            whitening = detector._fit_whitening(left, lift, columns, grid, budget_per_day)
+            coordinates = whitening.apply(left, lift)
+            detector.feature_sets[name], detector.forests[name] = fit_feature_set(
+                whitening, coordinates.reshape(-1, len(columns)), seed
             )
             radius = np.linalg.norm(coordinates, axis=-1)
             detector.gate = (
@@ -166,73 +195,76 @@ class Detector:
             np.isfinite(grid.values).all(axis=2).sum()
             > 0.5 * np.isfinite(grid.values[..., required[0]]).sum()
         )
-        views = {CONTRACT: required}
+        feature_sets = {REQUIRED_FEATURES: required}
         if len(required) < len(spec.measures) and whole:
-            views[ALL] = tuple(range(len(spec.measures)))
-        return views
+            feature_sets[ALL_FEATURES] = tuple(range(len(spec.measures)))
+        return feature_sets
 
-    def _axes(
+    def _fit_whitening(
         self,
         left: np.ndarray,
         lift: np.ndarray,
         columns: tuple[int, ...],
         grid: Grid,
         budget_per_day: float,
-    ) -> Axes:
+    ) -> Whitening:
         """Axes that allow for rises of volume alone, where those alone would use up the budget."""
         volume = self.spec.volume if self.spec.volume in columns and len(columns) > 1 else None
-        axes = Axes.fit(left.reshape(-1, left.shape[-1]), columns, volume)
-        lone = axes.lone_rise(left, lift)
+        whitening = Whitening.fit(left.reshape(-1, left.shape[-1]), columns, volume)
+        lone = whitening.volume_only_spikes(left, lift)
         known_days = max(np.isfinite(left).any(axis=(1, 2)).sum() / grid.per_day(), 1 / 24)
         begun = grouping.number(lone, grid.end_s, grid.cadence)[0] == grid.end_s[:, None]
         often = begun.sum() > budget_per_day * known_days
-        return axes.allowing(lift[lone]) if often else axes
+        return whitening.with_tolerance(lift[lone]) if often else whitening
 
-    def lift(self, values: np.ndarray, standing: Standing) -> np.ndarray:
+    def lift(self, values: np.ndarray, comparison: Comparison) -> np.ndarray:
         """ln of volume against what was expected, (...); 0 where there is no volume. Arguments (..., F)."""
         volume = self.spec.volume
         if volume is None:
             return np.zeros(values.shape[:-1])
-        expected = unlinked(standing.expected, self.usual.links)[..., volume]
+        expected = inverse_transform(comparison.expected, self.baseline.transforms)[..., volume]
         return np.log1p(values[..., volume]) - np.log1p(np.maximum(expected, 0))
 
-    def _look(self, grid: Grid) -> tuple[Standing, np.ndarray]:
+    def _residuals(self, grid: Grid) -> tuple[Comparison, np.ndarray]:
         """Windows against what is usual and remembered, and their innovations."""
-        standing = self.usual.standing(grid)
-        if self.memory is None:
-            return standing, standing.z
-        z = standing.z
-        axes = list(self.views.values())[-1].axes
-        lift = self.lift(grid.values, standing)
+        comparison = self.baseline.compare(grid)
+        if self.residual_forecast is None:
+            return comparison, comparison.z
+        z = comparison.z
+        whitening = list(self.feature_sets.values())[-1].whitening
+        lift = self.lift(grid.values, comparison)
 
-        def conspicuous(left: np.ndarray, rows: slice) -> np.ndarray:
-            return np.linalg.norm(np.nan_to_num(axes.apply(left, lift[rows])), axis=-1) > self.gate
+        def outliers(left: np.ndarray, rows: slice) -> np.ndarray:
+            return (
+                np.linalg.norm(np.nan_to_num(whitening.apply(left, lift[rows])), axis=-1)
+                > self.gate
+            )
 
-        memory = self.memory.for_entities(len(grid.names))
-        left, forecast = memory.innovations(z, conspicuous)
-        return _shifted(standing, forecast, memory), left
+        residual_forecast = self.residual_forecast.for_entities(len(grid.names))
+        left, forecast = residual_forecast.innovations(z, outliers)
+        return _shifted(comparison, forecast, residual_forecast), left
 
-    def heights(self, grid: Grid, since: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    def raw_scores(self, grid: Grid, since: int = 0) -> dict[str, dict[str, np.ndarray]]:
         """Of each view, by how windows are looked at, (T, E); of the rows from `since` on."""
-        found: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.views}
-        for how, (standing, left) in self._looks(grid).items():
-            lift = self.lift(grid.values, standing)[since:]
-            for name, view in self.views.items():
-                height = view.height(view.axes.apply(left[since:], lift))
-                found[name][how] = persistent(height, grid.cadence) if how == COURSE else height
+        found: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.feature_sets}
+        for how, (comparison, left) in self._residuals_by_baseline(grid).items():
+            lift = self.lift(grid.values, comparison)[since:]
+            for name, feature_set in self.feature_sets.items():
+                raw = feature_set.raw_score(feature_set.whitening.apply(left[since:], lift))
+                found[name][how] = smooth(raw, grid.cadence) if how == IN_CONTEXT else raw
         return found
 
-    def _looks(self, grid: Grid) -> dict[str, tuple[Standing, np.ndarray]]:
-        looks = {COURSE: self._look(grid)}
-        if isinstance(self.usual, SlotTable):
-            for how, standing in (
-                (ENTITY, self.usual.standing(grid)),
-                (GLOBAL, self.usual.pooled_standing(grid)),
+    def _residuals_by_baseline(self, grid: Grid) -> dict[str, tuple[Comparison, np.ndarray]]:
+        looks = {IN_CONTEXT: self._residuals(grid)}
+        if isinstance(self.baseline, SeasonalBaseline):
+            for how, comparison in (
+                (ENTITY_BASELINE, self.baseline.compare(grid)),
+                (GLOBAL_BASELINE, self.baseline.compare_pooled(grid)),
             ):
-                looks[how] = standing, standing.z
+                looks[how] = comparison, comparison.z
         return looks
 
-    def judge(self, grid: Grid, since: int = 0, *, known_from: int | None = None) -> Judged:
+    def score(self, grid: Grid, since: int = 0, *, known_from: int | None = None) -> GridScores:
         """Every window of a grid whose first entities are the detector's. A window's result depends on rows at or before it only.
 
         Args:
@@ -240,37 +272,43 @@ class Detector:
             known_from: an entity is on the platform from its first window in this row or a later one on, `since` when None: a file
                 of a few entities is not taken for an outage of the others.
         """
-        standing, left = self._look(grid)
-        lift = self.lift(grid.values, standing)
-        begin = max(0, since - needed_before(grid.cadence, since))
+        comparison, left = self._residuals(grid)
+        lift = self.lift(grid.values, comparison)
+        begin = max(0, since - lookback(grid.cadence, since))
         score = np.full(grid.values.shape[:2], np.nan)
-        for view in self.views.values():  # the second view, of all features, speaks where it can
-            height = persistent(
-                view.height(view.axes.apply(left[begin:], lift[begin:])), grid.cadence
+        for (
+            feature_set
+        ) in self.feature_sets.values():  # the second view, of all features, speaks where it can
+            raw = smooth(
+                feature_set.raw_score(feature_set.whitening.apply(left[begin:], lift[begin:])),
+                grid.cadence,
             )
             score[begin:] = np.where(
-                np.isfinite(height), scored(height, view.limits[COURSE].height), score[begin:]
+                np.isfinite(raw),
+                normalize(raw, feature_set.thresholds[IN_CONTEXT].raw_score),
+                score[begin:],
             )
         score[:since] = np.nan
         there = _seen(grid, since if known_from is None else known_from)
-        down = self._down(grid, standing, there)
+        down = self._down(grid, comparison, there)
         flagged = (np.nan_to_num(score) >= THRESHOLD) & ~down[:, None]
         score = np.where(down[:, None] & (score >= THRESHOLD), THRESHOLD * 0.99, score)
-        width, links = BAND_Z * standing.sd, self.usual.links
+        width, transforms = BAND_Z * comparison.sd, self.baseline.transforms
         expected, low, high = (
-            unlinked(standing.expected + by, links) for by in (0.0, -width, width)
+            inverse_transform(comparison.expected + by, transforms) for by in (0.0, -width, width)
         )
-        return Judged(score, flagged, expected, left, low, high, down, there)
+        return GridScores(score, flagged, expected, left, low, high, down, there)
 
-    def _down(self, grid: Grid, standing: Standing, there: np.ndarray) -> np.ndarray:
+    def _down(self, grid: Grid, comparison: Comparison, there: np.ndarray) -> np.ndarray:
         volume = self.spec.volume
         if volume is None:
             return np.zeros(len(grid.end_s), bool)
         missing = np.isnan(grid.values[..., volume]) & there
         enough = (
-            unlinked(standing.expected, self.usual.links)[..., volume] >= grouping.LEAST_EXPECTED
+            inverse_transform(comparison.expected, self.baseline.transforms)[..., volume]
+            >= grouping.MIN_EXPECTED
         )
-        return grouping.platform_down(standing.z[..., volume], missing & enough, there)
+        return grouping.platform_down(comparison.z[..., volume], missing & enough, there)
 
     def to_plain(self) -> dict[str, Any]:
         """Everything but the models and the limits."""
@@ -278,10 +316,13 @@ class Detector:
             "spec": self.spec,
             "cadence": self.cadence,
             "names": self.names,
-            "usual": self.usual.to_plain(),
-            "memory": self.memory and self.memory.to_plain(),
+            "usual": self.baseline.to_plain(),
+            "memory": self.residual_forecast and self.residual_forecast.to_plain(),
             "gate": self.gate,
-            "axes": {name: view.axes.to_plain() for name, view in self.views.items()},
+            "axes": {
+                name: feature_set.whitening.to_plain()
+                for name, feature_set in self.feature_sets.items()
+            },
         }
 
 
@@ -296,8 +337,11 @@ def _far_out(z: np.ndarray) -> np.ndarray:
     return (np.abs(np.nan_to_num(z)) > 2 * COMPANY).any(axis=-1)
 
 
-def _shifted(standing: Standing, forecast: np.ndarray, memory: Memory) -> Standing:
+def _shifted(
+    comparison: Comparison, forecast: np.ndarray, residual_forecast: ResidualForecast
+) -> Comparison:
     """What is expected after the memory was asked, with the deviation that this leaves."""
-    return standing._replace(
-        expected=standing.expected + forecast * standing.sd, sd=standing.sd * memory.scale
+    return comparison._replace(
+        expected=comparison.expected + forecast * comparison.sd,
+        sd=comparison.sd * residual_forecast.scale,
     )

@@ -6,37 +6,37 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from adnomaly.detector.onnx_session import CLIP, open_session, run
-from adnomaly.detector.thresholds import Limit
-from adnomaly.detector.whitening import Axes
+from adnomaly.detector.thresholds import Threshold
+from adnomaly.detector.whitening import Whitening
 
 if TYPE_CHECKING:
     from sklearn.ensemble import IsolationForest
 
-COURSE: Final = "course"
+IN_CONTEXT: Final = "course"
 """How a window is looked at: with its past (memory, persistence), ..."""
-ENTITY: Final = "entity"
+ENTITY_BASELINE: Final = "entity"
 """... alone, against what is usual for its entity, ..."""
-GLOBAL: Final = "global"
+GLOBAL_BASELINE: Final = "global"
 """... or alone, against all entities together."""
 
 RADIUS_COLUMNS: Final = 3
 """The radius stands beside the axes three times, so that trees ask for it about as often as for all axes together."""
 FOREST_WEIGHT: Final = 3.0
 """Weight of the forest's score, from 0 to 1, beside the logarithm of the radius."""
-MOST_ROWS: Final = 200_000
-LEAST_ROWS: Final = 4096
+MAX_ROWS: Final = 200_000
+MIN_ROWS: Final = 4096
 """A forest of fewer rows learns from plain normal noise as well."""
 CHUNK: Final = 200_000
 
 
-class View(NamedTuple):
+class FeatureSet(NamedTuple):
     """Axes, the exported forest, and the heights from which on a window is reported, by how it is looked at."""
 
-    axes: Axes
+    whitening: Whitening
     model: bytes
-    limits: Mapping[str, Limit]
+    thresholds: Mapping[str, Threshold]
 
-    def height(self, coordinates: np.ndarray) -> np.ndarray:
+    def raw_score(self, coordinates: np.ndarray) -> np.ndarray:
         """How unusual windows are, (...), from their coordinates (..., K): ln(1 + radius) and three times the forest's score.
 
         The forest sees shapes that are not round; the radius goes on where the forest has seen nothing and all looks alike.
@@ -55,9 +55,9 @@ class View(NamedTuple):
         return out.reshape(coordinates.shape[:-1])
 
 
-def scored(height: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
+def normalize(raw_score: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
     """1 - 2 ** -(height / limit): 0.5 at the limit, and comparable between views, entities and models."""
-    return 1 - np.exp2(-np.maximum(height, 0) / limit)
+    return 1 - np.exp2(-np.maximum(raw_score, 0) / limit)
 
 
 def forest_inputs(coordinates: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -66,7 +66,9 @@ def forest_inputs(coordinates: np.ndarray, radius: np.ndarray) -> np.ndarray:
     return np.clip(np.concatenate(columns, axis=1), -CLIP, CLIP).astype(np.float32)
 
 
-def fit_view(axes: Axes, coordinates: np.ndarray, seed: int) -> "tuple[View, IsolationForest]":
+def fit_feature_set(
+    whitening: Whitening, coordinates: np.ndarray, seed: int
+) -> "tuple[FeatureSet, IsolationForest]":
     """A view without limits, and its forest on coordinates (n, K) of history."""
     from adnomaly.detector.forest import fit_forest
     from adnomaly.detector.onnx_export import (
@@ -75,11 +77,11 @@ def fit_view(axes: Axes, coordinates: np.ndarray, seed: int) -> "tuple[View, Iso
 
     known = coordinates[np.isfinite(coordinates).all(axis=1)]
     rng = np.random.default_rng(seed)
-    if len(known) > MOST_ROWS:
-        known = known[np.sort(rng.choice(len(known), MOST_ROWS, replace=False))]
-    if len(known) < LEAST_ROWS:
+    if len(known) > MAX_ROWS:
+        known = known[np.sort(rng.choice(len(known), MAX_ROWS, replace=False))]
+    if len(known) < MIN_ROWS:
         known = np.concatenate(
-            [known, rng.standard_normal((LEAST_ROWS - len(known), coordinates.shape[1]))]
+            [known, rng.standard_normal((MIN_ROWS - len(known), coordinates.shape[1]))]
         )
     forest = fit_forest(forest_inputs(known, np.linalg.norm(known, axis=1)), seed=seed)
-    return View(axes, export_forest(forest), {}), forest
+    return FeatureSet(whitening, export_forest(forest), {}), forest

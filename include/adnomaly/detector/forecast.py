@@ -22,13 +22,13 @@ USED: Final = 2.5
 SHRINK: Final = 200.0
 """Rows that the forecast of all entities counts for in that of a single one."""
 FIT_EVERY_S: Final = 300
-LEAST_SCALE: Final = 0.05
+MIN_SCALE: Final = 0.05
 
-Conspicuous = Callable[[np.ndarray, slice], np.ndarray]
+Outliers = Callable[[np.ndarray, slice], np.ndarray]
 """Of the innovations of some rows (B, E, F), and the rows: which windows must not become usual, (B, E) bool."""
 
 
-class Memory(NamedTuple):
+class ResidualForecast(NamedTuple):
     """A forecast per entity and feature.
 
     Attributes:
@@ -58,10 +58,10 @@ class Memory(NamedTuple):
             for e in range(z.shape[1]):
                 weights[e, f] = _solve(x[known[:, e], e], y[known[:, e], e], shared, SHRINK)
             left = y - np.einsum("tek,ek->te", x, weights[:, f])
-            scale[f] = max(LEAST_SCALE, MAD * np.nanmedian(np.abs(left)))
+            scale[f] = max(MIN_SCALE, MAD * np.nanmedian(np.abs(left)))
         return cls(cadence, weights, scale)
 
-    def innovations(self, z: np.ndarray, conspicuous: Conspicuous) -> tuple[np.ndarray, np.ndarray]:
+    def innovations(self, z: np.ndarray, outliers: Outliers) -> tuple[np.ndarray, np.ndarray]:
         """What the forecast leaves of z (T, E, F), in its own standard deviations, and the forecast in those of z.
 
         Row by row forward, as it would run live: what was conspicuous is known when its turn in the means comes.
@@ -77,7 +77,7 @@ class Memory(NamedTuple):
             x = np.concatenate([x, others[block][..., None]], axis=-1)
             forecast[block] = np.einsum("tefk,efk->tef", x, self.weights)
             left[block] = (z[block] - forecast[block]) / self.scale
-            used = np.isfinite(clipped[block]) & ~conspicuous(left[block], block)[..., None]
+            used = np.isfinite(clipped[block]) & ~outliers(left[block], block)[..., None]
             sums[block.start + 1 : block.stop + 1] = sums[first] + np.cumsum(
                 np.where(used, clipped[block], 0.0), axis=0
             )

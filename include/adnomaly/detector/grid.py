@@ -7,10 +7,10 @@ import numpy as np
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BadInput
 
-LARGEST_CELLS: Final = 12_000_000
+MAX_CELLS: Final = 12_000_000
 """Windows of all entities, missing ones included: 200 days of 30 entities at one minute."""
 
-MOST_SHARED: Final = 0.02
+MAX_SHARED: Final = 0.02
 """Share of the windows that may fall into the row of another."""
 
 
@@ -86,9 +86,9 @@ def to_grid(
     first = _aligned(windows.end_s, cadence.slide_s)
     row = np.round((windows.end_s - first) / cadence.slide_s).astype(np.int64)
     length = int(row.max()) + 1
-    if length * len(every) > LARGEST_CELLS:
+    if length * len(every) > MAX_CELLS:
         raise BadInput(
-            f"{length} {cadence} of {len(every)} entities are more than {LARGEST_CELLS} windows; give fewer days at once"
+            f"{length} {cadence} of {len(every)} entities are more than {MAX_CELLS} windows; give fewer days at once"
         )
     values = np.full((length, len(every), windows.values.shape[1]), np.nan)
     values[row, entity] = windows.values
@@ -103,7 +103,7 @@ def _check_cells(row: np.ndarray, entity: np.ndarray, end_s: np.ndarray, cadence
     shared = (
         (np.diff(entity[order]) == 0) & (np.diff(row[order]) == 0) & (np.diff(end_s[order]) > 0)
     )
-    if shared.sum() > MOST_SHARED * len(row):
+    if shared.sum() > MAX_SHARED * len(row):
         position = int(order[1:][shared].min())
         raise BadInput(
             f"row {position + 1}: ends less than {cadence.slide_s} s after another, the time between most windows; keep one cadence in a file"

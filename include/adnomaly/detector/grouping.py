@@ -18,16 +18,16 @@ NEVER: Final = -(10**12)
 
 MANY: Final = 0.5
 """Share of the entities that are missing, or far too low, in an outage of the platform."""
-FEWEST: Final = 4
+MIN_ENTITIES: Final = 4
 """Entities that a platform must have to be told from its entities."""
 DEEP: Final = -5.0
 """Median z of volume over the entities at the edge of an outage."""
-LEAST_EXPECTED: Final = 20.0
+MIN_EXPECTED: Final = 20.0
 """Events expected of a window that would not be missing by chance."""
-LEAST_SILENCE_S: Final = 5 * 60
+MIN_SILENCE_S: Final = 5 * 60
 
 
-class Incident(NamedTuple):
+class IncidentSpan(NamedTuple):
     """From the start of its first window to the end of its last, Unix seconds; `entity` is empty for the platform."""
 
     name: str
@@ -43,7 +43,7 @@ def merge_steps(cadence: Cadence) -> int:
     return max(1, MERGE_S // cadence.slide_s)
 
 
-class Open(NamedTuple):
+class OpenIncidents(NamedTuple):
     """The last incident of each entity: end of its last flagged window, and of its first, Unix seconds; both (E,)."""
 
     last_s: np.ndarray
@@ -55,8 +55,8 @@ class Open(NamedTuple):
 
 
 def number(
-    flagged: np.ndarray, end_s: np.ndarray, cadence: Cadence, before: Open | None = None
-) -> tuple[np.ndarray, Open]:
+    flagged: np.ndarray, end_s: np.ndarray, cadence: Cadence, before: OpenIncidents | None = None
+) -> tuple[np.ndarray, OpenIncidents]:
     """The incident of each flagged window, and what is open after the last row.
 
     Args:
@@ -68,14 +68,14 @@ def number(
         Of each flagged window the end of the first window of its incident, Unix seconds, (T, E); NEVER where nothing is flagged.
     """
     began = np.full(flagged.shape, NEVER)
-    last, first = before or Open.none(flagged.shape[1])
+    last, first = before or OpenIncidents.none(flagged.shape[1])
     near_s = merge_steps(cadence) * cadence.slide_s
     for row in np.flatnonzero(flagged.any(axis=1)):
         hit, now = flagged[row], end_s[row]
         first = np.where(hit & (now - last > near_s), now, first)
         last = np.where(hit, np.maximum(last, now), last)  # a window may come late
         began[row, hit] = first[hit]
-    return began, Open(last, first)
+    return began, OpenIncidents(last, first)
 
 
 def name_of(entity: str, end_s: int) -> str:
@@ -104,12 +104,12 @@ def platform_down(volume_z: np.ndarray, missing: np.ndarray, there: np.ndarray) 
     """Rows (T,) in which half of the entities that are there, and at least 4 are, are missing or far too low; arguments (T, E)."""
     low = missing | (there & (np.nan_to_num(volume_z) < DEEP))
     entities = there.sum(axis=1)
-    return (entities >= FEWEST) & (low.sum(axis=1) >= MANY * entities)
+    return (entities >= MIN_ENTITIES) & (low.sum(axis=1) >= MANY * entities)
 
 
 def silences(
     grid: Grid, expected_count: np.ndarray, down: np.ndarray, there: np.ndarray
-) -> list[Incident]:
+) -> list[IncidentSpan]:
     """Entities without windows while the platform has some, and outages of the platform itself.
 
     Args:
@@ -118,15 +118,15 @@ def silences(
         there: entities that have been seen, (T, E).
     """
     missing = np.isnan(grid.values).all(axis=2) & there
-    quiet = missing & (expected_count >= LEAST_EXPECTED) & ~down[:, None]
+    quiet = missing & (expected_count >= MIN_EXPECTED) & ~down[:, None]
     found = []
     for e, name in enumerate(grid.names):
         found += [_incident(grid, SILENT, name, a, b) for a, b in _runs(quiet[:, e])]
     found += [_incident(grid, OUTAGE, "", a, b) for a, b in _runs(down)]
-    return [i for i in found if i.end_s - i.start_s >= LEAST_SILENCE_S]
+    return [i for i in found if i.end_s - i.start_s >= MIN_SILENCE_S]
 
 
-def anomalies(grid: Grid, score: np.ndarray, began: np.ndarray) -> list[Incident]:
+def anomalies(grid: Grid, score: np.ndarray, began: np.ndarray) -> list[IncidentSpan]:
     """The incidents of flagged windows, by entity and time."""
     found = []
     for e, entity in enumerate(grid.names):
@@ -140,9 +140,9 @@ def anomalies(grid: Grid, score: np.ndarray, began: np.ndarray) -> list[Incident
     return found
 
 
-def _incident(grid: Grid, kind: str, entity: str, first: int, last: int) -> Incident:
+def _incident(grid: Grid, kind: str, entity: str, first: int, last: int) -> IncidentSpan:
     start, end = int(grid.end_s[first]) - grid.cadence.size_s, int(grid.end_s[last])
-    return Incident(
+    return IncidentSpan(
         f"{kind}:{name_of(entity or 'platform', grid.end_s[first])}",
         kind,
         entity,

@@ -20,7 +20,7 @@ from adnomaly.errors import BundleRejected
 
 OPSET: Final = {"": 18, "ai.onnx.ml": 3}
 
-LARGEST_DIFFERENCE: Final = 1e-5
+MAX_DIFFERENCE: Final = 1e-5
 PARITY_ROWS: Final = 40_000
 
 
@@ -64,12 +64,12 @@ def check_parity(
     reference, exported = forest_scores(forest, probes), run(open_session(model), probes)
     difference = float(np.abs(reference - exported).max())
     # On the threshold to the last digit of a float32 there are no sides to change.
-    apart = np.abs(reference - threshold) > LARGEST_DIFFERENCE / 10
+    apart = np.abs(reference - threshold) > MAX_DIFFERENCE / 10
     flips = int(np.sum(((reference >= threshold) != (exported >= threshold)) & apart))
-    if not difference <= LARGEST_DIFFERENCE or flips:
+    if not difference <= MAX_DIFFERENCE or flips:
         raise BundleRejected(
             f"model.onnx differs from the forest by up to {difference:.2g} over {len(probes)} rows, {flips} of them change sides; "
-            f"allowed are {LARGEST_DIFFERENCE:g} and 0"
+            f"allowed are {MAX_DIFFERENCE:g} and 0"
         )
     return Parity(len(probes), difference, flips)
 

@@ -12,16 +12,16 @@ import pandas as pd
 
 from adnomaly.detector.day_curve import MAD
 from adnomaly.detector.grid import Grid
-from adnomaly.detector.seasonal import Standing
+from adnomaly.detector.seasonal import Comparison
 from adnomaly.detector.spec import Spec
 
 WEEK_S: Final = 7 * 86400
 HISTORY_DAYS: Final = 28
 """Windows that a bundle keeps of its training, so that the first windows it scores have a past."""
-LEAST_ROWS: Final = 24
-LEAST_S: Final = 86400
+MIN_ROWS: Final = 24
+MIN_S: Final = 86400
 """So many windows of an entity, and a day, before there is something to compare it with."""
-LEAST_ERRORS: Final = 12
+MIN_ERRORS: Final = 12
 """Windows after these before it is known how far off is far."""
 
 SAME_TIME_DAYS: Final = 7
@@ -30,52 +30,52 @@ HALF_HOUR_S: Final = 1800
 LIMIT: Final = 3.0
 """Larger differences, in deviations, do not move the usual course of a day any further."""
 PRIOR: Final = 20.0
-LEAST_SHARE_OF_SD: Final = 0.05
+MIN_SHARE_OF_SD: Final = 0.05
 """The spread is at least this share of the plain standard deviation: series that rest at one value have no robust spread."""
-LEAST_SPREAD: Final = 1e-9
+MIN_SPREAD: Final = 1e-9
 
 
-class Trailing:
+class RollingBaseline:
     """Needs no fit: it looks at the windows before each window."""
 
     kind: Final = "trailing"
 
     def __init__(self, spec: Spec) -> None:
-        self.spec, self.links = spec, ("linear",) * len(spec.measures)
+        self.spec, self.transforms = spec, ("linear",) * len(spec.measures)
 
     @classmethod
     def fit(cls, grid: Grid, spec: Spec) -> Self:
         return cls(spec)
 
-    def standing(self, grid: Grid) -> Standing:
+    def compare(self, grid: Grid) -> Comparison:
         """The windows of a grid; `expected` is NaN for the first day of an entity."""
         expected, sd = np.full(grid.values.shape, np.nan), np.full(grid.values.shape, np.nan)
         for f in range(grid.values.shape[2]):
             expected[..., f], sd[..., f] = self._feature(grid, f)
-        return Standing(grid.values, expected, sd)
+        return Comparison(grid.values, expected, sd)
 
     def _feature(self, grid: Grid, f: int) -> tuple[np.ndarray, np.ndarray]:
         value, week = pd.DataFrame(grid.values[..., f]), grid.cadence.steps(WEEK_S)
-        least_rows = max(LEAST_ROWS, grid.cadence.steps(LEAST_S))
+        least_rows = max(MIN_ROWS, grid.cadence.steps(MIN_S))
         before = value.shift(1).rolling(week, min_periods=least_rows)
         level, plain_sd = before.median(), before.std()
         left = value - level
         spread = (MAD * left.abs().shift(1).rolling(week, min_periods=1).median()).clip(
-            lower=LEAST_SPREAD
+            lower=MIN_SPREAD
         )
         expected = level + _same_time((left / spread).clip(-LIMIT, LIMIT), grid) * spread
         error = (value - expected).abs().shift(1)
-        least = LEAST_SHARE_OF_SD * plain_sd
+        least = MIN_SHARE_OF_SD * plain_sd
         recent, ever = (
             np.maximum(MAD * seen.median(), least)
             for seen in (
-                error.rolling(week, min_periods=LEAST_ERRORS),
-                error.expanding(min_periods=LEAST_ERRORS),
+                error.rolling(week, min_periods=MIN_ERRORS),
+                error.expanding(min_periods=MIN_ERRORS),
             )
         )
         sd = np.sqrt((recent**2 + ever**2) / 2)
         return expected.to_numpy(), np.maximum(
-            self._counting(grid, f, expected.to_numpy(), sd.to_numpy()), LEAST_SPREAD
+            self._counting(grid, f, expected.to_numpy(), sd.to_numpy()), MIN_SPREAD
         )
 
     def _counting(self, grid: Grid, f: int, expected: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ class Trailing:
         count = pd.DataFrame(grid.values[..., weight])
         usual = (
             count.shift(1)
-            .rolling(grid.cadence.steps(WEEK_S), min_periods=LEAST_ROWS)
+            .rolling(grid.cadence.steps(WEEK_S), min_periods=MIN_ROWS)
             .median()
             .to_numpy()
         )

@@ -10,16 +10,16 @@ import numpy as np
 from adnomaly.detector.day_curve import MAD, SLOT_ROWS, STEPS, curve, fill
 from adnomaly.detector.grid import Grid
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.transforms import LINEAR, choose_links, linked, unlinked
-from adnomaly.detector.variance import LEAST_SD, deviation, fit_noise
+from adnomaly.detector.transforms import LINEAR, choose_transforms, inverse_transform, transform
+from adnomaly.detector.variance import MIN_SD, deviation, fit_variance
 
-LEAST_DAYS: Final = 13.5
+MIN_DAYS: Final = 13.5
 REFINEMENTS: Final = 2
 CLIP: Final = 1000.0
 _DAY_S: Final = 86400
 
 
-class Standing(NamedTuple):
+class Comparison(NamedTuple):
     """Windows against what is usual, each (T, E, F), on the scale of the links.
 
     Attributes:
@@ -38,7 +38,7 @@ class Standing(NamedTuple):
         return np.clip((self.value - self.expected) / self.sd, -CLIP, CLIP)
 
 
-class SlotTable:
+class SeasonalBaseline:
     """Per entity and feature: the curve of a day, and the noise around it.
 
     Attributes:
@@ -52,14 +52,14 @@ class SlotTable:
     def __init__(
         self,
         spec: Spec,
-        links: tuple[str, ...],
+        transforms: tuple[str, ...],
         center: np.ndarray,
         noise: np.ndarray,
         pooled: np.ndarray,
     ) -> None:
-        self.spec, self.links, self.center, self.noise, self.pooled = (
+        self.spec, self.transforms, self.center, self.variance, self.pooled = (
             spec,
-            links,
+            transforms,
             center,
             noise,
             pooled,
@@ -69,7 +69,7 @@ class SlotTable:
     @staticmethod
     def suits(grid: Grid) -> bool:
         """There are at least 24 windows of an entity in each of its 48 slots, over two weeks."""
-        if grid.days < LEAST_DAYS:
+        if grid.days < MIN_DAYS:
             return False
         side, hour = _slots(grid)
         windows = np.isfinite(grid.values[..., 0]).sum(axis=1) / max(1, grid.values.shape[1])
@@ -79,8 +79,8 @@ class SlotTable:
     @classmethod
     def fit(cls, grid: Grid, spec: Spec) -> Self:
         """Medians per slot, bent into a curve through the hours' middles, and the noise around that curve."""
-        links = choose_links(grid.values, spec)
-        value = linked(grid.values, links)
+        transforms = choose_transforms(grid.values, spec)
+        value = transform(grid.values, transforms)
         side, hour = _slots(grid)
         groups = [(s, h, np.flatnonzero((side == s) & (hour == h))) for s, h in np.ndindex(2, 24)]
         center = np.zeros((value.shape[1], 2, 24, value.shape[2]))
@@ -88,34 +88,36 @@ class SlotTable:
         pooled = _pooled(value)
         # The median over an hour is not the value at its middle where the day's curve bends: what is left is added.
         for refinement in range(REFINEMENTS + 1):
-            left = value - cls(spec, links, center, noise, pooled)._expected(grid)
+            left = value - cls(spec, transforms, center, noise, pooled)._expected(grid)
             for s, h, rows in groups:
                 step = _medians(left[rows])
                 center[:, s, h] += step if refinement == 0 else np.nan_to_num(step)
             if refinement == 0:
                 center = fill(center)
-        draft = cls(spec, links, center, noise, pooled)
+        draft = cls(spec, transforms, center, noise, pooled)
         expected = draft._expected(grid)
         return cls(
             spec,
-            links,
+            transforms,
             center,
-            fit_noise(value - expected, draft._counts(grid.values, expected), spec),
+            fit_variance(value - expected, draft._counts(grid.values, expected), spec),
             pooled,
         )
 
-    def standing(self, grid: Grid) -> Standing:
+    def compare(self, grid: Grid) -> Comparison:
         """The windows of a grid whose first entities are the table's; others are not known."""
         expected = self._expected(grid)
-        noise = np.full((grid.values.shape[1], *self.noise.shape[1:]), np.nan)
-        noise[: len(self.noise)] = self.noise
-        return Standing(
-            linked(grid.values, self.links), expected, self._deviation(noise, grid.values, expected)
+        noise = np.full((grid.values.shape[1], *self.variance.shape[1:]), np.nan)
+        noise[: len(self.variance)] = self.variance
+        return Comparison(
+            transform(grid.values, self.transforms),
+            expected,
+            self._deviation(noise, grid.values, expected),
         )
 
-    def standing_of_rows(
+    def compare_rows(
         self, values: np.ndarray, end_s: np.ndarray, number: np.ndarray, size_s: int
-    ) -> tuple[Standing, np.ndarray]:
+    ) -> tuple[Comparison, np.ndarray]:
         """Single windows (n, F), each against its entity, by number, or against all entities where that is not known.
 
         Args:
@@ -134,19 +136,21 @@ class SlotTable:
         known = (
             (number >= 0)
             & np.isfinite(own[:, needed]).all(axis=1)
-            & np.isfinite(self.noise[number][:, needed]).all(axis=(1, 2))
+            & np.isfinite(self.variance[number][:, needed]).all(axis=(1, 2))
         )
         expected = np.where(known[:, None], own, self.pooled[:, 0])
         sd = np.where(
-            known[:, None], self._deviation(self.noise[number], values, expected), self.pooled[:, 1]
+            known[:, None],
+            self._deviation(self.variance[number], values, expected),
+            self.pooled[:, 1],
         )
-        return Standing(linked(values, self.links), expected, sd), known
+        return Comparison(transform(values, self.transforms), expected, sd), known
 
-    def pooled_standing(self, grid: Grid) -> Standing:
+    def compare_pooled(self, grid: Grid) -> Comparison:
         """The windows of a grid against all entities together."""
-        value = linked(grid.values, self.links)
+        value = transform(grid.values, self.transforms)
         center, sd = (np.broadcast_to(part, value.shape) for part in self.pooled.T)
-        return Standing(value, center, sd)
+        return Comparison(value, center, sd)
 
     def _expected(self, grid: Grid) -> np.ndarray:
         below, share, side = _place(grid.end_s, grid.cadence.size_s)
@@ -160,7 +164,7 @@ class SlotTable:
         """Standard deviation expected of each feature, (..., F): at least what one event of the window makes of a ratio."""
         counts = self._counts(values, expected)
         sd = deviation(noise, counts)
-        for f, (measure, link) in enumerate(zip(self.spec.measures, self.links, strict=True)):
+        for f, (measure, link) in enumerate(zip(self.spec.measures, self.transforms, strict=True)):
             if measure.weight_by and link == LINEAR:
                 sd[..., f] = np.maximum(sd[..., f], 1 / np.maximum(counts[..., f], 1))
         return sd
@@ -168,7 +172,7 @@ class SlotTable:
     def _counts(self, values: np.ndarray, expected: np.ndarray) -> np.ndarray:
         """Events behind each feature: those of the window for a ratio, those expected for a count."""
         counts = np.ones(values.shape)
-        usual = unlinked(expected, self.links)
+        usual = inverse_transform(expected, self.transforms)
         for f in range(counts.shape[-1]):
             weight = self.spec.weight(f)
             if weight is not None:
@@ -178,9 +182,9 @@ class SlotTable:
     def to_plain(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "links": self.links,
+            "links": self.transforms,
             "center": self.center,
-            "noise": self.noise,
+            "noise": self.variance,
             "pooled": self.pooled,
         }
 
@@ -188,7 +192,7 @@ class SlotTable:
     def from_plain(cls, raw: dict[str, Any], spec: Spec) -> Self:
         table = cls(spec, tuple(raw["links"]), raw["center"], raw["noise"], raw["pooled"])
         shapes, (count, width) = (
-            [a.shape for a in (table.center, table.noise, table.pooled)],
+            [a.shape for a in (table.center, table.variance, table.pooled)],
             (len(table.center), len(spec.measures)),
         )
         if (
@@ -236,5 +240,5 @@ def _pooled(value: np.ndarray) -> np.ndarray:
         column = value[..., f][np.isfinite(value[..., f])]
         if len(column):
             center = np.median(column)
-            out[f] = center, max(MAD * np.median(np.abs(column - center)), LEAST_SD)
+            out[f] = center, max(MAD * np.median(np.abs(column - center)), MIN_SD)
     return out

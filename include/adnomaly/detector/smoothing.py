@@ -20,7 +20,7 @@ part of it. 1.2 is a factor of 0.3."""
 LONG_S: Final = 1800
 
 
-def persistent(height: np.ndarray, cadence: Cadence) -> np.ndarray:
+def smooth(height: np.ndarray, cadence: Cadence) -> np.ndarray:
     """Heights (T, E) with their past; NaN stays NaN, and counts as low in the past of others."""
     filled = np.where(np.isfinite(height), height, -np.inf)
     if cadence.overlaps:
@@ -45,7 +45,7 @@ def _held(height: np.ndarray) -> np.ndarray:
     return out
 
 
-def needed_before(cadence: Cadence, row: int) -> int:
+def lookback(cadence: Cadence, row: int) -> int:
     """Rows before a row that its height depends on."""
     if cadence.overlaps:
         return OF - 1

@@ -13,10 +13,10 @@ LINEAR: Final = "linear"
 
 SMALL_RATIO: Final = 0.1
 """A ratio that is usually below this is multiplied by what happens to it; above, it is shifted."""
-LEAST_RATIO: Final = 1e-6
+MIN_RATIO: Final = 1e-6
 
 
-def choose_links(values: np.ndarray, spec: Spec) -> tuple[str, ...]:
+def choose_transforms(values: np.ndarray, spec: Spec) -> tuple[str, ...]:
     """A link for each feature of values (..., F): log1p for counts, log for small ratios, linear for the rest."""
     usual = [
         float(np.nanmedian(values[..., i])) if np.isfinite(values[..., i]).any() else 1.0
@@ -30,21 +30,21 @@ def choose_links(values: np.ndarray, spec: Spec) -> tuple[str, ...]:
     return tuple(by_kind[m.kind](height) for m, height in zip(spec.measures, usual, strict=True))
 
 
-def linked(values: np.ndarray, links: Sequence[str]) -> np.ndarray:
+def transform(values: np.ndarray, transforms: Sequence[str]) -> np.ndarray:
     """Values (..., F) on the scale of their links."""
     out = np.array(values, np.float64)
-    for i, link in enumerate(links):
+    for i, link in enumerate(transforms):
         if link == LOG1P:
             out[..., i] = np.log1p(values[..., i])
         elif link == LOG:
-            out[..., i] = np.log(np.maximum(values[..., i], LEAST_RATIO))
+            out[..., i] = np.log(np.maximum(values[..., i], MIN_RATIO))
     return out
 
 
-def unlinked(linked_values: np.ndarray, links: Sequence[str]) -> np.ndarray:
+def inverse_transform(linked_values: np.ndarray, transforms: Sequence[str]) -> np.ndarray:
     """Back in their own units."""
     out = np.array(linked_values, np.float64)
-    for i, link in enumerate(links):
+    for i, link in enumerate(transforms):
         if link == LOG1P:
             out[..., i] = np.expm1(np.minimum(out[..., i], 700))
         elif link == LOG:

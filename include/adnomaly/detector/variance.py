@@ -10,10 +10,10 @@ from adnomaly.detector.spec import Spec
 BINS: Final = 8
 FROM_MIDDLE: Final = 1 / 3.29
 """The middle 90 % of normal noise is 3.29 deviations wide."""
-LEAST_SD: Final = 1e-6
+MIN_SD: Final = 1e-6
 
 
-def fit_noise(residual: np.ndarray, counts: np.ndarray, spec: Spec) -> np.ndarray:
+def fit_variance(residual: np.ndarray, counts: np.ndarray, spec: Spec) -> np.ndarray:
     """Variance as a + b / n per entity and feature, (E, F, 2): a of the process, b of counting few events.
 
     Args:
@@ -36,7 +36,7 @@ def fit_noise(residual: np.ndarray, counts: np.ndarray, spec: Spec) -> np.ndarra
 
 def deviation(noise: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Standard deviation expected of each feature, (T, E, F), above 0."""
-    return np.sqrt(np.maximum(noise[..., 0] + noise[..., 1] / np.maximum(counts, 1), LEAST_SD**2))
+    return np.sqrt(np.maximum(noise[..., 0] + noise[..., 1] / np.maximum(counts, 1), MIN_SD**2))
 
 
 def _two_parts(residual: np.ndarray, count: np.ndarray) -> tuple[float, float]:

@@ -13,19 +13,19 @@ USED: Final = 6.0
 """Windows with a larger |z| do not shape the axes."""
 BEND: Final = 3.0
 """Beyond this many deviations of volume, what other features do along with it is learned apart."""
-LEAST_ROWS: Final = 500
+MIN_ROWS: Final = 500
 COMPANY: Final = 4.0
 """A window within this radius of the other axes has no company for its volume."""
 EXCURSION: Final = 5.0
 KNOWN_SHARE: Final = 0.95
-LARGEST_RISE: Final = float(np.log(2.5))
+MAX_RISE: Final = float(np.log(2.5))
 """A rise of volume beyond this factor counts in full, whatever history shows."""
 SOFT: Final = 0.1
 SOFT_LIMIT: Final = 2.0
 RIDGE: Final = 1e-6
 
 
-class Axes(NamedTuple):
+class Whitening(NamedTuple):
     """For features at `columns` of the innovations; `volume` is a position among them, or None.
 
     Attributes:
@@ -41,7 +41,7 @@ class Axes(NamedTuple):
     bent: np.ndarray
     whiten: np.ndarray
     spread: float
-    allowance: float
+    volume_tolerance: float
 
     @classmethod
     def fit(cls, left: np.ndarray, columns: tuple[int, ...], volume: int | None) -> Self:
@@ -79,7 +79,7 @@ class Axes(NamedTuple):
             high = (rows[:, self.volume] > BEND + 1) & (
                 np.abs(others).max(axis=1, initial=0) < 2 * USED - COMPANY
             )
-            if high.sum() < LEAST_ROWS or not len(bent):
+            if high.sum() < MIN_ROWS or not len(bent):
                 return self.slope
             above = rows[high, self.volume] - BEND
             along = np.delete(rows[high], self.volume, axis=1) - BEND * self.slope
@@ -92,7 +92,7 @@ class Axes(NamedTuple):
         along = np.minimum(volume, BEND) * self.slope + np.maximum(volume - BEND, 0) * bent
         return np.delete(rows, self.volume, axis=-1) - along
 
-    def lone_rise(self, left: np.ndarray, lift: np.ndarray) -> np.ndarray:
+    def volume_only_spikes(self, left: np.ndarray, lift: np.ndarray) -> np.ndarray:
         """Windows whose volume alone is far too high, of innovations (..., F)."""
         if self.volume is None:
             return np.zeros(left.shape[:-1], bool)
@@ -102,10 +102,10 @@ class Axes(NamedTuple):
         )
         return calm & (rows[..., self.volume] > EXCURSION) & (lift > 0)
 
-    def allowing(self, lone_lifts: np.ndarray) -> Self:
+    def with_tolerance(self, lone_lifts: np.ndarray) -> Self:
         """The same axes, with the size of these rises of volume alone allowed."""
         known = float(np.quantile(lone_lifts, KNOWN_SHARE)) if len(lone_lifts) else 0.0
-        return self._replace(allowance=min(known, LARGEST_RISE))
+        return self._replace(volume_tolerance=min(known, MAX_RISE))
 
     def apply(self, left: np.ndarray, lift: np.ndarray) -> np.ndarray:
         """Coordinates (..., F) of innovations (..., F): the other features first, then volume.
@@ -117,9 +117,9 @@ class Axes(NamedTuple):
         if self.volume is None:
             return _turned(rows, self.whiten)
         volume = rows[..., self.volume] / self.spread
-        if self.allowance > 0:
+        if self.volume_tolerance > 0:
             rest = np.where(
-                lift > 0, np.maximum(lift - self.allowance, 0) / np.maximum(lift, 1e-9), 1.0
+                lift > 0, np.maximum(lift - self.volume_tolerance, 0) / np.maximum(lift, 1e-9), 1.0
             )
             soft = np.minimum(np.sqrt(SOFT) * np.abs(volume), SOFT_LIMIT)
             volume = np.where((lift > 0) & (volume > 0), np.maximum(volume * rest, soft), volume)
@@ -128,11 +128,14 @@ class Axes(NamedTuple):
         )
 
     def to_plain(self) -> dict[str, Any]:
-        return self._asdict()
+        """As stored in preprocess.json, where the tolerance is called `allowance`."""
+        plain = self._asdict()
+        return {"allowance" if k == "volume_tolerance" else k: v for k, v in plain.items()}
 
     @classmethod
     def from_plain(cls, raw: dict[str, Any]) -> Self:
-        return cls(**{**raw, "columns": tuple(raw["columns"])})
+        plain = {"volume_tolerance" if k == "allowance" else k: v for k, v in raw.items()}
+        return cls(**{**plain, "columns": tuple(raw["columns"])})
 
 
 def _turned(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:

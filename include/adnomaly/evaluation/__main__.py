@@ -25,9 +25,9 @@ def _say(text: str) -> None:
 
 
 @app.command()
-def worlds(
+def scenarios(
     seeds: Annotated[str, typer.Option(help="test, development, or numbers such as 7,8")] = "test",
-    world: Annotated[str, typer.Option(help="plain, hard or both")] = "both",
+    scenario: Annotated[str, typer.Option(help="plain, hard or both")] = "both",
     report: Annotated[Path, typer.Option(help="Folder for figures and pictures")] = Path("report"),
 ) -> None:
     """The library of attacks on worlds of our own making, beside every rival."""
@@ -41,21 +41,21 @@ def worlds(
     traffic = Traffic.from_settings(load_settings())
     everything: dict[str, object] = {}
     for name, own in {"plain": traffic.plain(), "hard": traffic.hard()}.items():
-        if world not in (name, "both"):
+        if scenario not in (name, "both"):
             continue
         began = time.monotonic()
         _say(
             f"\n{name} world, seeds {', '.join(map(str, numbers))}: 28 days of history, 14 days judged, about 2 minutes a seed"
         )
-        teacher = bench.teacher(own)
-        judged = [bench.judge_seed(own, seed, teacher, _say) for seed in numbers]
-        for view in judged[0][1]:
-            rows = [found[view] for _, found, _ in judged]
+        training_scenario = bench.build_training_scenario(own)
+        judged = [bench.judge_seed(own, seed, training_scenario, _say) for seed in numbers]
+        for feature_set in judged[0][1]:
+            rows = [found[feature_set] for _, found, _ in judged]
             attacks = sum(len(w.truth.attacks) for w, _, _ in judged)
             _say(
-                f"\n{name} world, {view}: {attacks} attacks; chance has a PR of {judged[0][0].truth.base_rate:.3f}\n{bench.table(rows)}\n{bench.flags(rows)}"
+                f"\n{name} world, {feature_set}: {attacks} attacks; chance has a PR of {judged[0][0].truth.base_rate:.3f}\n{bench.table(rows)}\n{bench.flags(rows)}"
             )
-            everything[f"{name} world, {view}"] = msgspec.to_builtins(rows)
+            everything[f"{name} world, {feature_set}"] = msgspec.to_builtins(rows)
         last, found, scores = judged[-1]
         paper.keep(report / name, last.truth, list(found.values())[-1], scores, bench.OURS)
         _say(f"  took {time.monotonic() - began:.0f} s; pictures in {report / name}")
@@ -71,9 +71,9 @@ def real(data: Annotated[Path, typer.Option(help="Folder of labelled series")]) 
     from adnomaly.evaluation import labelled_series as series
 
     warnings.filterwarnings("ignore", message=".*(empty slice|Degrees of freedom).*")
-    found: dict[str, list[dict[str, series.Found]]] = {}
+    found: dict[str, list[dict[str, series.SeriesResult]]] = {}
     for one in series.read_all(data):
-        result = series.judge(one)
+        result = series.evaluate_series(one)
         if result is None:
             continue
         ours = result[series.OURS]

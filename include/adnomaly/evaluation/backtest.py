@@ -11,18 +11,18 @@ import msgspec
 import numpy as np
 
 from adnomaly.detector.detector import THRESHOLD, Detector
-from adnomaly.detector.feature_sets import ENTITY, GLOBAL, scored
+from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, normalize
 from adnomaly.detector.grid import Cadence, to_grid
-from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows
-from adnomaly.evaluation.metrics import Event, Figures, Truth
+from adnomaly.evaluation.metrics import Event, GroundTruth, Metrics
 from adnomaly.evaluation.reference_detectors import (
     ALWAYS_ON,
     MAHALANOBIS,
     MAX_Z,
     RANDOM,
-    simple_rules,
+    reference_scores,
 )
 from adnomaly.scoring.files import after_history
 
@@ -30,7 +30,7 @@ OURS: Final = "adnomaly"
 RULES: Final = (RANDOM, ALWAYS_ON, MAX_Z, MAHALANOBIS)
 
 
-class Trial(NamedTuple):
+class BacktestSet(NamedTuple):
     """Windows with known events.
 
     Attributes:
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
     events: Sequence[Event]
 
 
-class Seen(NamedTuple):
+class Predictions(NamedTuple):
     """What a detector made of a trial; (T, E) in its own order of entities.
 
     Attributes:
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
         alone: scores of windows on their own, against their entity and against all entities.
     """
 
-    truth: Truth
+    truth: GroundTruth
     score: np.ndarray
     flagged: np.ndarray
     alone: Mapping[str, np.ndarray]
@@ -70,10 +70,10 @@ class Evaluation(msgspec.Struct, frozen=True):
     benign: int
     base_rate: float
     budget_per_day: float
-    detectors: dict[str, Figures]
+    detectors: dict[str, Metrics]
 
     @property
-    def ours(self) -> Figures:
+    def ours(self) -> Metrics:
         return self.detectors[OURS]
 
     @property
@@ -97,41 +97,51 @@ class Evaluation(msgspec.Struct, frozen=True):
         return found | {f"recall.{kind}": share for kind, share in self.ours.recall_by_kind.items()}
 
 
-def see(detector: Detector, trial: Trial) -> Seen:
+def predict(detector: Detector, backtest_set: BacktestSet) -> Predictions:
     """Let a detector look at a trial."""
-    grid, _, first = after_history(detector, trial.past, trial.live)
-    judged = detector.judge(grid, first)
-    heights = detector.heights(grid, first)
+    grid, _, first = after_history(detector, backtest_set.past, backtest_set.live)
+    judged = detector.score(grid, first)
+    raw_scores = detector.raw_scores(grid, first)
     alone = {}
-    for how in (ENTITY, GLOBAL):
+    for how in (ENTITY_BASELINE, GLOBAL_BASELINE):
         scores = np.full(judged.score[first:].shape, np.nan)
-        for name, view in detector.views.items():
-            height = heights[name][how]
-            scores = np.where(np.isfinite(height), scored(height, view.limits[how].height), scores)
+        for name, feature_set in detector.feature_sets.items():
+            height = raw_scores[name][how]
+            scores = np.where(
+                np.isfinite(height),
+                normalize(height, feature_set.thresholds[how].raw_score),
+                scores,
+            )
         alone[how] = scores
-    truth = Truth(grid.between(first, len(grid.end_s)), trial.events)
-    return Seen(truth, judged.score[first:], judged.flagged[first:], alone)
+    truth = GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events)
+    return Predictions(truth, judged.score[first:], judged.flagged[first:], alone)
 
 
-def rules(trial: Trial) -> tuple[Truth, dict[str, np.ndarray]]:
+def rules(backtest_set: BacktestSet) -> tuple[GroundTruth, dict[str, np.ndarray]]:
     """The simple rules, fitted on the past, on the trial; and the truth in their order of entities."""
     spec = Spec.ours()
-    cadence = Cadence.of(trial.past)
-    past, _ = to_grid(trial.past, cadence)
-    table = SlotTable.fit(past, spec)
+    cadence = Cadence.of(backtest_set.past)
+    past, _ = to_grid(backtest_set.past, cadence)
+    table = SeasonalBaseline.fit(past, spec)
     draft = Detector(spec, cadence, past.names, table, None, {}, float("inf"))
-    grid, _, first = after_history(draft, trial.past, trial.live)
-    z = table.standing(grid).z
+    grid, _, first = after_history(draft, backtest_set.past, backtest_set.live)
+    z = table.compare(grid).z
     z = z if np.isfinite(z).any(axis=(0, 1)).all() else z[..., list(spec.required)]
-    return Truth(grid.between(first, len(grid.end_s)), trial.events), simple_rules(z, first)
+    return GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events), reference_scores(
+        z, first
+    )
 
 
-def evaluate(seen: Seen, simple: Mapping[str, Figures], budget_per_day: float) -> Evaluation:
+def evaluate(
+    predictions: Predictions, simple: Mapping[str, Metrics], budget_per_day: float
+) -> Evaluation:
     """Everything that is known about a detector from what it made of a trial, beside the simple rules."""
-    truth = seen.truth
-    found = {OURS: truth.judge(seen.score, seen.flagged, budget_per_day=budget_per_day)}
-    for how, score in seen.alone.items():
-        found[f"{OURS}, {how}"] = truth.judge(
+    truth = predictions.truth
+    found = {
+        OURS: truth.evaluate(predictions.score, predictions.flagged, budget_per_day=budget_per_day)
+    }
+    for how, score in predictions.alone.items():
+        found[f"{OURS}, {how}"] = truth.evaluate(
             score, np.nan_to_num(score) >= THRESHOLD, budget_per_day=budget_per_day
         )
     return Evaluation(

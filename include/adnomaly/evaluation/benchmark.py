@@ -11,9 +11,9 @@ from adnomaly.detector.detector import Detector
 from adnomaly.detector.forecast import GAP_S, LENGTHS_S
 from adnomaly.detector.spec import Spec
 from adnomaly.evaluation import upper_bound
-from adnomaly.evaluation.metrics import Figures
-from adnomaly.evaluation.reference_detectors import simple_rules
-from adnomaly.evaluation.scenarios import World, build
+from adnomaly.evaluation.metrics import Metrics
+from adnomaly.evaluation.reference_detectors import reference_scores
+from adnomaly.evaluation.scenarios import Scenario, build
 from adnomaly.synthetic.traffic import Traffic
 
 BUDGET_PER_DAY: Final = 1.0
@@ -26,50 +26,52 @@ TEACHER_SEED: Final = 901
 Say = Callable[[str], None]
 
 
-def views(spec: Spec) -> dict[str, tuple[int, ...]]:
+def feature_sets(spec: Spec) -> dict[str, tuple[int, ...]]:
     """The features of the contract, and all of them."""
     return {"contract features": spec.required, "all features": tuple(range(len(spec.measures)))}
 
 
 def judge_seed(
-    traffic: Traffic, seed: int, teacher: World, say: Say
-) -> tuple[World, dict[str, dict[str, Figures]], dict[str, np.ndarray]]:
+    traffic: Traffic, seed: int, training_scenario: Scenario, say: Say
+) -> tuple[Scenario, dict[str, dict[str, Metrics]], dict[str, np.ndarray]]:
     """Figures by view and detector of one seed; and the scores of the last view, for pictures."""
-    spec, world = Spec.ours(), build(traffic, seed)
-    found: dict[str, dict[str, Figures]] = {}
+    spec, scenario = Spec.ours(), build(traffic, seed)
+    found: dict[str, dict[str, Metrics]] = {}
     scores: dict[str, np.ndarray] = {}
-    for view, columns in views(spec).items():
-        seen = world._replace(grid=upper_bound.grid_of(world, columns))
+    for feature_set, columns in feature_sets(spec).items():
+        seen = scenario._replace(grid=upper_bound.grid_of(scenario, columns))
         z = upper_bound.residuals(seen, spec, columns)
-        scores = {OURS: np.empty(0)} | simple_rules(z, seen.split)
+        scores = {OURS: np.empty(0)} | reference_scores(z, seen.split)
         scores[OURS], flagged = ours(seen, spec)
         name, score = upper_bound.off_the_shelf(seen, columns)
         scores[f"{name}, raw windows"] = score
-        taught = teacher._replace(grid=upper_bound.grid_of(teacher, columns))
-        scores[CEILING] = upper_bound.ceiling(
+        taught = training_scenario._replace(grid=upper_bound.grid_of(training_scenario, columns))
+        scores[CEILING] = upper_bound.supervised_upper_bound(
             seen, z, taught, upper_bound.residuals(taught, spec, columns)
         )
-        found[view] = {
-            name: world.truth.judge(
+        found[feature_set] = {
+            name: scenario.truth.evaluate(
                 score, flagged if name == OURS else None, budget_per_day=BUDGET_PER_DAY
             )
             for name, score in scores.items()
         }
         say(
-            f"  seed {seed}, {view}: PR {found[view][OURS].pr_auc:.3f}, recall at one false incident a day {found[view][OURS].recall_per_day:.3f}"
+            f"  seed {seed}, {feature_set}: PR {found[feature_set][OURS].pr_auc:.3f}, recall at one false incident a day {found[feature_set][OURS].recall_per_day:.3f}"
         )
-    return world, found, scores
+    return scenario, found, scores
 
 
-def ours(world: World, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+def ours(scenario: Scenario, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     """Score and flags of the judged rows, as `adnomaly train` and `adnomaly score` make them."""
-    detector = Detector.fit(world.history, spec, budget_per_day=BUDGET_PER_DAY, seed=SEED)
-    before = min(world.split, world.grid.cadence.steps(LENGTHS_S[-1] + GAP_S + 3600))
-    judged = detector.judge(world.grid.between(world.split - before, len(world.grid.end_s)))
+    detector = Detector.fit(scenario.history, spec, budget_per_day=BUDGET_PER_DAY, seed=SEED)
+    before = min(scenario.split, scenario.grid.cadence.steps(LENGTHS_S[-1] + GAP_S + 3600))
+    judged = detector.score(
+        scenario.grid.between(scenario.split - before, len(scenario.grid.end_s))
+    )
     return judged.score[before:], judged.flagged[before:]
 
 
-def table(found: Sequence[Mapping[str, Figures]]) -> str:
+def table(found: Sequence[Mapping[str, Metrics]]) -> str:
     """Means over seeds, a line for each detector; standard errors are those of recall over all attacks."""
     lines = [f"{'':<26}{'ROC':>7}{'PR':>7}{'R@1/wk':>8}{'R@1/d':>8}{'+-':>7}{'delay':>8}"]
     names = sorted(
@@ -100,7 +102,7 @@ def table(found: Sequence[Mapping[str, Figures]]) -> str:
     return "\n".join(lines)
 
 
-def flags(found: Sequence[Mapping[str, Figures]]) -> str:
+def flags(found: Sequence[Mapping[str, Metrics]]) -> str:
     """What our detector flags by itself, and the kinds it catches."""
     own = [seed[OURS] for seed in found]
     kinds = {
@@ -114,7 +116,7 @@ def flags(found: Sequence[Mapping[str, Figures]]) -> str:
     realised = [r for f in own for r in f.realised]
     benign = [f.benign_flagged for f in own if f.benign_flagged is not None]
     return "\n".join([
-        f"  at the flag: recall {np.mean([f.at_flag for f in own]):.3f}; realised / budgeted false incidents a fortnight "
+        f"  at the flag: recall {np.mean([f.recall_at_threshold for f in own]):.3f}; realised / budgeted false incidents a fortnight "
         + ", ".join(f"{r:.2f}" for r in realised)
         + (f"; {np.mean(benign):.1%} of the promotions" if benign else "")
         + f"; {np.mean([f.normal_flagged for f in own]):.3%} of the normal windows",
@@ -123,7 +125,7 @@ def flags(found: Sequence[Mapping[str, Figures]]) -> str:
     ])  # fmt: skip
 
 
-def teacher(traffic: Traffic) -> World:
+def build_training_scenario(traffic: Traffic) -> Scenario:
     """Another seed of the world, whose labels the ceiling learns from."""
     return build(replace(traffic), TEACHER_SEED)
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows, from_table
-from adnomaly.evaluation.backtest import Trial
+from adnomaly.evaluation.backtest import BacktestSet
 from adnomaly.evaluation.metrics import Event
-from adnomaly.evaluation.scenarios import event_of, promotions_of
+from adnomaly.evaluation.scenarios import event_of, surges_of
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.traffic import Traffic
 from adnomaly.synthetic.windows import simulate_windows
@@ -26,7 +26,7 @@ _WINDOWS: Final = "trial.parquet"
 _EVENTS: Final = "trial.json"
 
 
-def build_trial(
+def build_holdout(
     folder: Path, traffic: Traffic, past: Windows, start: datetime, *, seed: int, days: float
 ) -> None:
     """Plan attacks, simulate the windows from `start` on, and keep both in the folder. Equal arguments give an equal trial.
@@ -44,14 +44,16 @@ def build_trial(
         strengths=STRENGTHS,
     )
     pq.write_table(simulate_windows(like, start, days, seed, attacks), folder / _WINDOWS)
-    events = [*map(event_of, attacks), *promotions_of(like, start, end)]
+    events = [*map(event_of, attacks), *surges_of(like, start, end)]
     (folder / _EVENTS).write_bytes(msgspec.json.encode(events))
 
 
-def load_trial(folder: Path, past: Windows) -> Trial:
+def load_holdout(folder: Path, past: Windows) -> BacktestSet:
     """The trial that `build_trial` left in the folder."""
     live = from_table(pq.read_table(folder / _WINDOWS), Spec.ours())
-    return Trial(past, live, msgspec.json.decode((folder / _EVENTS).read_bytes(), type=list[Event]))
+    return BacktestSet(
+        past, live, msgspec.json.decode((folder / _EVENTS).read_bytes(), type=list[Event])
+    )
 
 
 def _rate(traffic: Traffic, past: Windows) -> float:

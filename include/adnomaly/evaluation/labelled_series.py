@@ -13,7 +13,7 @@ from adnomaly.detector.grid import Cadence, Grid, to_grid
 from adnomaly.detector.spec import Measure, Spec
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BadInput
-from adnomaly.evaluation.metrics import Event, Truth
+from adnomaly.evaluation.metrics import Event, GroundTruth
 
 WARM_UP: Final = 0.3
 BUDGET_PER_DAY: Final = 1 / 7
@@ -34,7 +34,7 @@ class Series(NamedTuple):
     events: list[Event]
 
 
-class Found(NamedTuple):
+class SeriesResult(NamedTuple):
     """One detector on one series: average precision, and the labelled events it catches at one false alarm a week."""
 
     pr_auc: float
@@ -56,10 +56,10 @@ def read_all(folder: Path) -> list[Series]:
     return found
 
 
-def judge(series: Series) -> dict[str, Found] | None:
+def evaluate_series(series: Series) -> dict[str, SeriesResult] | None:
     """The detector and its rivals after the warm-up; None when nothing that follows is labelled."""
     split = int(WARM_UP * len(series.grid.end_s))
-    truth = Truth(series.grid.between(split, len(series.grid.end_s)), series.events)
+    truth = GroundTruth(series.grid.between(split, len(series.grid.end_s)), series.events)
     if not truth.attacks:
         return None
     scores = {
@@ -70,7 +70,7 @@ def judge(series: Series) -> dict[str, Found] | None:
     return {name: _figures(truth, score) for name, score in scores.items()}
 
 
-def table(found: Mapping[str, list[dict[str, Found]]]) -> str:
+def table(found: Mapping[str, list[dict[str, SeriesResult]]]) -> str:
     """Mean of the average precisions, and share of all events, by group of series."""
     lines = []
     for group, rows in found.items():
@@ -129,7 +129,7 @@ def _nab(file: Path, name: str) -> list[Event]:
 
 def _ours(grid: Grid, split: int) -> np.ndarray:
     detector = Detector.fit(grid.between(0, split), SPEC, budget_per_day=BUDGET_PER_DAY, seed=SEED)
-    return detector.judge(grid).score[split:]
+    return detector.score(grid).score[split:]
 
 
 def _trailing(grid: Grid) -> np.ndarray:
@@ -155,10 +155,10 @@ def _same_time(grid: Grid) -> np.ndarray:
         )
 
 
-def _figures(truth: Truth, score: np.ndarray) -> Found:
+def _figures(truth: GroundTruth, score: np.ndarray) -> SeriesResult:
     """At one false alarm a week; runs of flagged values count as one alarm."""
     filled = np.where(np.isfinite(score), score, -1.0)
-    figures = truth.judge(filled)
-    return Found(
+    figures = truth.evaluate(filled)
+    return SeriesResult(
         figures.pr_auc, round(figures.recall_per_week * len(truth.attacks)), len(truth.attacks)
     )

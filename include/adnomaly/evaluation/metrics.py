@@ -29,11 +29,15 @@ class Event(NamedTuple):
     strength: float = float("nan")
 
 
-class Figures(msgspec.Struct, frozen=True):
+_STORED_AS = {"recall_at_threshold": "at_flag", "delay_at_threshold": "delay_at_flag"}
+"""Names in bundle cards, reports and MLflow, where earlier runs have them."""
+
+
+class Metrics(msgspec.Struct, frozen=True, rename=_STORED_AS):
     """One detector. Recalls are shares of the attacks; `error` is the standard error of the recall at one false incident a day.
 
     Attributes:
-        at_flag: recall of what the detector itself flags; None where it has no threshold of its own.
+        recall_at_threshold: recall of what the detector itself flags; None where it has no threshold of its own.
         realised: false incidents of that, against the budget, for each fortnight.
         benign_flagged: share of the benign events that it flags.
         normal_flagged: share of the windows of no event that it flags.
@@ -46,14 +50,14 @@ class Figures(msgspec.Struct, frozen=True):
     error: float
     delay_minutes: float | None
     recall_by_kind: dict[str, float]
-    at_flag: float | None = None
-    delay_at_flag: float | None = None
+    recall_at_threshold: float | None = None
+    delay_at_threshold: float | None = None
     realised: list[float] = []
     benign_flagged: float | None = None
     normal_flagged: float | None = None
 
 
-class Truth:
+class GroundTruth:
     """The windows of a grid, and the event that each overlaps.
 
     Attributes:
@@ -93,7 +97,7 @@ class Truth:
             first[attack] = min(delay, first.get(attack, delay))
         return first
 
-    def limit(self, score: np.ndarray, incidents: float) -> float:
+    def threshold(self, score: np.ndarray, incidents: float) -> float:
         """The lowest threshold, among the scores, from which on there are at most so many false incidents."""
         quiet = np.where(self.present & (self.attack < 0), score, -np.inf)
         top = np.unique(quiet[np.isfinite(quiet)])[::-1]
@@ -112,18 +116,18 @@ class Truth:
             )
         return float(top[low])
 
-    def judge(
+    def evaluate(
         self, score: np.ndarray, flagged: np.ndarray | None = None, *, budget_per_day: float = 1.0
-    ) -> Figures:
+    ) -> Metrics:
         """A detector by its scores (T, E); NaN counts as the lowest. And by what it flags, where it does."""
         filled = np.where(np.isfinite(score), score, np.nanmin(score, initial=0.0) - 1)
         curve = Curve.of(self.attack[self.present] >= 0, filled[self.present])
         per_week, per_day = (
-            filled >= self.limit(filled, n) for n in (self.days / WEEK_DAYS, self.days)
+            filled >= self.threshold(filled, n) for n in (self.days / WEEK_DAYS, self.days)
         )
         caught, total = self.caught(per_day & self.present), max(1, len(self.attacks))
         recall = len(caught) / total
-        return Figures(
+        return Metrics(
             roc_auc=curve.roc_auc,
             pr_auc=curve.pr_auc,
             recall_per_week=len(self.caught(per_week & self.present)) / total,
@@ -156,8 +160,8 @@ class Truth:
         hit = set(np.unique(self.event[flagged]).tolist())
         quiet = self.present & (self.event < 0)
         return {
-            "at_flag": len(caught) / max(1, len(self.attacks)),
-            "delay_at_flag": float(np.median(list(caught.values()))) if caught else None,
+            "recall_at_threshold": len(caught) / max(1, len(self.attacks)),
+            "delay_at_threshold": float(np.median(list(caught.values()))) if caught else None,
             "realised": realised,
             "benign_flagged": float(np.mean([i in hit for i in benign])) if benign else None,
             "normal_flagged": float(flagged[quiet].mean()),

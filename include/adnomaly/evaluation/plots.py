@@ -11,18 +11,18 @@ from matplotlib.dates import ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from adnomaly.evaluation.curves import Curve
-from adnomaly.evaluation.metrics import Figures, Truth
+from adnomaly.evaluation.metrics import GroundTruth, Metrics
 
 matplotlib.use("agg")
 
 HOURS_SHOWN: Final = 48
 PIXELS: Final = 110
-MOST_POINTS: Final = 2000
+MAX_POINTS: Final = 2000
 ENTITIES_SHOWN: Final = 4
 
 
 def draw(
-    truth: Truth, scores: Mapping[str, np.ndarray], figures: Figures, best: str
+    truth: GroundTruth, scores: Mapping[str, np.ndarray], figures: Metrics, best: str
 ) -> dict[str, bytes]:
     """PNG files by name; `scores` (T, E) of each detector, and `figures` of the best of them, whose score is drawn over time."""
     pictures = {
@@ -34,7 +34,7 @@ def draw(
     return pictures | {"timeline.png": _timeline(truth, scores[best])}
 
 
-def _curves(truth: Truth, scores: Mapping[str, np.ndarray], kind: str) -> bytes:
+def _curves(truth: GroundTruth, scores: Mapping[str, np.ndarray], kind: str) -> bytes:
     attacked = truth.attack[truth.present] >= 0
     figure = Figure(figsize=(6, 5))
     axes = figure.subplots()
@@ -45,7 +45,7 @@ def _curves(truth: Truth, scores: Mapping[str, np.ndarray], kind: str) -> bytes:
         )
         # Evenly spaced in recall, so that the steep beginning of a ROC curve is drawn, too.
         shown = np.unique(
-            np.searchsorted(curve.recall, np.linspace(0, 1, MOST_POINTS)).clip(max=len(x) - 1)
+            np.searchsorted(curve.recall, np.linspace(0, 1, MAX_POINTS)).clip(max=len(x) - 1)
         )
         axes.plot(x[shown], y[shown], label=name)
     if kind == "roc":
@@ -62,7 +62,7 @@ def _curves(truth: Truth, scores: Mapping[str, np.ndarray], kind: str) -> bytes:
     return _png(figure)
 
 
-def _kinds(truth: Truth, score: np.ndarray, figures: Figures) -> bytes:
+def _kinds(truth: GroundTruth, score: np.ndarray, figures: Metrics) -> bytes:
     """Bars by kind; beside them the share caught by strength, where strengths are known."""
     strengths = np.array([truth.events[i].strength for i in truth.attacks])
     known = np.isfinite(strengths).sum() >= 20
@@ -72,15 +72,15 @@ def _kinds(truth: Truth, score: np.ndarray, figures: Figures) -> bytes:
     bars.set(xlim=(0, 1), xlabel="recall at one false incident a day", title="By kind")
     if known:
         filled = np.where(np.isfinite(score), score, -1e9)
-        caught = truth.caught((filled >= truth.limit(filled, truth.days)) & truth.present)
+        caught = truth.caught((filled >= truth.threshold(filled, truth.days)) & truth.present)
         hit = np.array([i in caught for i in truth.attacks])
         edges = np.quantile(strengths, np.linspace(0, 1, 6))
         bins = np.clip(np.searchsorted(edges, strengths, side="right") - 1, 0, 4)
-        middles, shares = zip(
+        middles, attribute = zip(
             *[(strengths[bins == b].mean(), hit[bins == b].mean()) for b in np.unique(bins)],
             strict=True,
         )
-        rest[0].plot(middles, shares, marker="o")
+        rest[0].plot(middles, attribute, marker="o")
         rest[0].set(
             ylim=(0, 1.02),
             xlabel="strength (1 is the usual size)",
@@ -91,7 +91,7 @@ def _kinds(truth: Truth, score: np.ndarray, figures: Figures) -> bytes:
     return _png(figure)
 
 
-def _timeline(truth: Truth, score: np.ndarray) -> bytes:
+def _timeline(truth: GroundTruth, score: np.ndarray) -> bytes:
     """The entities with most events in the two days that have most of them, one row each."""
     step = truth.grid.cadence.steps(HOURS_SHOWN * 3600)
     begins = range(0, max(1, len(score) - step), step)
@@ -108,7 +108,7 @@ def _timeline(truth: Truth, score: np.ndarray) -> bytes:
     return _png(figure)
 
 
-def _entity(axes: Axes, truth: Truth, score: np.ndarray, rows: slice, entity: int) -> None:
+def _entity(axes: Axes, truth: GroundTruth, score: np.ndarray, rows: slice, entity: int) -> None:
     ends = date2num(truth.grid.end_s[rows].astype("datetime64[s]"))
     axes.plot(ends, score[rows, entity], linewidth=0.7)
     axes.set_ylabel(truth.grid.names[entity].replace("|", " "))

@@ -14,7 +14,7 @@ MAX_Z: Final = "max |z|"
 MAHALANOBIS: Final = "Mahalanobis"
 
 
-def simple_rules(z: np.ndarray, split: int) -> dict[str, np.ndarray]:
+def reference_scores(z: np.ndarray, split: int) -> dict[str, np.ndarray]:
     """Scores of the rows from `split` on, (T, E), of z (T, E, K): chance, an alarm that is always on, the largest |z|, the distance."""
     live = z[split:]
     known = np.isfinite(live).all(axis=2)

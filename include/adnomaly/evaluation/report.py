@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 
 from adnomaly.evaluation import plots
-from adnomaly.evaluation.metrics import Figures, Truth
+from adnomaly.evaluation.metrics import GroundTruth, Metrics
 
 
 def as_text(
-    truth: Truth, found: Mapping[str, Figures], *, budget_per_day: float, kinds: bool = True
+    truth: GroundTruth, found: Mapping[str, Metrics], *, budget_per_day: float, kinds: bool = True
 ) -> str:
     """A line for each detector, then what those with a threshold of their own flag."""
     benign = sum(e.benign for e in truth.events)
@@ -23,7 +23,7 @@ def as_text(
     ]
     lines += [f"{name:<28}{_figures(f)}" for name, f in found.items()]
     for name, f in found.items():
-        if f.at_flag is not None:
+        if f.recall_at_threshold is not None:
             lines += [
                 "",
                 f"{name}, what it flags for {budget_per_day:g} false incidents a day:",
@@ -37,18 +37,18 @@ def as_text(
     return "\n".join(lines)
 
 
-def _figures(f: Figures) -> str:
+def _figures(f: Metrics) -> str:
     delay = "-" if f.delay_minutes is None else f"{f.delay_minutes:.0f} min"
     return f"{f.roc_auc:>7.3f}{f.pr_auc:>7.3f}{f.recall_per_week:>8.3f}{f.recall_per_day:>8.3f}{f.error:>6.3f}{delay:>9}"
 
 
-def _flag(f: Figures) -> str:
+def _flag(f: Metrics) -> str:
     parts = [
-        f"  recall {f.at_flag:.3f}",
+        f"  recall {f.recall_at_threshold:.3f}",
         f"realised / budgeted false incidents {', '.join(f'{r:.2f}' for r in f.realised)} (each fortnight)",
     ]
-    if f.delay_at_flag is not None:
-        parts.append(f"median delay {f.delay_at_flag:.0f} min")
+    if f.delay_at_threshold is not None:
+        parts.append(f"median delay {f.delay_at_threshold:.0f} min")
     if f.benign_flagged is not None:
         parts.append(f"{f.benign_flagged:.1%} of the benign events")
     if f.normal_flagged is not None:
@@ -58,8 +58,8 @@ def _flag(f: Figures) -> str:
 
 def keep(
     folder: Path,
-    truth: Truth,
-    found: Mapping[str, Figures],
+    truth: GroundTruth,
+    found: Mapping[str, Metrics],
     scores: Mapping[str, np.ndarray],
     best: str,
 ) -> list[str]:

@@ -19,7 +19,7 @@ from adnomaly.attacks import Attack
 from adnomaly.detector.grid import Cadence, Grid, to_grid
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import from_table
-from adnomaly.evaluation.metrics import Event, Truth
+from adnomaly.evaluation.metrics import Event, GroundTruth
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.synthetic.variation import moment_of
@@ -39,7 +39,7 @@ DEVELOPMENT_SEEDS: Final = (1, 2, 3)
 TEST_SEEDS: Final = (101, 102, 103)
 
 
-class World(NamedTuple):
+class Scenario(NamedTuple):
     """One seed of one world: windows of history and of the time that is judged, on one grid, and what happened.
 
     Attributes:
@@ -49,7 +49,7 @@ class World(NamedTuple):
 
     grid: Grid
     split: int
-    truth: Truth
+    truth: GroundTruth
 
     @property
     def history(self) -> Grid:
@@ -62,7 +62,7 @@ def build(
     *,
     strengths: tuple[float, float] = STRENGTHS,
     kinds: Sequence[str] = ATTACKS,
-) -> World:
+) -> Scenario:
     """The world of one seed; equal arguments give equal worlds."""
     table, events = simulate(traffic, seed, strengths=strengths, kinds=kinds)
     grid, _ = to_grid(
@@ -70,7 +70,7 @@ def build(
         Cadence(int(SIZE.total_seconds()), int(SLIDE.total_seconds())),
     )
     split = int(np.searchsorted(grid.end_s, int(LIVE.timestamp()), side="right"))
-    return World(grid, split, Truth(grid.between(split, len(grid.end_s)), events))
+    return Scenario(grid, split, GroundTruth(grid.between(split, len(grid.end_s)), events))
 
 
 def simulate(
@@ -101,7 +101,7 @@ def simulate(
         kinds=kinds,
     )
     table = simulate_windows(own, START, HISTORY_DAYS + LIVE_DAYS, seed, [*unlabelled, *attacks])
-    return table, [*map(event_of, attacks), *promotions_of(own, live, end)]
+    return table, [*map(event_of, attacks), *surges_of(own, live, end)]
 
 
 def write_example(traffic: Traffic, folder: Path, seed: int = 7) -> list[Path]:
@@ -145,9 +145,9 @@ def event_of(attack: Attack) -> Event:
     )
 
 
-def promotions_of(traffic: Traffic, start: datetime, end: datetime) -> list[Event]:
+def surges_of(traffic: Traffic, start: datetime, end: datetime) -> list[Event]:
     """The promotions of a world between two moments."""
-    found = traffic.promotions(minute_of(start), minute_of(end))
+    found = traffic.benign_surges(minute_of(start), minute_of(end))
     times = [
         (int(moment_of(p.start).timestamp()), int(moment_of(p.end).timestamp())) for p in found
     ]

@@ -11,7 +11,7 @@ from adnomaly.detector.windows import Windows, read_table, seconds
 from adnomaly.errors import BadInput
 from adnomaly.evaluation import report
 from adnomaly.evaluation.labels import read_labels
-from adnomaly.evaluation.metrics import Figures, Truth
+from adnomaly.evaluation.metrics import GroundTruth, Metrics
 
 SCORE: Final = "anomaly_score"
 FLAG: Final = "is_anomaly"
@@ -49,14 +49,14 @@ def evaluate(
         raise BadInput(
             f"{labels}: no label is of an entity that was scored: labels have {unknown[0]!r}, scores {grid.names[0]!r}"
         )
-    truth = Truth(grid, events)
+    truth = GroundTruth(grid, events)
     if not truth.attacks:
         raise BadInput(
             f"{labels}: no labelled attack overlaps the windows that were scored; check the time zone of the labels"
         )
     everything = {DETECTOR: score} | _simple(grid.values, score)
-    found: dict[str, Figures] = {
-        name: truth.judge(
+    found: dict[str, Metrics] = {
+        name: truth.evaluate(
             values, flagged if name == DETECTOR else None, budget_per_day=alerts_per_day
         )
         for name, values in everything.items()

@@ -8,46 +8,48 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from adnomaly.detector.forecast import inputs
 from adnomaly.detector.grid import Cadence, Grid
-from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
-from adnomaly.evaluation.scenarios import World
+from adnomaly.evaluation.scenarios import Scenario
 
 SEED: Final = 42
 SAMPLE: Final = 20_000
 OFF_THE_SHELF: Final = ("ECOD", "COPOD", "HBOS")
 
 
-def residuals(world: World, spec: Spec, columns: Sequence[int]) -> np.ndarray:
+def residuals(scenario: Scenario, spec: Spec, columns: Sequence[int]) -> np.ndarray:
     """z of all rows against a slot table of history, (T, E, K)."""
-    return SlotTable.fit(world.history, spec).standing(world.grid).z[..., columns]
+    return SeasonalBaseline.fit(scenario.history, spec).compare(scenario.grid).z[..., columns]
 
 
-def off_the_shelf(world: World, columns: Sequence[int]) -> tuple[str, np.ndarray]:
+def off_the_shelf(scenario: Scenario, columns: Sequence[int]) -> tuple[str, np.ndarray]:
     """The best of PyOD's detectors for large data on the raw windows, by its average precision here (which flatters it)."""
     from pyod.models.copod import COPOD
     from pyod.models.ecod import ECOD
     from pyod.models.hbos import HBOS
 
-    values = world.grid.values[..., columns]
+    values = scenario.grid.values[..., columns]
     known = np.isfinite(values).all(axis=2)
-    history = values[: world.split][known[: world.split]]
+    history = values[: scenario.split][known[: scenario.split]]
     history = history[
         np.random.default_rng(SEED).choice(len(history), min(SAMPLE, len(history)), replace=False)
     ]
-    live = known[world.split :]
+    live = known[scenario.split :]
     best: tuple[float, str, np.ndarray] | None = None
     for name, model in zip(OFF_THE_SHELF, (ECOD(), COPOD(), HBOS()), strict=True):
         model.fit(history)
         score = np.full(live.shape, np.nan)
-        score[live] = _in_parts(model.decision_function, values[world.split :][live])
-        figures = world.truth.judge(score)
+        score[live] = _in_parts(model.decision_function, values[scenario.split :][live])
+        figures = scenario.truth.evaluate(score)
         if best is None or figures.pr_auc > best[0]:
             best = (figures.pr_auc, f"PyOD {name}", score)
     assert best is not None
     return best[1], best[2]
 
 
-def ceiling(world: World, z: np.ndarray, teacher: World, teacher_z: np.ndarray) -> np.ndarray:
+def supervised_upper_bound(
+    scenario: Scenario, z: np.ndarray, training_scenario: Scenario, teacher_z: np.ndarray
+) -> np.ndarray:
     """Boosted trees that were shown labels of another seed of the same world, with the memory of the last day: not a rival."""
     # Without the penalty, leaves of nothing but normal windows diverge, and some of those come out on top.
     trees = HistGradientBoostingClassifier(
@@ -58,13 +60,13 @@ def ceiling(world: World, z: np.ndarray, teacher: World, teacher_z: np.ndarray) 
         l2_regularization=10.0,
         random_state=SEED,
     )
-    known = teacher.truth.present
-    seen = _with_memory(teacher_z, teacher.grid.cadence)[teacher.split :]
-    trees.fit(seen[known], teacher.truth.attack[known] >= 0)
-    score = np.full(world.truth.present.shape, np.nan)
-    present = world.truth.present
+    known = training_scenario.truth.present
+    seen = _with_memory(teacher_z, training_scenario.grid.cadence)[training_scenario.split :]
+    trees.fit(seen[known], training_scenario.truth.attack[known] >= 0)
+    score = np.full(scenario.truth.present.shape, np.nan)
+    present = scenario.truth.present
     score[present] = trees.decision_function(
-        _with_memory(z, world.grid.cadence)[world.split :][present]
+        _with_memory(z, scenario.grid.cadence)[scenario.split :][present]
     )
     return score
 
@@ -81,7 +83,7 @@ def _in_parts(function: object, rows: np.ndarray, size: int = 50_000) -> np.ndar
     return np.concatenate([function(rows[i : i + size]) for i in range(0, len(rows), size)])  # type: ignore[operator]
 
 
-def grid_of(world: World, columns: Sequence[int]) -> Grid:
+def grid_of(scenario: Scenario, columns: Sequence[int]) -> Grid:
     """The world as one sees it who has these features only."""
-    keep = np.isin(np.arange(world.grid.values.shape[2]), columns)
-    return world.grid._replace(values=np.where(keep, world.grid.values, np.nan))
+    keep = np.isin(np.arange(scenario.grid.values.shape[2]), columns)
+    return scenario.grid._replace(values=np.where(keep, scenario.grid.values, np.nan))

@@ -18,8 +18,8 @@ FRAUD_KINDS: Final = (*ATTACKS, "other")
 OPERATIONS: Final = "operations"
 """Kind of an incident about our own processes."""
 
-LONGEST_SNOOZE: Final = timedelta(days=7)
-LONGEST_COMMENT: Final = 4000
+MAX_SNOOZE: Final = timedelta(days=7)
+MAX_COMMENT: Final = 4000
 SETTLED: Final = timedelta(minutes=35)
 """An incident whose last anomalous window ended longer ago is over: 30 minutes may lie between its windows, and one is on its way."""
 
@@ -102,16 +102,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     until: datetime | None = None
     comment: str = ""
 
-    def checked(self, now: datetime) -> "Decision":
+    def validated(self, now: datetime) -> "Decision":
         """The same with its comment trimmed.
 
         Raises:
             InvalidDecision: naming the field, what it is and what it must be.
         """
         comment = self.comment.strip()
-        if len(comment) > LONGEST_COMMENT:
+        if len(comment) > MAX_COMMENT:
             raise InvalidDecision(
-                f"comment: has {len(comment):,} characters, at most {LONGEST_COMMENT:,} are kept"
+                f"comment: has {len(comment):,} characters, at most {MAX_COMMENT:,} are kept"
             )
         if "\0" in comment:
             raise InvalidDecision("comment: has a NUL character, which text cannot hold")
@@ -126,7 +126,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if (self.action == "snooze") != (self.until is not None):
             raise InvalidDecision("until: snooze needs a moment, nothing else has one")
         if self.until is not None and (
-            self.until.tzinfo is None or not now < self.until <= now + LONGEST_SNOOZE
+            self.until.tzinfo is None or not now < self.until <= now + MAX_SNOOZE
         ):
             raise InvalidDecision(
                 f"until: is {self.until.isoformat()}; it must lie within the next 7 days, with its time zone"

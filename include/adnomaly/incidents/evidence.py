@@ -8,7 +8,7 @@ import msgspec
 DIMENSIONS: Final = ("campaign_id", "ad_id", "user_agent", "user_id_hash")
 SHOWN: Final = 8
 """Values of each dimension that are kept."""
-FEWEST: Final = 5
+MIN_CLICKS: Final = 5
 """Clicks below which a value is never suspect."""
 DEVIATIONS: Final = 3.0
 """Standard deviations of a count (Poisson) beyond its usual height that make it suspect."""
@@ -16,7 +16,7 @@ DEVIATIONS: Final = 3.0
 VOLUME: Final = "all clicks"
 
 
-class Group(NamedTuple):
+class ValueCounts(NamedTuple):
     """The clicks of one value of a dimension: in the incident, at what mean price, and in the time before it."""
 
     value: str
@@ -25,7 +25,7 @@ class Group(NamedTuple):
     usual: int
 
 
-class Touched(msgspec.Struct, frozen=True):
+class SuspectValue(msgspec.Struct, frozen=True):
     """One value, in the incident and usually; shares are of all clicks of the entity. `usual_share` is None without a past."""
 
     value: str
@@ -50,11 +50,11 @@ class Evidence(msgspec.Struct, frozen=True):
     suspect_clicks: float
     money_at_risk: float
     basis: str
-    touches: dict[str, list[Touched]]
+    touches: dict[str, list[SuspectValue]]
 
 
-def weigh(
-    groups: Mapping[str, Sequence[Group]],
+def attribute_clicks(
+    groups: Mapping[str, Sequence[ValueCounts]],
     *,
     minutes: float,
     past_minutes: float,
@@ -75,7 +75,7 @@ def weigh(
     """
     clicks = sum(g.clicks for g in next(iter(groups.values()), ()))
     scale = minutes / past_minutes if past_minutes and before else 0.0
-    touches: dict[str, list[Touched]] = {}
+    touches: dict[str, list[SuspectValue]] = {}
     found = {
         VOLUME: (max(0.0, clicks - expected_clicks), max(0.0, clicks - expected_clicks) * cpc)
         if expected_clicks
@@ -86,7 +86,7 @@ def weigh(
         found[name] = sum(excess.values()), sum(excess[g.value] * g.cpc for g in values)
         shown = sorted(values, key=lambda g: (-excess[g.value], -g.clicks, g.value))[:SHOWN]
         touches[name] = [
-            Touched(
+            SuspectValue(
                 g.value,
                 g.clicks,
                 g.clicks / max(1, clicks),
@@ -108,12 +108,12 @@ def weigh(
     )
 
 
-def _excess(group: Group, scale: float) -> float:
+def _excess(group: ValueCounts, scale: float) -> float:
     if not scale:
         return 0.0
     usual = group.usual * scale
     return (
         group.clicks - usual
-        if group.clicks >= FEWEST and group.clicks > usual + DEVIATIONS * (usual + 1) ** 0.5
+        if group.clicks >= MIN_CLICKS and group.clicks > usual + DEVIATIONS * (usual + 1) ** 0.5
         else 0.0
     )

@@ -11,10 +11,10 @@ from adnomaly.clients.kafka.offsets import KafkaOffsets
 from adnomaly.errors import AdnomalyError
 from adnomaly.generator_state import GeneratorFiles
 from adnomaly.home import Home
-from adnomaly.monitoring.reconciliation import Counts
-from adnomaly.monitoring.stages import Program, Seen
-from adnomaly.topics import ALERTS, CLICKS, FEATURES, VALID
-from adnomaly.validation import Tally
+from adnomaly.monitoring.reconciliation import ClickCounts
+from adnomaly.monitoring.stages import ProcessState, Snapshot
+from adnomaly.topics import ALERTS_TOPIC, CLICKS_TOPIC, FEATURES_TOPIC, VALID_TOPIC
+from adnomaly.validation import VerdictCounts
 
 if TYPE_CHECKING:
     from adnomaly.clients.flink import Flink
@@ -41,7 +41,7 @@ WHERE window_end > to_timestamp(%s) AND date_bin('5 minutes', window_end, 'epoch
 _OPEN: Final = 'SELECT count(*) FROM clickstream_events WHERE "timestamp" >= to_timestamp(%s)'
 
 
-class PathSight:
+class StatusCollector:
     """Asks supervisord, Kafka, PostgreSQL, Flink and the scoring API. Threads may share it."""
 
     def __init__(
@@ -61,7 +61,7 @@ class PathSight:
         )
         self._serving_url, self._home = serving_url, home
 
-    def look(self) -> Seen:
+    def collect(self) -> Snapshot:
         """Everything about the stages, within a few seconds even when nothing answers."""
         questions: dict[str, Callable[[], Any]] = {
             "supervisor": self._programs,
@@ -72,29 +72,31 @@ class PathSight:
         }
         with ThreadPoolExecutor(len(questions)) as pool:
             asked = {name: pool.submit(question) for name, question in questions.items()}
-        answers, silent = {}, {}
+        answers, unreachable = {}, {}
         for name, future in asked.items():
             try:
                 answers[name] = future.result()
             except (AdnomalyError, httpx.HTTPError, OSError) as error:
-                silent[name] = str(error).splitlines()[0][:300]
-        return self._seen(answers, silent)
+                unreachable[name] = str(error).splitlines()[0][:300]
+        return self._seen(answers, unreachable)
 
-    def _seen(self, answers: Mapping[str, Any], silent: dict[str, str]) -> Seen:
+    def _seen(self, answers: Mapping[str, Any], unreachable: dict[str, str]) -> Snapshot:
         ends, gate, groups = answers.get("kafka") or ({}, {}, {})
         sinks, newest, unscored = answers.get("postgres") or ({}, {}, 0)
         totals = {name: records for name, (_, records) in sinks.items()} | {
             name: records for name, (records, _) in groups.items()
         }
         lags = {name: lag for name, (_, lag) in groups.items()}
-        valid, alerts = ends.get(VALID.name, {}), ends.get(ALERTS.name, {})
+        valid, alerts = ends.get(VALID_TOPIC.name, {}), ends.get(ALERTS_TOPIC.name, {})
         for name, topic in (("table", valid), ("lake", valid), ("incidents", alerts)):
             if name in sinks and topic:
                 lags[name] = max(0, sum(topic.values()) - sum(sinks[name][0].values()))
-        if CLICKS.name in ends:
-            totals["generator"] = sum(ends[CLICKS.name].values())
+        if CLICKS_TOPIC.name in ends:
+            totals["generator"] = sum(ends[CLICKS_TOPIC.name].values())
             lags["gate"] = max(0, totals["generator"] - sum(offset for offset, _ in gate.values()))
-            totals["gate"] = Tally.total(Tally.of(text) for _, text in gate.values()).valid
+            totals["gate"] = VerdictCounts.total(
+                VerdictCounts.of(text) for _, text in gate.values()
+            ).valid
         sent = GeneratorFiles(self._home).read_progress().next
         stages = {
             "kafka": ("generator", "gate", "features"),
@@ -102,9 +104,11 @@ class PathSight:
             "flink": ("windows",),
         }
         quiet = {
-            stage: why for server, why in silent.items() for stage in stages.get(server, (server,))
+            stage: why
+            for server, why in unreachable.items()
+            for stage in stages.get(server, (server,))
         }
-        return Seen(
+        return Snapshot(
             at=datetime.now(UTC),
             programs=answers.get("supervisor"),
             given_up=self._supervisor.starts.given_up(),
@@ -114,10 +118,10 @@ class PathSight:
             flink=answers.get("flink"),
             serving=answers.get("serving") or "",
             unscored=unscored,
-            silent=quiet,
+            unreachable=quiet,
         )
 
-    def count(self) -> Counts:
+    def count(self) -> ClickCounts:
         """The clicks of the ledger. Who is later on the path is asked first, so that nothing seems to be counted twice.
 
         Raises:
@@ -132,10 +136,13 @@ class PathSight:
             [still_open] = connection.execute(_OPEN, (last or up_to,)).fetchone()
         sinks, _, _ = self._stored()
         ends, gate, _ = self._kafka()
-        tally = Tally.total(Tally.of(text) for _, text in gate.values())
-        received, valid = sum(ends[CLICKS.name].values()), sum(ends[VALID.name].values())
+        tally = VerdictCounts.total(VerdictCounts.of(text) for _, text in gate.values())
+        received, valid = (
+            sum(ends[CLICKS_TOPIC.name].values()),
+            sum(ends[VALID_TOPIC.name].values()),
+        )
         lag = {name: max(0, valid - sum(offsets.values())) for name, (offsets, _) in sinks.items()}
-        return Counts(
+        return ClickCounts(
             received=received,
             valid=tally.valid,
             rejected=tally.rejected,
@@ -153,9 +160,10 @@ class PathSight:
             open=still_open,
         )
 
-    def _programs(self) -> dict[str, Program]:
+    def _programs(self) -> dict[str, ProcessState]:
         return {
-            name: Program(p.state, p.uptime_s) for name, p in self._supervisor.programs().items()
+            name: ProcessState(p.state, p.uptime_s)
+            for name, p in self._supervisor.programs().items()
         }
 
     def _kafka(
@@ -165,18 +173,18 @@ class PathSight:
         gate = {
             n: at
             for (topic, n), at in self._offsets.committed("validate_clicks").items()
-            if topic == CLICKS.name
+            if topic == CLICKS_TOPIC.name
         }
         readers = {
             stage: sum(
                 offset
                 for (topic, _), (offset, _) in self._offsets.committed(group).items()
-                if topic == FEATURES.name
+                if topic == FEATURES_TOPIC.name
             )
             for stage, group in (("features", "publish_features"), ("scorer", "score_windows"))
         }
-        ends = self._offsets.ends((CLICKS, VALID, FEATURES, ALERTS))
-        windows = sum(ends[FEATURES.name].values())
+        ends = self._offsets.watermarks((CLICKS_TOPIC, VALID_TOPIC, FEATURES_TOPIC, ALERTS_TOPIC))
+        windows = sum(ends[FEATURES_TOPIC.name].values())
         done = {stage: (offset, max(0, windows - offset)) for stage, offset in readers.items()}
         return ends, gate, done | {"windows": (windows, 0)}
 

@@ -11,24 +11,24 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 
 BINS: Final = 10
-LEAST: Final = 0.25
+MIN_LIMIT: Final = 0.25
 MARGIN: Final = 1.5
-FEWEST: Final = 200
+MIN_VALUES: Final = 200
 """Values below which nothing is said."""
 _EMPTY: Final = 1e-3
 
 
-class Measured(NamedTuple):
+class DriftMeasure(NamedTuple):
     """One thing that `watch_model` looked at. Up to `most` it calls for nothing; None where there was too little to say."""
 
     measure: str
     subject: str
     value: float | None
-    most: float
+    limit: float
 
     @property
-    def well(self) -> bool:
-        return self.value is None or self.value <= self.most
+    def ok(self) -> bool:
+        return self.value is None or self.value <= self.limit
 
 
 class Reference(NamedTuple):
@@ -36,34 +36,34 @@ class Reference(NamedTuple):
 
     edges: np.ndarray
     shares: np.ndarray
-    most: float
+    limit: float
 
     @classmethod
     def of(cls, values: np.ndarray, day: np.ndarray) -> Self | None:
         """The reference of values (n,), with the day of each, (n,); None of too few."""
         known = np.isfinite(values)
         values, day = values[known], day[known]
-        if len(values) < FEWEST:
+        if len(values) < MIN_VALUES:
             return None
         edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
-        draft = cls(edges, _shares(values, edges), LEAST)
+        draft = cls(edges, _shares(values, edges), MIN_LIMIT)
         days = [draft.psi(values[day == d]) for d in np.unique(day)]
         return draft._replace(
-            most=max(
-                LEAST, MARGIN * max((found for found in days if found is not None), default=0.0)
+            limit=max(
+                MIN_LIMIT, MARGIN * max((found for found in days if found is not None), default=0.0)
             )
         )
 
     def psi(self, values: np.ndarray) -> float | None:
         """The index of other values, (n,); None of too few."""
         values = values[np.isfinite(values)]
-        if len(values) < FEWEST:
+        if len(values) < MIN_VALUES:
             return None
         shares = _shares(values, self.edges)
         return float(np.sum((shares - self.shares) * np.log(shares / self.shares)))
 
     def to_plain(self) -> dict[str, Any]:
-        return {"edges": self.edges.tolist(), "shares": self.shares.tolist(), "most": self.most}
+        return {"edges": self.edges.tolist(), "shares": self.shares.tolist(), "most": self.limit}
 
     @classmethod
     def from_plain(cls, raw: Mapping[str, Any]) -> Self:

@@ -6,16 +6,20 @@ offline one, with what the stream said.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from adnomaly.ports import OfflineWindows, OnlineWindows, StreamedWindows
 from adnomaly.windows import TrafficWindow, time_text
+
+if TYPE_CHECKING:
+    from adnomaly.stores.offline_features import OfflineFeatures
+    from adnomaly.stores.online_features import OnlineFeatures
+    from adnomaly.stores.windows import WindowStore
 
 LOOK_BACK: Final = timedelta(days=7)
 """Entities without a window in this time may be gone from the online store."""
 
 
-class Check(NamedTuple):
+class ParityCheck(NamedTuple):
     """One entity: its online window, what it should equal, and the verdict."""
 
     entity: str
@@ -25,7 +29,7 @@ class Check(NamedTuple):
     ok: bool
 
 
-def judge(
+def compare_entity(
     online: TrafficWindow | None, offline: TrafficWindow | None, streamed: TrafficWindow | None
 ) -> tuple[TrafficWindow | None, str, bool]:
     """What an entity's online window should equal, the verdict, and whether all is well.
@@ -50,8 +54,8 @@ def judge(
 
 
 def run(
-    online: OnlineWindows, offline: OfflineWindows, stream: StreamedWindows, *, now: datetime
-) -> list[Check]:
+    online: "OnlineFeatures", offline: "OfflineFeatures", stream: "WindowStore", *, now: datetime
+) -> list[ParityCheck]:
     """Check every entity that has a window offline or streamed in the last LOOK_BACK."""
     offline.sync()
     newest = {w.key: w for w in offline.newest(now - LOOK_BACK, now)}
@@ -66,11 +70,13 @@ def run(
     checks = []
     for entity, window in zip(map("|".join, entities), found, strict=True):
         said = streamed.get((entity, window.window_end)) if window else None
-        checks.append(Check(entity, window, *judge(window, newest.get(entity), said)))
+        checks.append(
+            ParityCheck(entity, window, *compare_entity(window, newest.get(entity), said))
+        )
     return checks
 
 
-def as_text(checks: Sequence[Check]) -> str:
+def as_text(checks: Sequence[ParityCheck]) -> str:
     """The table for a person: one line per entity, then a count."""
     lines = [f"{'entity':<12} {'window_end':<20}  online -> expected"]
     for check in checks:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 
-class Counts(NamedTuple):
+class ClickCounts(NamedTuple):
     """Clicks so far, each as its own keeper counts them.
 
     Attributes:
@@ -40,7 +40,7 @@ class Counts(NamedTuple):
     open: int
 
 
-class Line(msgspec.Struct, frozen=True):
+class Equation(msgspec.Struct, frozen=True):
     """One equation: `left` should be the sum of `parts`, apart from what is on its way.
 
     Attributes:
@@ -61,18 +61,18 @@ class Line(msgspec.Struct, frozen=True):
         return 0 <= self.difference <= self.on_its_way
 
 
-def lines(c: Counts) -> list[Line]:
+def equations(c: ClickCounts) -> list[Equation]:
     """The four equations."""
     return [
-        Line(
+        Equation(
             "received",
             c.received,
             {"valid": c.valid, "rejected": c.rejected, "duplicate": c.duplicate},
             c.gate_lag,
         ),
-        Line("valid", c.valid, {"stored": c.stored}, c.table_lag),
-        Line("valid", c.valid, {"archived": c.archived}, c.lake_lag),
-        Line(
+        Equation("valid", c.valid, {"stored": c.stored}, c.table_lag),
+        Equation("valid", c.valid, {"archived": c.archived}, c.lake_lag),
+        Equation(
             "valid",
             c.valid,
             {"windowed": c.windowed, "late": c.late, "before the first window": c.early},

@@ -15,7 +15,7 @@ RUNNING: Final = frozenset({"RUNNING", "STARTING"})
 FALLEN: Final = frozenset({"EXITED", "FATAL", "UNKNOWN", "BACKOFF"})
 
 
-class Arrow(NamedTuple):
+class StageSpec(NamedTuple):
     """One stage of the path: who does it, and what it needs from others to be judged."""
 
     name: str
@@ -25,16 +25,16 @@ class Arrow(NamedTuple):
     windows: bool = False
 
 
-PATH: Final = (
-    Arrow("generator", "Generator", "generate_clicks", "clicks"),
-    Arrow("gate", "Gate", "validate_clicks", "clicks"),
-    Arrow("table", "PostgreSQL", "store_clicks", "clicks"),
-    Arrow("lake", "S3 lake", "archive_clicks", "clicks"),
-    Arrow("windows", "Flink windows", "window_job", "windows", windows=True),
-    Arrow("features", "Feast online", "publish_features", "windows", windows=True),
-    Arrow("serving", "Scoring API", "serve_detector", ""),
-    Arrow("scorer", "Scorer", "score_windows", "windows", windows=True),
-    Arrow("incidents", "Incidents", "", "alerts"),
+STAGES: Final = (
+    StageSpec("generator", "Generator", "generate_clicks", "clicks"),
+    StageSpec("gate", "Gate", "validate_clicks", "clicks"),
+    StageSpec("table", "PostgreSQL", "store_clicks", "clicks"),
+    StageSpec("lake", "S3 lake", "archive_clicks", "clicks"),
+    StageSpec("windows", "Flink windows", "window_job", "windows", windows=True),
+    StageSpec("features", "Feast online", "publish_features", "windows", windows=True),
+    StageSpec("serving", "Scoring API", "serve_detector", ""),
+    StageSpec("scorer", "Scorer", "score_windows", "windows", windows=True),
+    StageSpec("incidents", "Incidents", "", "alerts"),
 )
 """In the order in which a click passes them; `incidents` is the DAG handle_alert."""
 
@@ -54,14 +54,14 @@ class Limits(NamedTuple):
         return self.age_s / 2
 
 
-class Program(NamedTuple):
+class ProcessState(NamedTuple):
     """A process as its supervisor knows it."""
 
     state: str
     uptime_s: int
 
 
-class Seen(msgspec.Struct, kw_only=True):
+class Snapshot(msgspec.Struct, kw_only=True):
     """What was looked at, at one moment. Keys are stages' names; what could not be asked is missing, and why is in `silent`.
 
     Attributes:
@@ -76,7 +76,7 @@ class Seen(msgspec.Struct, kw_only=True):
     """
 
     at: datetime
-    programs: dict[str, Program] | None = None
+    programs: dict[str, ProcessState] | None = None
     given_up: dict[str, str] = {}
     totals: dict[str, int] = {}
     lags: dict[str, int] = {}
@@ -84,7 +84,7 @@ class Seen(msgspec.Struct, kw_only=True):
     flink: str | None = None
     serving: str = ""
     unscored: int = 0
-    silent: dict[str, str] = {}
+    unreachable: dict[str, str] = {}
 
 
 class Stage(msgspec.Struct, kw_only=True):
@@ -103,7 +103,7 @@ class Stage(msgspec.Struct, kw_only=True):
     freshness_s: float | None = None
 
 
-class Before(NamedTuple):
+class PreviousCounts(NamedTuple):
     """What a stage had done at an earlier moment."""
 
     at: datetime
@@ -115,66 +115,70 @@ RUN_STREAMS: Final = "/dags/run_streams"
 HANDLE_ALERT: Final = "/dags/handle_alert"
 
 
-def judge(
-    seen: Seen, before: Mapping[str, Before] | None = None, limits: Limits = DEFAULT_LIMITS
+def evaluate_stages(
+    seen: Snapshot,
+    before: Mapping[str, PreviousCounts] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[Stage]:
     """Every stage, in the order of the path."""
-    return [_judged(arrow, seen, (before or {}).get(arrow.name), limits) for arrow in PATH]
+    return [_evaluate(spec, seen, (before or {}).get(spec.name), limits) for spec in STAGES]
 
 
-def wrong(stages: Sequence[Stage]) -> list[Stage]:
+def red_stages(stages: Sequence[Stage]) -> list[Stage]:
     """Those that somebody should look at now."""
     return [stage for stage in stages if stage.state == "red"]
 
 
-def _judged(arrow: Arrow, seen: Seen, before: Before | None, limits: Limits) -> Stage:
-    total = seen.totals.get(arrow.name)
-    age = seen.at - seen.newest[arrow.name] if arrow.name in seen.newest else None
-    state, reason, todo, link = _health(arrow, seen, limits, age)
+def _evaluate(
+    spec: StageSpec, seen: Snapshot, before: PreviousCounts | None, limits: Limits
+) -> Stage:
+    total = seen.totals.get(spec.name)
+    age = seen.at - seen.newest[spec.name] if spec.name in seen.newest else None
+    state, reason, todo, link = _health(spec, seen, limits, age)
     return Stage(
-        name=arrow.name,
-        title=arrow.title,
+        name=spec.name,
+        title=spec.title,
         state=state,
         reason=reason,
         todo=todo,
         link=link,
-        unit=arrow.unit,
+        unit=spec.unit,
         total=total,
         rate=_rate(total, before, seen.at),
-        lag=seen.lags.get(arrow.name),
+        lag=seen.lags.get(spec.name),
         freshness_s=None if age is None else max(0.0, age.total_seconds()),
     )
 
 
-def _rate(total: int | None, before: Before | None, now: datetime) -> float | None:
+def _rate(total: int | None, before: PreviousCounts | None, now: datetime) -> float | None:
     if total is None or before is None or now <= before.at:
         return None
     return max(0, total - before.total) / (now - before.at).total_seconds()
 
 
-Verdict = tuple[State, str, str, str]
+StageVerdict = tuple[State, str, str, str]
 
 
-def _health(arrow: Arrow, seen: Seen, limits: Limits, age: timedelta | None) -> Verdict:
+def _health(spec: StageSpec, seen: Snapshot, limits: Limits, age: timedelta | None) -> StageVerdict:
     """State, reason, what to do and where. The first thing that is wrong speaks."""
-    if arrow.program:
-        found = _process(arrow, seen)
+    if spec.program:
+        found = _process(spec, seen)
         if found:
             return found
-    if arrow.name in seen.silent:
-        return "red", seen.silent[arrow.name], "is its server up? make status, then make up", ""
-    return _own(arrow, seen) or _backlog(arrow, seen, limits, age) or ("green", "well", "", "")
+    if spec.name in seen.unreachable:
+        return "red", seen.unreachable[spec.name], "is its server up? make status, then make up", ""
+    return _own(spec, seen) or _backlog(spec, seen, limits, age) or ("green", "well", "", "")
 
 
-def _process(arrow: Arrow, seen: Seen) -> Verdict | None:
+def _process(spec: StageSpec, seen: Snapshot) -> StageVerdict | None:
     if seen.programs is None:
         return (
             "red",
-            seen.silent.get("supervisor", "supervisord does not answer"),
+            seen.unreachable.get("supervisor", "supervisord does not answer"),
             "make up starts it",
             "",
         )
-    name, program = arrow.program, seen.programs.get(arrow.program)
+    name, program = spec.program, seen.programs.get(spec.program)
     log = f"its log: make logs P={name}"
     if name in seen.given_up:
         return (
@@ -197,29 +201,29 @@ def _process(arrow: Arrow, seen: Seen) -> Verdict | None:
     return None
 
 
-def _own(arrow: Arrow, seen: Seen) -> Verdict | None:
+def _own(spec: StageSpec, seen: Snapshot) -> StageVerdict | None:
     """What is asked of one stage alone."""
     uptime = (
-        seen.programs[arrow.program].uptime_s
-        if seen.programs and arrow.program in seen.programs
+        seen.programs[spec.program].uptime_s
+        if seen.programs and spec.program in seen.programs
         else 0
     )
     starting: State = "amber" if uptime < 120 else "red"
-    if arrow.name == "windows" and seen.flink != "RUNNING":
+    if spec.name == "windows" and seen.flink != "RUNNING":
         return (
             starting,
             f"the window job is {seen.flink or 'not submitted'}",
             "open Flink's exceptions (menu Browse)",
             RUN_STREAMS,
         )
-    if arrow.name == "serving" and not seen.serving:
+    if spec.name == "serving" and not seen.serving:
         return (
             starting,
             "/readyz does not answer 200",
             "deploy a detector, or look at logs/ray.log",
             "/dags/deploy_detector",
         )
-    if arrow.name == "scorer" and seen.unscored > seen.lags.get("scorer", 0):
+    if spec.name == "scorer" and seen.unscored > seen.lags.get("scorer", 0):
         return (
             "red",
             f"{seen.unscored:,} windows of the last half hour have no score",
@@ -229,20 +233,22 @@ def _own(arrow: Arrow, seen: Seen) -> Verdict | None:
     return None
 
 
-def _backlog(arrow: Arrow, seen: Seen, limits: Limits, age: timedelta | None) -> Verdict | None:
+def _backlog(
+    spec: StageSpec, seen: Snapshot, limits: Limits, age: timedelta | None
+) -> StageVerdict | None:
     """Too far behind, or silent for too long. Only the generator says when something is due: other producers may fall silent."""
-    lag = seen.lags.get(arrow.name, 0)
+    lag = seen.lags.get(spec.name, 0)
     slow = (
-        "is PostgreSQL, S3 or Kafka slow? make status" if arrow.program else "look at its last run"
+        "is PostgreSQL, S3 or Kafka slow? make status" if spec.program else "look at its last run"
     )
-    where = "" if arrow.program else HANDLE_ALERT
+    where = "" if spec.program else HANDLE_ALERT
     if lag > limits.early_lag:
-        return "red" if lag > limits.lag else "amber", f"{lag:,} {arrow.unit} wait", slow, where
+        return "red" if lag > limits.lag else "amber", f"{lag:,} {spec.unit} wait", slow, where
     sending = (seen.programs or {}).get("generate_clicks")
-    if not arrow.windows or age is None or sending is None or sending.state not in RUNNING:
+    if not spec.windows or age is None or sending is None or sending.state not in RUNNING:
         return None
     # Streams that came up a moment ago are given the time to close their first window.
-    settled = min(sending.uptime_s, (seen.programs or {})[arrow.program].uptime_s) >= limits.age_s
+    settled = min(sending.uptime_s, (seen.programs or {})[spec.program].uptime_s) >= limits.age_s
     if age.total_seconds() > limits.early_age_s:
         late: State = "red" if settled and age.total_seconds() > limits.age_s else "amber"
         return (

@@ -1,62 +1,40 @@
 """From a sealed bundle to the champion of the registry: the last two steps of training."""
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from adnomaly.windows import time_text
 
 if TYPE_CHECKING:
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.clients.mlflow import Registry
+    from adnomaly.pipelines._training_run import TrainingRun
 
-LEAST_SHARE: Final = 0.9
+MIN_SHARE: Final = 0.9
 """Of the training time asked for, that must hold windows."""
 
 log = logging.getLogger(__name__)
 
 
-class ModelRegistry(Protocol):
-    """Where models are registered, and one of them is the champion. A registered model has `number`, `run_id` and `bundle`."""
-
-    def register(
-        self,
-        name: str,
-        *,
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        files: Path,
-        bundle: Path,
-        source: str,
-    ) -> Any: ...
-    def champion(self) -> Any: ...
-    def promote(self, registered: Any) -> None: ...
-    def note(
-        self, registered: Any, tags: Mapping[str, str], text: str, files: Mapping[str, bytes]
-    ) -> None: ...
-    def download(self, registered: Any, to: Path) -> Path: ...
-
-
-def register(folder: str, registry: ModelRegistry) -> str:
+def register(folder: str, registry: "Registry") -> str:
     """Run, figures, pictures and bundle in the registry; the version becomes the challenger. Returns the id of the run."""
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.pipelines._training_run import TrainingRun
 
-    registered = _registered(WorkFolder(folder), registry)
+    registered = _registered(TrainingRun(folder), registry)
     log.info("registered as version %s, bundle %s", registered.number, registered.bundle)
     return registered.run_id
 
 
-def promote_if_better(folder: str, registry: ModelRegistry) -> bool:
+def promote_if_better(folder: str, registry: "Registry") -> bool:
     """Make it the champion if the promotion check finds it good, and not worse than the champion. No is a result, not a failure.
 
     The decision, with every figure, is logged, and kept with the run as `decision.json` and `decision.txt`.
     """
     from adnomaly.bundle.codec import to_json
     from adnomaly.evaluation import backtest
-    from adnomaly.evaluation.promotion_gate import decide, own_limits
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.evaluation.promotion_gate import decide, expected_thresholds
+    from adnomaly.pipelines._training_run import TrainingRun
 
-    work = WorkFolder(folder)
+    work = TrainingRun(folder)
     sample = work.sample
     registered, champion = _registered(work, registry), registry.champion()
     current = None
@@ -64,13 +42,13 @@ def promote_if_better(folder: str, registry: ModelRegistry) -> bool:
         (work.path / "champion").mkdir(exist_ok=True)
         current = registry.download(champion, work.path / "champion")
     simple = {name: work.evaluation.detectors[name] for name in backtest.RULES}
-    days, budget = LEAST_SHARE * sample.days, sample.budget_per_day
-    limits = own_limits(work.windows, budget_per_day=budget, seed=sample.seed)
+    days, budget = MIN_SHARE * sample.days, sample.budget_per_day
+    thresholds = expected_thresholds(work.windows, budget_per_day=budget, seed=sample.seed)
     decision = decide(
         work.bundle,
-        work.trial,
+        work.backtest_set,
         simple,
-        limits=limits,
+        thresholds=thresholds,
         champion=current,
         least_days=days,
         budget_per_day=budget,
@@ -89,9 +67,9 @@ def promote_if_better(folder: str, registry: ModelRegistry) -> bool:
     return decision.promoted
 
 
-def _registered(work: "WorkFolder", registry: ModelRegistry) -> Any:
+def _registered(work: "TrainingRun", registry: "Registry") -> Any:
     """This work folder's registration; registering twice gives the same."""
-    sample, views = work.sample, work.drafted.detector.views
+    sample, feature_sets = work.sample, work.drafted.detector.feature_sets
     params = {
         "seed": sample.seed,
         "train": f"{time_text(sample.start)}..{time_text(sample.end)}",
@@ -100,9 +78,9 @@ def _registered(work: "WorkFolder", registry: ModelRegistry) -> Any:
         "budget_per_day": sample.budget_per_day,
     }
     params |= {
-        f"limit.{name}.{how}": round(limit.height, 4)
-        for name, view in views.items()
-        for how, limit in view.limits.items()
+        f"limit.{name}.{how}": round(limit.raw_score, 4)
+        for name, feature_set in feature_sets.items()
+        for how, limit in feature_set.thresholds.items()
     }
     metrics, name = work.evaluation.flat(), work.path.name
     return registry.register(

@@ -13,8 +13,8 @@ from adnomaly.bundle.bundle import Bundle
 from adnomaly.bundle.codec import to_json
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows, from_table
-from adnomaly.evaluation.backtest import Evaluation, Trial
-from adnomaly.evaluation.holdout import load_trial
+from adnomaly.evaluation.backtest import BacktestSet, Evaluation
+from adnomaly.evaluation.holdout import load_holdout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WINDOWS = "windows.parquet"
 
 
-class Sample(msgspec.Struct, frozen=True):
+class TrainingSample(msgspec.Struct, frozen=True):
     """What a model learns from: the windows with start < window_end <= end."""
 
     start: datetime
@@ -34,17 +34,17 @@ class Sample(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class WorkFolder:
+class TrainingRun:
     """Files of one training run. Everything is read when it is first asked for."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
     @cached_property
-    def sample(self) -> Sample:
-        return msgspec.json.decode((self.path / "sample.json").read_bytes(), type=Sample)
+    def sample(self) -> TrainingSample:
+        return msgspec.json.decode((self.path / "sample.json").read_bytes(), type=TrainingSample)
 
-    def keep_sample(self, sample: Sample, windows: "pa.Table") -> None:
+    def save_sample(self, sample: TrainingSample, windows: "pa.Table") -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         pq.write_table(windows, self.path / _WINDOWS)
         (self.path / "sample.json").write_bytes(to_json(sample))
@@ -54,7 +54,7 @@ class WorkFolder:
         """The windows to learn from."""
         return from_table(pq.read_table(self.path / _WINDOWS), Spec.ours())
 
-    def keep_draft(self, files: Mapping[str, bytes]) -> None:
+    def save_draft(self, files: Mapping[str, bytes]) -> None:
         """The files of the bundle before it is sealed."""
         self._draft.mkdir(exist_ok=True)
         for name, data in files.items():
@@ -69,8 +69,8 @@ class WorkFolder:
         return Bundle.of("draft", self.draft())
 
     @cached_property
-    def trial(self) -> Trial:
-        return load_trial(self.path, self.windows)
+    def backtest_set(self) -> BacktestSet:
+        return load_holdout(self.path, self.windows)
 
     @property
     def figures(self) -> Path:

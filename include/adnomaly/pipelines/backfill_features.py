@@ -6,11 +6,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adnomaly.errors import InvalidSetting, NotEnoughHistory
-from adnomaly.ports import OfflineWindows, OnlineWindows, WindowBatch
 from adnomaly.windows import day_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from adnomaly.clients.flink import Flink
+    from adnomaly.stores.offline_features import OfflineFeatures
+    from adnomaly.stores.online_features import OnlineFeatures
 
 DAY = timedelta(days=1)
 SETTLING = timedelta(minutes=5)
@@ -59,20 +62,20 @@ def span_of(first: date, last: date, *, now: datetime, until: datetime | None = 
     return Span(start, end)
 
 
-def window_batch(flink: WindowBatch, offline: OfflineWindows, span: Span) -> Any:
+def window_batch(flink: "Flink", offline: "OfflineFeatures", span: Span) -> Any:
     """The Flink job that computes all days over the lake and leaves them below `span.prefix`, which is cleared first."""
     offline.discard(span.prefix)
     return flink.window_batch(span.start, span.end, output=offline.url(span.prefix))
 
 
-def compute_windows(flink: WindowBatch, offline: OfflineWindows, span: Span) -> str:
+def compute_windows(flink: "Flink", offline: "OfflineFeatures", span: Span) -> str:
     """Run that job here and now; returns the S3 prefix of its result."""
     offline.discard(span.prefix)
     flink.run_window_batch(span.start, span.end, output=offline.url(span.prefix))
     return span.prefix
 
 
-def write_days(offline: OfflineWindows, span: Span, prefix: str) -> dict[str, str]:
+def write_days(offline: "OfflineFeatures", span: Span, prefix: str) -> dict[str, str]:
     """Replace each day's file by the result below `prefix`; returns day -> sha256. Idempotent.
 
     A day without windows gets no file; if it had one, the file becomes empty.
@@ -110,7 +113,7 @@ def split_days(windows: "pa.Table", span: Span) -> Iterator[tuple[date, "pa.Tabl
         yield day, windows.filter(inside)
 
 
-def load_online(offline: OfflineWindows, online: OnlineWindows, span: Span) -> int:
+def load_online(offline: "OfflineFeatures", online: "OnlineFeatures", span: Span) -> int:
     """Materialize the span, then let the batch correct online windows it has better values for; returns how many it corrected.
 
     Online never goes back in time: where the stream has written a newer window, that one stays.
@@ -131,7 +134,7 @@ def load_online(offline: OfflineWindows, online: OnlineWindows, span: Span) -> i
 
 
 def run(
-    flink: WindowBatch, offline: OfflineWindows, online: OnlineWindows, span: Span
+    flink: "Flink", offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
 ) -> dict[str, str]:
     """All steps; returns day -> sha256 of its file."""
     days = write_days(offline, span, compute_windows(flink, offline, span))

@@ -4,12 +4,16 @@ import logging
 from collections import Counter
 from collections.abc import Sequence, Set
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from adnomaly.errors import WindowsDiffer
 from adnomaly.features import FEATURES, Feature
-from adnomaly.ports import HistoryHours, OfflineWindows, StreamedWindows
 from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, TrafficWindow, time_text
+
+if TYPE_CHECKING:
+    from adnomaly.stores.lake import Lake
+    from adnomaly.stores.offline_features import OfflineFeatures
+    from adnomaly.stores.windows import WindowStore
 
 TOLERANCE: Final = 1e-9
 """Averages may differ by the order of their sums."""
@@ -146,9 +150,9 @@ def _hour(moment: datetime) -> datetime:
 
 def run(
     day: date,
-    stream: StreamedWindows,
-    offline: OfflineWindows,
-    lake: HistoryHours,
+    stream: "WindowStore",
+    offline: "OfflineFeatures",
+    lake: "Lake",
     *,
     max_late_share: float = MAX_LATE_SHARE,
 ) -> dict[str, int]:

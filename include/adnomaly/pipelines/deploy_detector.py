@@ -123,7 +123,7 @@ def rollback(
 
 
 def _import(registry: "Registry", registered: "Registered", bundles: BundleStore) -> str:
-    from adnomaly.scoring.rows import Scorer
+    from adnomaly.scoring.rows import RowScorer
 
     download = bundles.folder.parent / "work" / "download" / registered.bundle
     download.mkdir(parents=True, exist_ok=True)
@@ -131,5 +131,5 @@ def _import(registry: "Registry", registered: "Registered", bundles: BundleStore
         folder = bundles.import_bundle(registry.download(registered, download))
     finally:
         shutil.rmtree(download, ignore_errors=True)
-    Scorer.load(folder).check_sentinels()
+    RowScorer.load(folder).check_sentinels()
     return folder.name

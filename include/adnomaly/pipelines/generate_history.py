@@ -5,18 +5,21 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from adnomaly.attacks import Attack, moment
 from adnomaly.errors import InvalidSetting
-from adnomaly.generator_state import GeneratorFiles, Progress
+from adnomaly.generator_state import GeneratorFiles, SentSpans
 from adnomaly.home import Home
-from adnomaly.ports import HistoryLake
 from adnomaly.settings import Settings
 from adnomaly.synthetic.clicks import ClickSource
 from adnomaly.synthetic.encode import to_table
 from adnomaly.synthetic.traffic import Traffic, minute_of
+
+if TYPE_CHECKING:
+    from adnomaly.stores.lake import Lake
 
 SOURCE = "history"
 """Source of these objects in the lake's manifest."""
@@ -28,13 +31,13 @@ log = logging.getLogger(__name__)
 
 
 def generate_history(
-    lake: HistoryLake,
+    lake: "Lake",
     traffic: Traffic,
     *,
     start: datetime,
     end: datetime,
     attacks: Sequence[Attack] = (),
-    sent: Progress | None = None,
+    sent: SentSpans | None = None,
 ) -> int:
     """Write every click of [start, end), one object per hour; returns their number.
 
@@ -50,7 +53,7 @@ def generate_history(
     written, reported, pending = 0, began, None
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake") as writer:
         for done, hour in enumerate(hours, 1):
-            table = hour_of_clicks(source, hour, attacks, sent or Progress())
+            table = hour_of_clicks(source, hour, attacks, sent or SentSpans())
             _finish(pending)
             pending = (
                 writer.submit(lake.write_history, hour, table, SOURCE) if table.num_rows else None
@@ -72,7 +75,7 @@ def generate_history(
 
 
 def run(
-    lake: HistoryLake,
+    lake: "Lake",
     settings: Settings,
     *,
     days: float = 21,
@@ -109,7 +112,7 @@ def run(
 
 
 def hour_of_clicks(
-    source: ClickSource, hour: datetime, attacks: Sequence[Attack], sent: Progress
+    source: ClickSource, hour: datetime, attacks: Sequence[Attack], sent: SentSpans
 ) -> pa.Table:
     """The clicks of one hour that were not sent live, in the stored form."""
     clicks = source.clicks(minute_of(hour), 60, attacks)

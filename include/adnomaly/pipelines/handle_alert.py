@@ -1,13 +1,17 @@
 """From alerts to incidents that people decide about, and to those who want to be told."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from adnomaly.alerts import ANOMALY
-from adnomaly.incidents.decisions import Incident
-from adnomaly.incidents.evidence import Evidence
+
+if TYPE_CHECKING:
+    from adnomaly.clients.postgres import Postgres
+    from adnomaly.stores.alerts import AlertTopic
+    from adnomaly.stores.evidence import EvidenceStore
+    from adnomaly.stores.incidents import IncidentStore
 
 SWEPT: Final = timedelta(days=2)
 """How far back anomalous windows are looked for whose alert was missed."""
@@ -15,42 +19,11 @@ SWEPT: Final = timedelta(days=2)
 log = logging.getLogger(__name__)
 
 
-class Alerts(Protocol):
-    """The topic of alerts, each of which takes effect once."""
-
-    def take(self, effect: Callable[[Any, list[dict[str, Any]]], object]) -> int: ...
-
-
-class Incidents(Protocol):
-    """Where incidents are kept."""
-
-    def take_up(self, connection: Any, ids: Sequence[str]) -> list[str]: ...
-    def take_up_else(self, connection: Any, **columns: Any) -> None: ...
-    def announce(self, connection: Any) -> None: ...
-    def forgotten(self, since: datetime) -> list[str]: ...
-    def get(self, incident_id: str) -> Incident | None: ...
-    def save_evidence(self, incident_id: str, evidence: Evidence) -> None: ...
-    def wake(self, now: datetime) -> list[str]: ...
-    def settle(self, now: datetime) -> list[str]: ...
-
-
-class Weighing(Protocol):
-    """Whoever knows the clicks of an incident."""
-
-    def weigh(self, incident: Incident) -> Evidence | None: ...
-
-
-class Transactions(Protocol):
-    """A database."""
-
-    def connection(self) -> Any: ...
-
-
 def take_up(
-    alerts: Alerts,
-    incidents: Incidents,
-    weighing: Weighing,
-    postgres: Transactions,
+    alerts: "AlertTopic",
+    incidents: "IncidentStore",
+    weighing: "EvidenceStore",
+    postgres: "Postgres",
     *,
     now: datetime,
 ) -> dict[str, int]:
@@ -63,19 +36,19 @@ def take_up(
 
     def effect(connection: Any, messages: list[dict[str, Any]]) -> None:
         named = dict.fromkeys(m["incident_id"] for m in messages if m["kind"] == ANOMALY)
-        changed.extend(incidents.take_up(connection, list(named)))
+        changed.extend(incidents.upsert_from_windows(connection, list(named)))
         for message in messages:
             if message["kind"] != ANOMALY:
-                incidents.take_up_else(connection, **_silence(message))
+                incidents.upsert(connection, **_silence(message))
         incidents.announce(connection)
 
-    count = alerts.take(effect)
-    if missed := incidents.forgotten(now - SWEPT):
+    count = alerts.consume(effect)
+    if missed := incidents.find_missed(now - SWEPT):
         with postgres.connection() as connection:
             effect(connection, [{"kind": ANOMALY, "incident_id": name} for name in missed])
     for name in dict.fromkeys(changed):
-        _weigh(incidents, weighing, name)
-    woken, settled = incidents.wake(now), incidents.settle(now)
+        _attach_evidence(incidents, weighing, name)
+    woken, settled = incidents.reopen_worsened(now), incidents.resolve_recovered(now)
     log.info(
         "%d alerts; incidents changed: %s; woken: %s; over: %s",
         count,
@@ -86,9 +59,9 @@ def take_up(
     return {"alerts": count, "incidents": len(changed), "woken": len(woken), "over": len(settled)}
 
 
-def _weigh(incidents: Incidents, weighing: Weighing, name: str) -> None:
+def _attach_evidence(incidents: "IncidentStore", weighing: "EvidenceStore", name: str) -> None:
     incident = incidents.get(name)
-    evidence = incident and weighing.weigh(incident)
+    evidence = incident and weighing.attribute_clicks(incident)
     if evidence:
         incidents.save_evidence(name, evidence)
 

@@ -1,41 +1,23 @@
 """Keeping the stores in shape: old rows and objects go, small objects of the lake become large ones, remains are swept."""
 
 import logging
-from datetime import UTC, date, datetime, timedelta
-from typing import Final, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from adnomaly.stores.lake_compaction import LakeCompaction
+    from adnomaly.stores.offline_features import OfflineFeatures
+    from adnomaly.stores.retention import Retention
 
 SETTLED: Final = timedelta(hours=3)
 """Hours that ended longer ago get few clicks any more: their objects are worth being rewritten."""
-FEWEST: Final = 4
+MIN_OBJECTS: Final = 4
 """Objects of one partition and hour from which on they are rewritten as one."""
 
 log = logging.getLogger(__name__)
 
 
-class Rows(Protocol):
-    """Whoever knows what the database keeps."""
-
-    def old(self, now: datetime, days: int) -> dict[str, int]: ...
-    def expire(self, now: datetime, days: int) -> dict[str, int]: ...
-
-
-class Lake(Protocol):
-    """The lake, as far as its objects are concerned."""
-
-    def expire(self, before: datetime) -> int: ...
-    def small_hours(self, before: datetime, least: int) -> list[datetime]: ...
-    def compact(self, hour: datetime, least: int) -> int: ...
-    def remove_replaced(self) -> int: ...
-
-
-class Days(Protocol):
-    """Offline features by day."""
-
-    def days(self) -> list[date]: ...
-    def remove(self, day: date) -> None: ...
-
-
-def expire_rows(rows: Rows, *, days: int, really: bool, now: datetime) -> dict[str, int]:
+def expire_rows(rows: "Retention", *, days: int, really: bool, now: datetime) -> dict[str, int]:
     """Delete rows that are older than they are kept; returns how many, or, unless `really`, how many it would be."""
     gone = rows.expire(now, days) if really else rows.old(now, days)
     log.info("%s: %s", "deleted" if really else "would delete", gone)
@@ -43,7 +25,7 @@ def expire_rows(rows: Rows, *, days: int, really: bool, now: datetime) -> dict[s
 
 
 def expire_lake(
-    lake: Lake, offline: Days, *, days: int, really: bool, now: datetime
+    lake: "LakeCompaction", offline: "OfflineFeatures", *, days: int, really: bool, now: datetime
 ) -> dict[str, int]:
     """Forget hours of clicks, and days of features, that are older than they are kept (features three times as long)."""
     before = datetime.combine((now - timedelta(days=days)).date(), datetime.min.time(), UTC)
@@ -60,15 +42,15 @@ def expire_lake(
     return {"objects": objects, "days": len(old)}
 
 
-def compact_lake(lake: Lake, *, really: bool, now: datetime) -> int:
+def compact_lake(lake: "LakeCompaction", *, really: bool, now: datetime) -> int:
     """Rewrite hours with many small objects; returns how many objects were replaced, or, unless `really`, in how many hours."""
-    hours = lake.small_hours(now - SETTLED, FEWEST)
+    hours = lake.small_hours(now - SETTLED, MIN_OBJECTS)
     if not really:
         log.info("would rewrite %d hours", len(hours))
         return len(hours)
     replaced = 0
     for hour in hours:
-        count = lake.compact(hour, FEWEST)
+        count = lake.compact(hour, MIN_OBJECTS)
         if not count:
             log.info("somebody reads the lake: the rest waits for tomorrow")
             break

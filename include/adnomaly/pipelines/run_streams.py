@@ -1,14 +1,17 @@
 """The always-on processes: which there are, in which order they start and stop, and what the generator shall send."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from adnomaly.home import Home
 from adnomaly.stores.bundles import BundleStore
+
+if TYPE_CHECKING:
+    from adnomaly.clients.supervisord import Supervisor
 
 CONSUMERS: Final = (
     "validate_clicks",
@@ -28,22 +31,6 @@ GENERATOR: Final = ("generate_clicks",)
 STREAMS: Final = (*CONSUMERS, *SCORING, *GENERATOR)
 
 log = logging.getLogger(__name__)
-
-
-class Program(Protocol):
-    """What a supervisor knows of one program."""
-
-    @property
-    def state(self) -> str: ...
-    @property
-    def uptime_s(self) -> int: ...
-
-
-class Programs(Protocol):
-    """Whoever owns the processes."""
-
-    def programs(self) -> Mapping[str, Program]: ...
-    def stop(self, names: Sequence[str]) -> list[str]: ...
 
 
 def write_plan(
@@ -109,12 +96,12 @@ def scoring_programs(home: Home) -> list[str]:
     return list(SCORING) if BundleStore(home.bundles).current() else []
 
 
-def stop_streams(supervisor: Programs) -> list[str]:
+def stop_streams(supervisor: "Supervisor") -> list[str]:
     """Stop every stream, writers before readers, each after it has finished its batch; returns those that ran."""
     return supervisor.stop(STREAMS[::-1])
 
 
-def status(supervisor: Programs) -> dict[str, str]:
+def status(supervisor: "Supervisor") -> dict[str, str]:
     """Each stream and its state with uptime, in starting order."""
     known = supervisor.programs()
     return {

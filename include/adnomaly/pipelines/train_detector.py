@@ -6,13 +6,13 @@ what it computes with itself: a DAG that only names the steps is read in millise
 
 import hashlib
 import logging
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from adnomaly.errors import NotEnoughHistory
 from adnomaly.features import ENTITY, FEATURES
-from adnomaly.pipelines._promotion import LEAST_SHARE
+from adnomaly.pipelines._promotion import MIN_SHARE
 from adnomaly.pipelines._promotion import promote_if_better as promote_if_better
 from adnomaly.pipelines._promotion import register as register
 from adnomaly.windows import time_text
@@ -20,6 +20,7 @@ from adnomaly.windows import time_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from adnomaly.stores.offline_features import OfflineFeatures
     from adnomaly.synthetic.traffic import Traffic
 
 TRAIN_DAYS: Final = 21
@@ -29,15 +30,8 @@ TRIAL_DAYS: Final = 14
 log = logging.getLogger(__name__)
 
 
-class OfflineTable(Protocol):
-    """All windows, one file per UTC day."""
-
-    def days(self) -> list[date]: ...
-    def between(self, start: datetime, end: datetime) -> "pa.Table": ...
-
-
 def take_sample(
-    offline: OfflineTable,
+    offline: "OfflineFeatures",
     work: Path,
     *,
     seed: int,
@@ -54,7 +48,7 @@ def take_sample(
     Raises:
         NotEnoughHistory: more than an hour in ten holds no window.
     """
-    from adnomaly.pipelines._training_run import Sample, WorkFolder
+    from adnomaly.pipelines._training_run import TrainingRun, TrainingSample
 
     end = until or newest(offline)
     start = end - timedelta(days=train_days)
@@ -67,15 +61,15 @@ def take_sample(
             repr(table[column].to_pylist()[:1]).encode()
             + table[column].combine_chunks().buffers()[-1]
         )
-    sample = Sample(
+    sample = TrainingSample(
         start, end, train_days, seed, budget_per_day, table.num_rows, digest.hexdigest()
     )
-    WorkFolder(work).keep_sample(sample, table)
+    TrainingRun(work).save_sample(sample, table)
     log.info("sample: %d windows, %s to %s", table.num_rows, time_text(start), time_text(end))
     return str(work)
 
 
-def newest(offline: OfflineTable) -> datetime:
+def newest(offline: "OfflineFeatures") -> datetime:
     """The end of the newest window.
 
     Raises:
@@ -103,19 +97,19 @@ def fit(folder: str) -> str:
     from adnomaly.bundle.contents import card_of, check_exports, files_of
     from adnomaly.detector.detector import Detector
     from adnomaly.detector.grid import Cadence, to_grid
-    from adnomaly.detector.seasonal import SlotTable
+    from adnomaly.detector.seasonal import SeasonalBaseline
     from adnomaly.detector.spec import Spec
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.pipelines._training_run import TrainingRun
 
-    work = WorkFolder(folder)
+    work = TrainingRun(folder)
     sample = work.sample
     grid, _ = to_grid(work.windows, Cadence.of(work.windows))
     detector = Detector.fit(
-        grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, slots=True
+        grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, seasonal=True
     )
     if (
-        isinstance(detector.usual, SlotTable)
-        and np.isnan(detector.usual.center).any(axis=(1, 2, 3)).all()
+        isinstance(detector.baseline, SeasonalBaseline)
+        and np.isnan(detector.baseline.center).any(axis=(1, 2, 3)).all()
     ):
         raise NotEnoughHistory(
             f"no entity has windows in all hours of a weekday and of a weekend in {sample.days:g} days: train on more"
@@ -125,8 +119,11 @@ def fit(folder: str) -> str:
     card["parity"] = {
         name: parity._asdict() for name, parity in check_exports(detector, seed=sample.seed).items()
     }
-    work.keep_draft(files_of(detector, grid, card, sample.budget_per_day, seed=sample.seed))
-    limits = {name: round(view.limits["course"].height, 3) for name, view in detector.views.items()}
+    work.save_draft(files_of(detector, grid, card, sample.budget_per_day, seed=sample.seed))
+    limits = {
+        name: round(feature_set.thresholds["course"].raw_score, 3)
+        for name, feature_set in detector.feature_sets.items()
+    }
     log.info("fitted on %d windows of %d entities; limits %s", sample.rows, len(grid.names), limits)
     return folder
 
@@ -138,17 +135,17 @@ def evaluate(folder: str, traffic: "Traffic", *, days: float = TRIAL_DAYS) -> st
     """
     from adnomaly.bundle.codec import to_json
     from adnomaly.evaluation import backtest
-    from adnomaly.evaluation.holdout import build_trial
+    from adnomaly.evaluation.holdout import build_holdout
     from adnomaly.evaluation.plots import draw
     from adnomaly.evaluation.report import as_text
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.pipelines._training_run import TrainingRun
 
-    work, sample = WorkFolder(folder), WorkFolder(folder).sample
-    build_trial(work.path, traffic, work.windows, sample.end, seed=sample.seed, days=days)
-    bundle, trial = work.drafted, work.trial
-    truth, scores = backtest.rules(trial)
-    simple = {name: truth.judge(score) for name, score in scores.items()}
-    seen = backtest.see(bundle.detector, trial)
+    work, sample = TrainingRun(folder), TrainingRun(folder).sample
+    build_holdout(work.path, traffic, work.windows, sample.end, seed=sample.seed, days=days)
+    bundle, backtest_set = work.drafted, work.backtest_set
+    truth, scores = backtest.rules(backtest_set)
+    simple = {name: truth.evaluate(score) for name, score in scores.items()}
+    seen = backtest.predict(bundle.detector, backtest_set)
     found = backtest.evaluate(seen, simple, sample.budget_per_day)
     work.figures.mkdir(exist_ok=True)
     (work.figures / "evaluation.json").write_bytes(to_json(found))
@@ -171,14 +168,14 @@ def seal(folder: str) -> str:
 
     from adnomaly.bundle import bundle as sealed
     from adnomaly.bundle.codec import to_json
-    from adnomaly.pipelines._training_run import WorkFolder
+    from adnomaly.pipelines._training_run import TrainingRun
 
-    work = WorkFolder(folder)
+    work = TrainingRun(folder)
     files = work.draft()
-    card = msgspec.json.decode(files[sealed.CARD]) | {
+    card = msgspec.json.decode(files[sealed.CARD_FILE]) | {
         "evaluation": msgspec.to_builtins(work.evaluation)
     }
-    sealed_in = sealed.seal(work.bundles, files | {sealed.CARD: to_json(card)})
+    sealed_in = sealed.seal(work.bundles, files | {sealed.CARD_FILE: to_json(card)})
     (work.path / "version").write_text(sealed_in.name)
     log.info("sealed %s", sealed_in.name)
     return folder
@@ -188,7 +185,7 @@ def _check_hours(table: "pa.Table", days: float, start: str, end: str) -> None:
     import pyarrow.compute as pc
 
     hours = pc.count_distinct(pc.floor_temporal(table["window_end"], unit="hour")).as_py()
-    if hours < LEAST_SHARE * 24 * days:
+    if hours < MIN_SHARE * 24 * days:
         raise NotEnoughHistory(
             f"{start} to {end} has windows in {hours} of {24 * days:.0f} hours: backfill more days, generate history, "
             f"or ask for fewer days to train on"

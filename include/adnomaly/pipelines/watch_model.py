@@ -2,15 +2,18 @@
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from adnomaly.errors import NotEnoughHistory
 from adnomaly.home import Home
-from adnomaly.monitoring.drift import Measured, Reference, most_incidents
-from adnomaly.ports import OfflineWindows
+from adnomaly.monitoring.drift import DriftMeasure, Reference, most_incidents
 from adnomaly.stores.bundles import BundleStore
+
+if TYPE_CHECKING:
+    from adnomaly.stores.model_health import ModelHistory
+    from adnomaly.stores.offline_features import OfflineFeatures
 
 RECENT: Final = timedelta(days=1)
 VOLUME_DAYS: Final = 7
@@ -23,25 +26,10 @@ SCORE: Final = "score"
 log = logging.getLogger(__name__)
 
 
-class Judged(Protocol):
-    """What was judged lately."""
-
-    def judged(
-        self, version: str, since: datetime
-    ) -> list[tuple[float | None, dict[str, float]]]: ...
-    def unjust_incidents(self, since: datetime) -> tuple[int, float]: ...
-
-
-class History(Protocol):
-    """Where it is kept."""
-
-    def keep(self, version: str, measured: Iterable[Any], at: datetime) -> None: ...
-
-
 def measure(
-    judged: Judged,
-    offline: OfflineWindows,
-    history: History,
+    judged: "ModelHistory",
+    offline: "OfflineFeatures",
+    history: "ModelHistory",
     home: Home,
     *,
     budget_per_day: float,
@@ -58,18 +46,18 @@ def measure(
     references = reference_of(version, offline, home)
     rows = judged.judged(version, now - RECENT)
     found = [
-        Measured(
+        DriftMeasure(
             "drift of inputs" if n != SCORE else "drift of scores",
             n,
             r.psi(_values(rows, n)),
-            r.most,
+            r.limit,
         )
         for n, r in references.items()
     ]
     incidents, days = judged.unjust_incidents(now - timedelta(days=VOLUME_DAYS))
     if days >= 1:
         found.append(
-            Measured(
+            DriftMeasure(
                 "incidents not confirmed",
                 f"last {days:.0f} days",
                 float(incidents),
@@ -83,9 +71,9 @@ def measure(
             m.measure,
             m.subject,
             "too little data" if m.value is None else f"{m.value:.3f}",
-            m.most,
+            m.limit,
         )
-    return [f"{m.measure}, {m.subject}: {m.value:.3f} > {m.most:.3f}" for m in found if not m.well]
+    return [f"{m.measure}, {m.subject}: {m.value:.3f} > {m.limit:.3f}" for m in found if not m.ok]
 
 
 def should_train(moved: Sequence[str], trained_at: datetime | None, now: datetime) -> bool:
@@ -96,7 +84,7 @@ def should_train(moved: Sequence[str], trained_at: datetime | None, now: datetim
     return bool(moved)
 
 
-def reference_of(version: str, offline: OfflineWindows, home: Home) -> dict[str, Reference]:
+def reference_of(version: str, offline: "OfflineFeatures", home: Home) -> dict[str, Reference]:
     """How inputs (deviations from what is expected, per feature) and scores of a bundle were distributed in its training.
 
     Worked out once per version, from the offline features of its training days, and kept below `drift/`.
@@ -111,7 +99,7 @@ def reference_of(version: str, offline: OfflineWindows, home: Home) -> dict[str,
     return {name: Reference.from_plain(raw) for name, raw in json.loads(file.read_text()).items()}
 
 
-def _work_out(version: str, offline: OfflineWindows, home: Home) -> dict[str, Reference]:
+def _work_out(version: str, offline: "OfflineFeatures", home: Home) -> dict[str, Reference]:
     import numpy as np
 
     from adnomaly.bundle.bundle import Bundle
@@ -129,7 +117,7 @@ def _work_out(version: str, offline: OfflineWindows, home: Home) -> dict[str, Re
     grid, _ = to_grid(
         as_windows(windows, bundle.detector.spec), bundle.detector.cadence, bundle.detector.names
     )
-    judged = bundle.detector.judge(grid)
+    judged = bundle.detector.score(grid)
     day = np.repeat((grid.end_s // 86400)[::EVERY], judged.score.shape[1])
     columns = {
         name: judged.z[::EVERY, :, f].ravel() for f, name in enumerate(bundle.detector.spec.names)

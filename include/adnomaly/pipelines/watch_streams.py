@@ -1,13 +1,26 @@
 """Does the path of a click flow? Start again what fell, up to a limit; keep what was seen; raise an incident about what stays wrong."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from adnomaly.errors import AdnomalyError, StreamsUnhealthy
-from adnomaly.monitoring.stages import PATH, Before, Limits, Seen, Stage, judge, wrong
-from adnomaly.pipelines.run_streams import STREAMS, Program
+from adnomaly.monitoring.stages import (
+    STAGES,
+    Limits,
+    Snapshot,
+    Stage,
+    evaluate_stages,
+    red_stages,
+)
+from adnomaly.pipelines.run_streams import STREAMS
+
+if TYPE_CHECKING:
+    from adnomaly.clients.supervisord import Supervisor
+    from adnomaly.monitoring.collector import StatusCollector
+    from adnomaly.stores.incidents import IncidentStore
+    from adnomaly.stores.stream_health import StreamHealthStore
 
 FALLEN: Final = frozenset({"EXITED", "FATAL", "UNKNOWN"})
 """States of a program that is meant to run and that its supervisor has given up. STOPPED is none: that was asked for."""
@@ -18,48 +31,7 @@ COUNTED: Final = timedelta(minutes=10)
 log = logging.getLogger(__name__)
 
 
-class Starts(Protocol):
-    """Who knows how often a program was started."""
-
-    def since(self, program: str, moment_s: float) -> int: ...
-    def give_up(self, program: str, reason: str) -> None: ...
-    def given_up(self) -> dict[str, str]: ...
-    def last_words(self, program: str) -> str: ...
-
-
-class Programs(Protocol):
-    """Whoever owns the processes."""
-
-    @property
-    def starts(self) -> Starts: ...
-    def programs(self) -> Mapping[str, Program]: ...
-    def start(self, names: Sequence[str], *, again: bool = False) -> list[str]: ...
-    def stop(self, names: Sequence[str]) -> list[str]: ...
-
-
-class Sight(Protocol):
-    """Whoever can look at the whole path."""
-
-    def look(self) -> Seen: ...
-
-
-class Health(Protocol):
-    """Where it is kept what was seen."""
-
-    def before(self, now: datetime) -> dict[str, Before]: ...
-    def red(self, now: datetime) -> set[str]: ...
-    def save(self, stages: Sequence[Stage], at: datetime) -> None: ...
-    def close_accounts(self, now: datetime) -> None: ...
-
-
-class Incidents(Protocol):
-    """Where people are told."""
-
-    def report(self, stage: str, summary: str, now: datetime) -> str: ...
-    def resolve_operations(self, still: Sequence[str], now: datetime) -> list[str]: ...
-
-
-def restart_fallen(supervisor: Programs, *, most: int, now: datetime) -> dict[str, list[str]]:
+def restart_fallen(supervisor: "Supervisor", *, most: int, now: datetime) -> dict[str, list[str]]:
     """Start every program that ended although it should run, and give up streams that keep ending.
 
     A stream that was started more than `most` times after the first within ten minutes, by its supervisor or by us, is stopped,
@@ -76,7 +48,7 @@ def restart_fallen(supervisor: Programs, *, most: int, now: datetime) -> dict[st
     ]
     hopeless = [n for n in hopeless if starts.since(n, (now - COUNTED).timestamp()) > most + 1]
     for name in hopeless:
-        reason = f"restarted {most} times within {COUNTED // timedelta(minutes=1)} minutes; its last words: {starts.last_words(name)}"
+        reason = f"restarted {most} times within {COUNTED // timedelta(minutes=1)} minutes; its last words: {starts.last_error(name)}"
         log.error("%s is given up: %s", name, reason)
         starts.give_up(name, reason)
     supervisor.stop(hopeless)
@@ -88,7 +60,12 @@ def restart_fallen(supervisor: Programs, *, most: int, now: datetime) -> dict[st
     return {"restarted": supervisor.start(fallen, again=True), "given_up": hopeless}
 
 
-def check(sight: Sight, health: Health, incidents: Incidents, limits: Limits) -> dict[str, str]:
+def check(
+    collector: "StatusCollector",
+    health: "StreamHealthStore",
+    incidents: "IncidentStore",
+    limits: Limits,
+) -> dict[str, str]:
     """Look at the whole path, keep what was seen, and raise an incident about what is red for the second time or given up.
 
     Returns:
@@ -97,9 +74,9 @@ def check(sight: Sight, health: Health, incidents: Incidents, limits: Limits) ->
     Raises:
         StreamsUnhealthy: one line for each stage that is red.
     """
-    seen = sight.look()
-    stages = judge(seen, _or_nothing(lambda: health.before(seen.at), {}), limits)
-    red = wrong(stages)
+    seen = collector.collect()
+    stages = evaluate_stages(seen, _or_nothing(lambda: health.before(seen.at), {}), limits)
+    red = red_stages(stages)
     for stage in stages:
         log.log(
             logging.ERROR if stage in red else logging.INFO,
@@ -114,16 +91,20 @@ def check(sight: Sight, health: Health, incidents: Incidents, limits: Limits) ->
     return {s.name: s.state if s.reason == "well" else f"{s.state}: {s.reason}" for s in stages}
 
 
-def _keep(health: Health, incidents: Incidents, seen: Seen, stages: Sequence[Stage]) -> None:
+def _keep(
+    health: "StreamHealthStore", incidents: "IncidentStore", seen: Snapshot, stages: Sequence[Stage]
+) -> None:
     again = health.red(seen.at)
     health.save(stages, seen.at)
-    programs = {arrow.name: arrow.program for arrow in PATH}
-    lasting = [s for s in wrong(stages) if s.name in again or programs[s.name] in seen.given_up]
+    programs = {spec.name: spec.program for spec in STAGES}
+    lasting = [
+        s for s in red_stages(stages) if s.name in again or programs[s.name] in seen.given_up
+    ]
     still = [incidents.report(s.name, f"{s.title}: {s.reason}", seen.at) for s in lasting]
     # What is red for the first time is neither reported nor over.
-    if all(s in lasting for s in wrong(stages)):
+    if all(s in lasting for s in red_stages(stages)):
         incidents.resolve_operations(still, seen.at)
-    health.close_accounts(seen.at)
+    health.update_totals(seen.at)
 
 
 def _or_nothing(ask: Any, otherwise: Any) -> Any:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from adnomaly.clients.kafka.admin import topic_id
-from adnomaly.clients.kafka.producer import Outbox
+from adnomaly.clients.kafka.producer import TrackedProducer
 from adnomaly.errors import BadInput
 from adnomaly.events import canonical_time
 from adnomaly.replay import send
@@ -47,7 +47,7 @@ def replay(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    outbox = Outbox(settings.kafka_bootstrap, topic)
+    outbox = TrackedProducer(settings.kafka_bootstrap, topic)
     report = send.replay(
         files, clicks, outbox, log, shift=shift, speed=pace, say=say, stopping=stop.is_set
     )

@@ -17,7 +17,7 @@ ROWS: Final = 20_000
 CHUNK: Final = 1 << 20
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """One row: its number in the file (the first is 1) and its values by column, or why it is no row."""
 
     number: int
@@ -38,7 +38,7 @@ def digest(file: Path) -> bytes:
         raise BadInput(f"{file}: {error.strerror}") from None
 
 
-def lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:
+def lines(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
     """The rows of a file, with these columns.
 
     Raises:
@@ -58,7 +58,7 @@ def lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:
         raise BadInput(f"{file}: cannot be read: {str(error).splitlines()[0][:200]}") from None
 
 
-def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[Line]:
+def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[LogLine]:
     wrong: list[tuple[int, str]] = []
 
     def skip(row: pa.csv.InvalidRow) -> str:
@@ -90,13 +90,13 @@ def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[Line]:
             for row in zip(*values, strict=True):
                 number += 1
                 try:
-                    yield Line(
+                    yield LogLine(
                         number,
                         {name: value.decode() for name, value in zip(columns, row, strict=True)},
                     )
                 except UnicodeDecodeError:
-                    yield Line(number, None, "is not UTF-8")
-            yield from (Line(at, None, why) for at, why in wrong)
+                    yield LogLine(number, None, "is not UTF-8")
+            yield from (LogLine(at, None, why) for at, why in wrong)
             wrong.clear()
 
 
@@ -106,7 +106,7 @@ def _header(file: Path, delimiter: str) -> str:
         return "it has " + ", ".join(text.readline().strip().split(delimiter)[:40])
 
 
-def _json(file: Path, columns: Sequence[str]) -> Iterator[Line]:
+def _json(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
     decode = msgspec.json.Decoder().decode
     opened = gzip.open if file.name.endswith(".gz") else Path.open
     with opened(file, "rb") as text:
@@ -116,15 +116,15 @@ def _json(file: Path, columns: Sequence[str]) -> Iterator[Line]:
             try:
                 found = decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                yield Line(number, None, "is not a JSON object")
+                yield LogLine(number, None, "is not a JSON object")
                 continue
             if isinstance(found, dict):
-                yield Line(number, {name: found.get(name) for name in columns})
+                yield LogLine(number, {name: found.get(name) for name in columns})
             else:
-                yield Line(number, None, "is not a JSON object")
+                yield LogLine(number, None, "is not a JSON object")
 
 
-def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Line]:
+def _parquet(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
     opened = pa.parquet.ParquetFile(file)
     missing = [name for name in columns if name not in opened.schema_arrow.names]
     if missing:
@@ -135,4 +135,4 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Line]:
     for batch in opened.iter_batches(ROWS, columns=list(columns)):
         for row in batch.to_pylist():
             number += 1
-            yield Line(number, row)
+            yield LogLine(number, row)

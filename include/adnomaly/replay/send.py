@@ -6,26 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from adnomaly.errors import BadInput
 from adnomaly.events import InvalidClick, canonical_time, decode, partition_key
 from adnomaly.replay.mapping import ClickMap, Unmapped
-from adnomaly.replay.read import Line, digest, lines
+from adnomaly.replay.read import LogLine, digest, lines
+
+if TYPE_CHECKING:
+    from adnomaly.clients.kafka.producer import TrackedProducer
 
 OUT_OF_ORDER: Final = timedelta(seconds=30)
 """Clicks that come later than this behind others are late for the stream of windows."""
 SAY_SECONDS: Final = 2.0
 MOMENT_SECONDS: Final = 0.2
 """Paced sending rests when it is so far ahead."""
-
-
-class Sender(Protocol):
-    def send(self, key: bytes, value: bytes) -> None: ...
-    def poll(self) -> None: ...
-    def flush(self) -> None: ...
 
 
 class Log(NamedTuple):
@@ -108,7 +105,7 @@ def check_age(log: Log, shift: timedelta, *, now: datetime, max_age: timedelta) 
 def replay(
     files: Sequence[Path],
     clicks: ClickMap,
-    sender: Sender,
+    sender: "TrackedProducer",
     log: Log,
     *,
     shift: timedelta,
@@ -160,7 +157,7 @@ def replay(
 
 
 def _message(
-    clicks: ClickMap, content: bytes, line: Line, shift: timedelta
+    clicks: ClickMap, content: bytes, line: LogLine, shift: timedelta
 ) -> tuple[datetime, bytes, bytes]:
     if line.values is None:
         raise Unmapped("row", line.wrong, "")
@@ -181,7 +178,7 @@ def _uuid(digits: str) -> str:
 
 def _rest(
     due: float,
-    sender: Sender,
+    sender: "TrackedProducer",
     clock: Callable[[], float],
     sleep: Callable[[float], None],
     stopping: Callable[[], bool],
@@ -191,7 +188,7 @@ def _rest(
         sleep(min(ahead, MOMENT_SECONDS))
 
 
-def _all(files: Sequence[Path], clicks: ClickMap) -> Iterator[tuple[Path, Line]]:
+def _all(files: Sequence[Path], clicks: ClickMap) -> Iterator[tuple[Path, LogLine]]:
     return ((file, line) for file in files for line in lines(file, clicks.columns))
 
 

@@ -14,7 +14,7 @@ NAMED_Z: Final = 4.0
 """A feature this far off is news however far off another one is: squares leave it no share worth naming."""
 
 
-def shares(z: np.ndarray) -> np.ndarray:
+def attribute(z: np.ndarray) -> np.ndarray:
     """Share of each feature of z (..., F), with the sign of its deviation; sizes sum to 1. NaN where z is."""
     power = np.nan_to_num(z) ** 2
     total = power.sum(axis=-1, keepdims=True)
@@ -23,7 +23,7 @@ def shares(z: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(z), np.copysign(size, z), np.nan)
 
 
-def sentence(
+def summarize(
     entity: Sequence[str],
     measures: Sequence[Measure],
     values: Mapping[str, float],
@@ -37,7 +37,9 @@ def sentence(
     """
     known = {m.name: m for m in measures}
     names = sorted(z, key=lambda name: -abs(z[name]))
-    share = dict(zip(names, np.abs(shares(np.array([z[n] for n in names]))).tolist(), strict=True))
+    share = dict(
+        zip(names, np.abs(attribute(np.array([z[n] for n in names]))).tolist(), strict=True)
+    )
     told = [
         name
         for i, name in enumerate(names[:LISTED])

@@ -14,13 +14,13 @@ from adnomaly.bundle import bundle as sealed
 from adnomaly.bundle.bundle import Bundle
 from adnomaly.bundle.contents import card_of, files_of
 from adnomaly.detector import grouping
-from adnomaly.detector.detector import Detector, Judged
+from adnomaly.detector.detector import Detector, GridScores
 from adnomaly.detector.grid import Cadence, Grid, to_grid
-from adnomaly.detector.grouping import Incident
+from adnomaly.detector.grouping import IncidentSpan
 from adnomaly.detector.spec import END, START, Spec
 from adnomaly.detector.windows import SEPARATOR, Windows, read_windows
 from adnomaly.errors import BadInput
-from adnomaly.scoring.attribution import shares
+from adnomaly.scoring.attribution import attribute
 
 OK: Final = "ok"
 WARMING_UP: Final = "warming_up"
@@ -70,7 +70,7 @@ def score(
             f"{windows}: its windows last {size} s, those of the bundle {detector.cadence.size_s} s; train on windows of the same length"
         )
     grid, places, first = after_history(detector, trained.history, live)
-    judged = detector.judge(grid, first)
+    judged = detector.score(grid, first)
     began, _ = grouping.number(
         judged.flagged & (np.arange(len(grid.end_s)) >= first)[:, None],
         grid.end_s,
@@ -126,7 +126,7 @@ def joined(before: Windows, after: Windows) -> Windows:
 def _scores(
     detector: Detector,
     grid: Grid,
-    judged: Judged,
+    judged: GridScores,
     began: np.ndarray,
     live: Windows,
     places: np.ndarray,
@@ -158,7 +158,7 @@ def _scores(
     for prefix, values in (
         ("expected", judged.expected[row, entity]),
         ("z", z),
-        ("share", shares(z)),
+        ("share", attribute(z)),
     ):
         for f, name in enumerate(detector.spec.names):
             columns[f"{prefix}_{name}"] = pa.array(
@@ -168,8 +168,8 @@ def _scores(
 
 
 def _incidents(
-    detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, first: int
-) -> list[Incident]:
+    detector: Detector, grid: Grid, judged: GridScores, began: np.ndarray, first: int
+) -> list[IncidentSpan]:
     volume = detector.spec.volume
     expected = (
         judged.expected[..., volume] if volume is not None else np.full(judged.score.shape, np.nan)
@@ -186,7 +186,7 @@ def _incidents(
     )
 
 
-def _incident_table(found: list[Incident]) -> pa.Table:
+def _incident_table(found: list[IncidentSpan]) -> pa.Table:
     columns = {
         "incident_id": [i.name for i in found],
         "kind": [i.kind for i in found],

@@ -3,25 +3,28 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from adnomaly.alerts import Explanation, ScoredWindow, Silence
+from adnomaly.alerts import ScoredWindow, Silence, WindowExplanation
 from adnomaly.bundle.bundle import Bundle
 from adnomaly.detector import grouping
 from adnomaly.detector.detector import THRESHOLD
-from adnomaly.detector.grouping import Incident
+from adnomaly.detector.grouping import IncidentSpan
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import SEPARATOR, Windows
 from adnomaly.errors import BundleRejected, Unavailable
-from adnomaly.scoring.attribution import sentence
+from adnomaly.scoring.attribution import summarize
 from adnomaly.scoring.override import own_bundle
-from adnomaly.scoring.rows import Scorer
-from adnomaly.scoring.stream import KEPT_S, Course, Found
+from adnomaly.scoring.rows import RowScorer
+from adnomaly.scoring.stream import KEPT_S, StreamState, WindowScore
 from adnomaly.settings import Settings
 from adnomaly.stores.bundles import BundleStore
 from adnomaly.windows import SLIDE, TrafficWindow
+
+if TYPE_CHECKING:
+    from adnomaly.stores.results import ResultStore
 
 LATE_S: Final = 24 * 3600
 """Windows that come later than this after newer ones were judged have no past any more."""
@@ -29,27 +32,18 @@ LATE_S: Final = 24 * 3600
 log = logging.getLogger(__name__)
 
 
-class Results(Protocol):
-    """What was judged before."""
-
-    def windows(self, start: datetime, end: datetime) -> list[TrafficWindow]: ...
-    def last_incidents(
-        self, start: datetime, end: datetime, model_version: str
-    ) -> list[tuple[str, str, datetime, str]]: ...
-
-
-class Judgement(NamedTuple):
+class ScoredBatch(NamedTuple):
     """What came of some windows, and the course to go on from once that is stored."""
 
     scored: list[ScoredWindow]
     silences: list[Silence]
-    after: Course | None
+    after: StreamState | None
 
 
-class Judge:
+class LiveScorer:
     """The deployed detector, and where it is in the stream."""
 
-    def __init__(self, results: Results, bundles: BundleStore, settings: Settings) -> None:
+    def __init__(self, results: "ResultStore", bundles: BundleStore, settings: Settings) -> None:
         self._results, self._bundles, self._spec = results, bundles, Spec.ours()
         paths = {
             name: getattr(settings, f"{name}_path") for name in ("model", "preprocess", "threshold")
@@ -57,9 +51,9 @@ class Judge:
         self._own = own_bundle(bundles.folder, **paths)
         self._bundle: Bundle | None = None
         self._refused = ""
-        self._course: Course | None = None
+        self._state: StreamState | None = None
 
-    def take_up(self) -> None:
+    def load_current(self) -> None:
         """Use the bundle that is deployed now; one that cannot be used is named once, and what was used stays.
 
         Raises:
@@ -68,8 +62,8 @@ class Judge:
         version = self._own.name if self._own else self._bundles.current()
         if version and version not in (self._bundle and self._bundle.version, self._refused):
             try:
-                Scorer.load(self._bundles.path(version)).check_sentinels()
-                self._bundle, self._course = Bundle.load(self._bundles.path(version)), None
+                RowScorer.load(self._bundles.path(version)).check_sentinels()
+                self._bundle, self._state = Bundle.load(self._bundles.path(version)), None
                 log.info("judging with model %s", version)
             except BundleRejected as error:
                 self._refused = version
@@ -81,31 +75,31 @@ class Judge:
         if self._bundle is None:
             raise Unavailable("no model yet: deploy one with deploy_detector")
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin with what is stored at the next windows."""
-        self._course = None
+        self._state = None
 
-    def too_late(self, window: TrafficWindow) -> bool:
+    def is_too_late(self, window: TrafficWindow) -> bool:
         return (
-            self._course is not None
-            and window.window_end.timestamp() < self._course.judged_to - LATE_S
+            self._state is not None
+            and window.window_end.timestamp() < self._state.scored_until - LATE_S
         )
 
-    def judge(self, windows: Sequence[TrafficWindow]) -> Judgement:
+    def score(self, windows: Sequence[TrafficWindow]) -> ScoredBatch:
         """Judge windows, in any order. Nothing is remembered of it before `accept`."""
         if not windows:
-            return Judgement([], [], self._course)
-        course = self._course or self._resumed(min(w.window_end for w in windows))
-        found, begun, after = course.judge(as_windows(windows, self._spec))
-        version = course.bundle.version
+            return ScoredBatch([], [], self._state)
+        state = self._state or self._resumed(min(w.window_end for w in windows))
+        found, begun, after = state.score(as_windows(windows, self._spec))
+        version = state.bundle.version
         scored = [_scored(w, f, version, self._spec) for w, f in zip(windows, found, strict=True)]
-        return Judgement(scored, [_silence(i, version) for i in begun], after)
+        return ScoredBatch(scored, [_silence(i, version) for i in begun], after)
 
-    def accept(self, judgement: Judgement) -> None:
+    def commit(self, batch: ScoredBatch) -> None:
         """All of it is stored: go on from there."""
-        self._course = judgement.after
+        self._state = batch.after
 
-    def _resumed(self, first: datetime) -> Course:
+    def _resumed(self, first: datetime) -> StreamState:
         """The course up to a window, from what is stored."""
         bundle = self._bundle
         assert bundle is not None
@@ -117,7 +111,7 @@ class Judge:
                 start, end, bundle.version
             )
         }
-        return Course.begin(bundle, as_windows(past, self._spec) if past else None, spans)
+        return StreamState.begin(bundle, as_windows(past, self._spec) if past else None, spans)
 
 
 def as_windows(windows: Sequence[TrafficWindow], spec: Spec) -> Windows:
@@ -133,12 +127,12 @@ def as_windows(windows: Sequence[TrafficWindow], spec: Spec) -> Windows:
     return Windows(tuple(names.tolist()), entity.astype(np.int64), start, end, values)
 
 
-def _scored(window: TrafficWindow, found: Found, version: str, spec: Spec) -> ScoredWindow:
+def _scored(window: TrafficWindow, found: WindowScore, version: str, spec: Spec) -> ScoredWindow:
     who = (window.geo, window.platform)
     summary = (
         f"{window.geo} {window.platform}: warming up, too little is known of it"
         if found.score is None
-        else sentence(who, spec.measures, window.features, found.expected, found.z)
+        else summarize(who, spec.measures, window.features, found.expected, found.z)
     )
     return ScoredWindow(
         window=window,
@@ -146,13 +140,13 @@ def _scored(window: TrafficWindow, found: Found, version: str, spec: Spec) -> Sc
         threshold=THRESHOLD,
         incident_id=found.incident,
         model_version=version,
-        explanation=Explanation(
+        explanation=WindowExplanation(
             summary, found.expected, found.z, found.share, found.low, found.high
         ),
     )
 
 
-def _silence(incident: Incident, version: str) -> Silence:
+def _silence(incident: IncidentSpan, version: str) -> Silence:
     geo, _, platform = incident.entity.partition(SEPARATOR)
     where = {"geo": geo or None, "platform": platform or None}
     return Silence(

@@ -7,13 +7,13 @@ GRACE_S: Final = 10.0
 """So long a partition may say nothing before it is taken to have nothing more of a minute."""
 REMEMBERED_S: Final = 3600
 """An entity is waited for so long, in time of windows, after its last window."""
-LONGEST_S: Final = 24 * 3600
+MAX_S: Final = 24 * 3600
 """Windows that are judged at once lie no further apart."""
 
 T = TypeVar("T")
 
 
-class Held(NamedTuple, Generic[T]):
+class Buffered(NamedTuple, Generic[T]):
     """One message, in the order of its partition; `end_s` and `entity` are None for one that is no window."""
 
     item: T
@@ -22,7 +22,7 @@ class Held(NamedTuple, Generic[T]):
     entity: str | None
 
 
-class Closing(Generic[T]):
+class MinuteBuffer(Generic[T]):
     """Holds messages until their minute is complete.
 
     A minute is complete when every entity of the last hour has its window, or when each partition is past it or silent. What is
@@ -30,7 +30,7 @@ class Closing(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._held: list[Held[T]] = []
+        self._held: list[Buffered[T]] = []
         self._last_heard: dict[int, float] = {}
         self._newest: dict[int, int] = {}
         self._seen: dict[str, int] = {}
@@ -39,7 +39,7 @@ class Closing(Generic[T]):
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, messages: Sequence[Held[T]], partitions: Sequence[int], now: float) -> None:
+    def hold(self, messages: Sequence[Buffered[T]], partitions: Sequence[int], now: float) -> None:
         """Messages that were read, in their order, and the partitions that they could have come from."""
         self._held += messages
         for partition in partitions:
@@ -54,7 +54,7 @@ class Closing(Generic[T]):
                     message.end_s, self._seen.get(message.entity, message.end_s)
                 )
 
-    def complete(self, now: float) -> list[Held[T]]:
+    def complete(self, now: float) -> list[Buffered[T]]:
         """Take what can be judged now, in the order of partitions and messages."""
         last = self._last_complete(now)
         self._begun = self._begun or last is not None
@@ -76,7 +76,7 @@ class Closing(Generic[T]):
         for end_s in there:
             # At the beginning nobody knows who should be there.
             everyone = (self._begun or found is not None) and self._everyone(end_s)
-            if end_s - there[0] > LONGEST_S or not (everyone or self._nothing_more(end_s, now)):
+            if end_s - there[0] > MAX_S or not (everyone or self._nothing_more(end_s, now)):
                 break
             found = end_s
         return found

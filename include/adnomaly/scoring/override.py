@@ -7,9 +7,9 @@ import msgspec
 
 from adnomaly.bundle import bundle as sealed
 from adnomaly.bundle.codec import to_json
-from adnomaly.detector.detector import CONTRACT
+from adnomaly.detector.detector import REQUIRED_FEATURES
 from adnomaly.errors import BundleRejected, InvalidSetting
-from adnomaly.scoring.rows import Scorer
+from adnomaly.scoring.rows import RowScorer
 
 ROWS: Final[tuple[dict[str, float | str], ...]] = (
     {"ctr_avg": 0.022, "bounce_rate_avg": 0.36, "event_count": 240},
@@ -29,9 +29,9 @@ def own_bundle(
         BundleRejected: together they are no model.
     """
     paths = {
-        sealed.MODELS[CONTRACT]: model,
-        sealed.PREPROCESS: preprocess,
-        sealed.THRESHOLD: threshold,
+        sealed.MODEL_FILES[REQUIRED_FEATURES]: model,
+        sealed.PREPROCESS_FILE: preprocess,
+        sealed.THRESHOLD_FILE: threshold,
     }
     named = {name: path for name, path in paths.items() if path is not None}
     if not named:
@@ -49,13 +49,13 @@ def own_bundle(
 
 def _seal(bundles: Path, files: dict[str, bytes]) -> Path:
     card = to_json({"origin": "files named by MODEL_PATH, PREPROCESS_PATH and THRESHOLD_PATH"})
-    files = files | {sealed.CARD: card, sealed.SENTINELS: b"[]"}
-    scored = Scorer(sealed.Bundle.of("draft", files)).score_rows(ROWS)
+    files = files | {sealed.CARD_FILE: card, sealed.SENTINELS_FILE: b"[]"}
+    scored = RowScorer(sealed.Bundle.of("draft", files)).score_rows(ROWS)
     sentinels = [
         {"row": row, "score": s.anomaly_score, "is_anomaly": s.is_anomaly}
         for row, s in zip(ROWS, scored, strict=True)
     ]
-    return sealed.seal(bundles, files | {sealed.SENTINELS: to_json(sentinels)})
+    return sealed.seal(bundles, files | {sealed.SENTINELS_FILE: to_json(sentinels)})
 
 
 def _of_the_contract(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -63,12 +63,15 @@ def _of_the_contract(files: dict[str, bytes]) -> dict[str, bytes]:
     try:
         preprocess, thresholds = (
             msgspec.json.decode(files[name], type=dict[str, Any])
-            for name in (sealed.PREPROCESS, sealed.THRESHOLD)
+            for name in (sealed.PREPROCESS_FILE, sealed.THRESHOLD_FILE)
         )
-        preprocess["axes"] = {CONTRACT: preprocess["axes"][CONTRACT]}
-        thresholds["limits"] = {CONTRACT: thresholds["limits"][CONTRACT]}
+        preprocess["axes"] = {REQUIRED_FEATURES: preprocess["axes"][REQUIRED_FEATURES]}
+        thresholds["limits"] = {REQUIRED_FEATURES: thresholds["limits"][REQUIRED_FEATURES]}
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
         raise BundleRejected(
             f"PREPROCESS_PATH or THRESHOLD_PATH is not of a bundle: {type(error).__name__}: {error}"
         ) from None
-    return files | {sealed.PREPROCESS: to_json(preprocess), sealed.THRESHOLD: to_json(thresholds)}
+    return files | {
+        sealed.PREPROCESS_FILE: to_json(preprocess),
+        sealed.THRESHOLD_FILE: to_json(thresholds),
+    }

@@ -8,20 +8,20 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 
 from adnomaly.bundle.bundle import Bundle
-from adnomaly.detector.detector import ALL, CONTRACT, THRESHOLD
-from adnomaly.detector.feature_sets import ENTITY, GLOBAL, scored
+from adnomaly.detector.detector import ALL_FEATURES, REQUIRED_FEATURES, THRESHOLD
+from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, normalize
 from adnomaly.detector.onnx_session import open_session
-from adnomaly.detector.seasonal import SlotTable
+from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.transforms import unlinked
+from adnomaly.detector.transforms import inverse_transform
 from adnomaly.detector.windows import SEPARATOR
 from adnomaly.errors import BundleRejected
-from adnomaly.scoring.attribution import shares
+from adnomaly.scoring.attribution import attribute
 
 SENTINEL_TOLERANCE: Final = 1e-4
 
 
-class Scored(NamedTuple):
+class RowScore(NamedTuple):
     """One scored row.
 
     Attributes:
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
     share: dict[str, float]
 
 
-class Scorer:
+class RowScorer:
     """A verified bundle, ready to score single windows.
 
     Attributes:
@@ -55,7 +55,7 @@ class Scorer:
 
     def __init__(self, bundle: Bundle) -> None:
         detector = bundle.detector
-        if not isinstance(detector.usual, SlotTable):
+        if not isinstance(detector.baseline, SeasonalBaseline):
             raise BundleRejected(
                 "this bundle compares windows with those before them, and cannot score one alone: train on two weeks"
             )
@@ -64,12 +64,16 @@ class Scorer:
                 f"this bundle is for the features {', '.join(detector.spec.names)}, not for ours"
             )
         self.version, self.card, self.features = bundle.version, bundle.card, detector.spec.names
-        self._detector, self._usual, self._sentinels = detector, detector.usual, bundle.sentinels
+        self._detector, self._baseline, self._sentinels = (
+            detector,
+            detector.baseline,
+            bundle.sentinels,
+        )
         self._number = {name: i for i, name in enumerate(detector.names)}
         self._required = tuple(detector.spec.names[i] for i in detector.spec.required)
         try:
-            for view in detector.views.values():
-                open_session(view.model)
+            for feature_set in detector.feature_sets.values():
+                open_session(feature_set.model)
         except Exception as error:
             raise BundleRejected(f"the model cannot be run: {error}"[:500]) from None
 
@@ -82,7 +86,7 @@ class Scorer:
         """
         return cls(Bundle.load(Path(folder)))
 
-    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[RowScore]:
         """One result per row, in order. A row holds the features, and what is known of `geo`, `platform` and `timestamp`.
 
         `timestamp` is the end of the window. A row gets the same score alone and among others.
@@ -110,39 +114,47 @@ class Scorer:
             else (-1, 0)
         )
 
-    def _score(self, values: np.ndarray, number: np.ndarray, end_s: np.ndarray) -> list[Scored]:
+    def _score(self, values: np.ndarray, number: np.ndarray, end_s: np.ndarray) -> list[RowScore]:
         detector = self._detector
-        standing, known = self._usual.standing_of_rows(
+        comparison, known = self._baseline.compare_rows(
             values, end_s, number, detector.cadence.size_s
         )
-        z, lift = standing.z, detector.lift(values, standing)
-        whole = np.isfinite(z).all(axis=1) if ALL in detector.views else np.zeros(len(z), bool)
+        z, lift = comparison.z, detector.lift(values, comparison)
+        whole = (
+            np.isfinite(z).all(axis=1)
+            if ALL_FEATURES in detector.feature_sets
+            else np.zeros(len(z), bool)
+        )
         score = np.empty(len(z))
-        for name, mine in ((CONTRACT, ~whole), (ALL, whole)):
+        for name, mine in ((REQUIRED_FEATURES, ~whole), (ALL_FEATURES, whole)):
             if mine.any():
-                view = detector.views[name]
+                feature_set = detector.feature_sets[name]
                 limit = np.where(
-                    known[mine], view.limits[ENTITY].height, view.limits[GLOBAL].height
+                    known[mine],
+                    feature_set.thresholds[ENTITY_BASELINE].raw_score,
+                    feature_set.thresholds[GLOBAL_BASELINE].raw_score,
                 )
-                score[mine] = scored(view.height(view.axes.apply(z[mine], lift[mine])), limit)
-        expected = unlinked(standing.expected, self._usual.links)
-        required = shares(z[:, : len(self._required)])  # required features come first
+                score[mine] = normalize(
+                    feature_set.raw_score(feature_set.whitening.apply(z[mine], lift[mine])), limit
+                )
+        expected = inverse_transform(comparison.expected, self._baseline.transforms)
+        required = attribute(z[:, : len(self._required)])  # required features come first
         share = np.where(
             whole[:, None],
-            shares(z),
+            attribute(z),
             np.pad(required, ((0, 0), (0, z.shape[1] - required.shape[1]))),
         )
         parts = (part.tolist() for part in (score, known, whole, expected, z, share))
         return [self._row(*row) for row in zip(*parts, strict=True)]
 
-    def _row(self, score: float, known: bool, whole: bool, *parts: list[float]) -> Scored:
+    def _row(self, score: float, known: bool, whole: bool, *parts: list[float]) -> RowScore:
         names = self.features if whole else self._required
         expected, z, share = (dict(zip(names, part, strict=False)) for part in parts)
-        return Scored(
+        return RowScore(
             score,
             score >= THRESHOLD,
             THRESHOLD,
-            ENTITY if known else GLOBAL,
+            ENTITY_BASELINE if known else GLOBAL_BASELINE,
             names,
             expected,
             z,

@@ -8,11 +8,11 @@ import numpy as np
 from adnomaly.bundle.bundle import Bundle
 from adnomaly.bundle.codec import PAST_S
 from adnomaly.detector import grouping
-from adnomaly.detector.detector import Detector, Judged
+from adnomaly.detector.detector import Detector, GridScores
 from adnomaly.detector.grid import Grid, to_grid
-from adnomaly.detector.grouping import Incident, Open
+from adnomaly.detector.grouping import IncidentSpan, OpenIncidents
 from adnomaly.detector.windows import Windows
-from adnomaly.scoring.attribution import shares
+from adnomaly.scoring.attribution import attribute
 from adnomaly.scoring.files import joined
 
 KEPT_S: Final = PAST_S + 24 * 3600
@@ -22,7 +22,7 @@ Span = tuple[int, int]
 """End of the last and of the first flagged window of an incident, Unix seconds."""
 
 
-class Found(NamedTuple):
+class WindowScore(NamedTuple):
     """What the detector says about one window; per feature where it could be compared.
 
     Attributes:
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     share: dict[str, float]
 
 
-class Course(NamedTuple):
+class StreamState(NamedTuple):
     """Where the judging is. Nothing changes it: judging gives the course to go on from, for when all is stored.
 
     Attributes:
@@ -50,7 +50,7 @@ class Course(NamedTuple):
 
     bundle: Bundle
     past: Windows | None
-    judged_to: int
+    scored_until: int
     still_open: Mapping[str, Span]
 
     @classmethod
@@ -69,7 +69,7 @@ class Course(NamedTuple):
             still_open,
         )
 
-    def judge(self, live: Windows) -> "tuple[list[Found], list[Incident], Course]":
+    def score(self, live: Windows) -> "tuple[list[WindowScore], list[IncidentSpan], StreamState]":
         """Windows, at least one, in any order: what is found about each, silences and outages that began, and the next course."""
         detector, newest = self.bundle.detector, int(live.end_s.max())
         both = live if self.past is None else joined(self.past, live)
@@ -79,7 +79,7 @@ class Course(NamedTuple):
         both = both.take(kept)
         grid, places = to_grid(both, detector.cadence, detector.names)
         places = places[len(both) - len(live) :]
-        judged = detector.judge(grid, int(places[:, 0].min()), known_from=0)
+        judged = detector.score(grid, int(places[:, 0].min()), known_from=0)
         mine = np.zeros(judged.flagged.shape, bool)
         mine[tuple(places.T)] = True
         began, still_open = grouping.number(
@@ -91,34 +91,35 @@ class Course(NamedTuple):
             for name, last, first in zip(grid.names, *still_open, strict=True)
             if last > grouping.NEVER
         }
-        begun = self._begun(detector, grid, judged, max(newest, self.judged_to))
+        begun = self._begun(detector, grid, judged, max(newest, self.scored_until))
         return (
             found,
             begun,
-            self._replace(past=both, judged_to=max(newest, self.judged_to), still_open=named),
+            self._replace(past=both, scored_until=max(newest, self.scored_until), still_open=named),
         )
 
-    def _open(self, grid: Grid) -> Open:
+    def _open(self, grid: Grid) -> OpenIncidents:
         nothing = (grouping.NEVER, grouping.NEVER)
         last, first = zip(*(self.still_open.get(name, nothing) for name in grid.names), strict=True)
-        return Open(np.array(last), np.array(first))
+        return OpenIncidents(np.array(last), np.array(first))
 
-    def _begun(self, detector: Detector, grid: Grid, judged: Judged, newest: int) -> list[Incident]:
+    def _begun(
+        self, detector: Detector, grid: Grid, judged: GridScores, newest: int
+    ) -> list[IncidentSpan]:
         """Silences and outages that are known since the rows that are judged now."""
         volume = detector.spec.volume
-        if volume is None or not self.judged_to:
+        if volume is None or not self.scored_until:
             return []
         found = grouping.silences(grid, judged.expected[..., volume], judged.down, judged.there)
         certain = [
-            max(i.start_s + grid.cadence.size_s, i.start_s + grouping.LEAST_SILENCE_S)
-            for i in found
+            max(i.start_s + grid.cadence.size_s, i.start_s + grouping.MIN_SILENCE_S) for i in found
         ]
-        return [i for i, at in zip(found, certain, strict=True) if self.judged_to < at <= newest]
+        return [i for i, at in zip(found, certain, strict=True) if self.scored_until < at <= newest]
 
 
 def _found(
-    detector: Detector, grid: Grid, judged: Judged, began: np.ndarray, places: np.ndarray
-) -> list[Found]:
+    detector: Detector, grid: Grid, judged: GridScores, began: np.ndarray, places: np.ndarray
+) -> list[WindowScore]:
     row, entity = places.T
     z = judged.z[row, entity]
     parts = (
@@ -126,7 +127,7 @@ def _found(
         judged.low[row, entity],
         judged.high[row, entity],
         z,
-        shares(z),
+        attribute(z),
     )
     rows = zip(
         judged.score[row, entity].tolist(),
@@ -137,7 +138,7 @@ def _found(
     )
     names = detector.spec.names
     return [
-        Found(
+        WindowScore(
             score if np.isfinite(score) else None,
             grouping.name_of(grid.names[e], start) if start != grouping.NEVER else None,
             *(_named(names, part) if np.isfinite(score) else {} for part in of),

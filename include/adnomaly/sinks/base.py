@@ -10,16 +10,16 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from adnomaly.errors import OffsetGap, Unavailable
-from adnomaly.sinks.offsets import Claim, SinkOffsets
+from adnomaly.sinks.offsets import Lease, SinkOffsets
 
 CALL_SECONDS = 10.0
-SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
+MIN_WAIT_S, MAX_WAIT_S = 0.1, 10.0
 
 log = logging.getLogger("sink")
 T = TypeVar("T")
 
 
-class SinkReader:
+class SinkConsumer:
     """One member of a consumer group whose offsets live with the data.
 
     On assignment each partition is claimed and read from the stored offset; what was read of a partition that is taken
@@ -30,7 +30,7 @@ class SinkReader:
         self, bootstrap: str, topic: str, group: str, offsets: SinkOffsets, stop: threading.Event
     ) -> None:
         self._topic, self._offsets, self._stop = topic, offsets, stop
-        self.claims: dict[int, Claim] = {}
+        self.leases: dict[int, Lease] = {}
         """The partitions that are ours now."""
         self._consumer = Consumer(
             {
@@ -63,7 +63,7 @@ class SinkReader:
         for message in self._consumer.consume(most, wait_seconds):
             error = message.error()
             if error is None:
-                if message.partition() in self.claims:
+                if message.partition() in self.leases:
                     messages.append(message)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 raise OffsetGap(
@@ -75,19 +75,19 @@ class SinkReader:
                 log.warning("Kafka: %s", error.str())
         return messages
 
-    def insist(self, call: Callable[[], T]) -> T | None:
+    def retry_unavailable(self, call: Callable[[], T]) -> T | None:
         """Repeat a write while its store is away, and stay a member of the group meanwhile.
 
         None when it was given up because we must stop; the same is read again then.
         """
-        wait = SHORTEST_WAIT_S
+        wait = MIN_WAIT_S
         while not self._stop.is_set():
             try:
                 return call()
             except Unavailable as error:
                 log.warning("%s; again in %.1f s", error, wait)
                 self.hold(wait * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
-                wait = min(wait * 2, LONGEST_WAIT_S)
+                wait = min(wait * 2, MAX_WAIT_S)
         return None
 
     def hold(self, seconds: float) -> None:
@@ -98,12 +98,12 @@ class SinkReader:
             self._consumer.poll(min(left, 0.5))
         self._consumer.resume(self._consumer.assignment())
 
-    def show(self, following: dict[int, int]) -> None:
+    def report_lag(self, following: dict[int, int]) -> None:
         """Tell Kafka how far we are, so that its tools show the lag. Nothing depends on it."""
         offsets = [
             TopicPartition(self._topic, p, offset)
             for p, offset in following.items()
-            if p in self.claims
+            if p in self.leases
         ]
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)
@@ -114,34 +114,34 @@ class SinkReader:
     def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         starts = []
         for p in partitions:
-            claim = self._claim(p)
-            if claim is None:
+            lease = self._acquire(p)
+            if lease is None:
                 return
-            self.claims[p.partition] = claim
-            starts.append(TopicPartition(p.topic, p.partition, claim.next_offset))
+            self.leases[p.partition] = lease
+            starts.append(TopicPartition(p.topic, p.partition, lease.next_offset))
             log.info(
                 "partition %d is ours from offset %d (claim %d)",
                 p.partition,
-                claim.next_offset,
-                claim.epoch,
+                lease.next_offset,
+                lease.epoch,
             )
         consumer.incremental_assign(starts)
 
-    def _claim(self, p: TopicPartition) -> Claim | None:
+    def _acquire(self, p: TopicPartition) -> Lease | None:
         """Patient: nothing can be read before it succeeds."""
-        wait = SHORTEST_WAIT_S
+        wait = MIN_WAIT_S
         while not self._stop.is_set():
             try:
                 low, high = self._consumer.get_watermark_offsets(
                     TopicPartition(p.topic, p.partition), timeout=CALL_SECONDS
                 )
-                return self._offsets.claim(p.partition, low, high)
+                return self._offsets.acquire(p.partition, low, high)
             except (Unavailable, KafkaException) as error:
                 log.warning("cannot claim partition %d yet: %s", p.partition, error)
                 self._stop.wait(wait)
-                wait = min(wait * 2, LONGEST_WAIT_S)
+                wait = min(wait * 2, MAX_WAIT_S)
         return None
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         for p in partitions:
-            self.claims.pop(p.partition, None)
+            self.leases.pop(p.partition, None)

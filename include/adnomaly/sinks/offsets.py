@@ -18,7 +18,7 @@ WHERE sink = %(sink)s AND topic_id = %(id)s AND partition = %(partition)s AND ep
 """
 
 
-class Claim(NamedTuple):
+class Lease(NamedTuple):
     """The right to write one partition, until somebody claims it after us."""
 
     partition: int
@@ -32,7 +32,7 @@ class SinkOffsets:
     def __init__(self, postgres: Postgres, sink: str, topic: str, topic_id: str) -> None:
         self._postgres, self._sink, self._topic, self.topic_id = postgres, sink, topic, topic_id
 
-    def claim(self, partition: int, low: int, high: int) -> Claim:
+    def acquire(self, partition: int, low: int, high: int) -> Lease:
         """Take a partition over; an earlier writer's next transaction is refused.
 
         Args:
@@ -56,12 +56,12 @@ class SinkOffsets:
                     f"{self._sink}: {self._topic} partition {partition} holds offsets {low} to {high}, but {next_offset} comes next. Clicks would be skipped: "
                     "raise the topic's retention, and set sink_offsets.next_offset by hand once the loss is accepted"
                 )
-        return Claim(partition, epoch, next_offset)
+        return Lease(partition, epoch, next_offset)
 
     def advance(
         self,
         connection: psycopg.Connection,
-        claim: Claim,
+        lease: Lease,
         *,
         first: int,
         following: int,
@@ -78,13 +78,13 @@ class SinkOffsets:
         values = {
             "sink": self._sink,
             "id": self.topic_id,
-            "partition": claim.partition,
-            "epoch": claim.epoch,
+            "partition": lease.partition,
+            "epoch": lease.epoch,
             "first": first,
             "next": following,
             "records": records,
         }
         if connection.execute(_ADVANCE, values).rowcount != 1:
             raise StoreFenced(
-                f"{self._sink}: {self._topic} partition {claim.partition} was taken over (our claim was number {claim.epoch})"
+                f"{self._sink}: {self._topic} partition {lease.partition} was taken over (our claim was number {lease.epoch})"
             )

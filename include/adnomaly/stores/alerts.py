@@ -7,9 +7,9 @@ import msgspec
 import psycopg
 
 from adnomaly.clients.kafka.admin import topic_id
-from adnomaly.clients.kafka.reader import ends, messages_from
+from adnomaly.clients.kafka.reader import messages_from, watermarks
 from adnomaly.sinks.offsets import SinkOffsets
-from adnomaly.topics import ALERTS
+from adnomaly.topics import ALERTS_TOPIC
 
 if TYPE_CHECKING:
     from adnomaly.clients.postgres import Postgres
@@ -21,11 +21,16 @@ class AlertTopic:
     """Every alert once: the watermark and the effect of the alerts before it commit together."""
 
     def __init__(
-        self, bootstrap: str, postgres: "Postgres", *, topic: str = ALERTS.name, sink: str = SINK
+        self,
+        bootstrap: str,
+        postgres: "Postgres",
+        *,
+        topic: str = ALERTS_TOPIC.name,
+        sink: str = SINK,
     ) -> None:
         self._bootstrap, self._postgres, self._topic, self._sink = bootstrap, postgres, topic, sink
 
-    def take(self, effect: Callable[[psycopg.Connection, list[dict[str, Any]]], object]) -> int:
+    def consume(self, effect: Callable[[psycopg.Connection, list[dict[str, Any]]], object]) -> int:
         """Let `effect` write what the alerts since the last time mean; returns how many there were.
 
         Raises:
@@ -37,9 +42,9 @@ class AlertTopic:
             self._postgres, self._sink, self._topic, topic_id(self._bootstrap, self._topic)
         )
         taken = 0
-        for partition, (low, high) in ends(self._bootstrap, self._topic).items():
-            claim = offsets.claim(partition, low, high)
-            messages = messages_from(self._bootstrap, self._topic, partition, claim.next_offset)
+        for partition, (low, high) in watermarks(self._bootstrap, self._topic).items():
+            lease = offsets.acquire(partition, low, high)
+            messages = messages_from(self._bootstrap, self._topic, partition, lease.next_offset)
             if messages:
                 with self._postgres.connection() as connection:
                     effect(
@@ -47,7 +52,7 @@ class AlertTopic:
                     )
                     first, following = messages[0].offset(), messages[-1].offset() + 1
                     offsets.advance(
-                        connection, claim, first=first, following=following, records=len(messages)
+                        connection, lease, first=first, following=following, records=len(messages)
                     )
                 taken += len(messages)
         return taken

@@ -12,7 +12,7 @@ from psycopg import sql
 from adnomaly.clients.postgres import Postgres
 from adnomaly.errors import Unavailable
 from adnomaly.events import COLUMNS, Click
-from adnomaly.sinks.offsets import Claim, SinkOffsets
+from adnomaly.sinks.offsets import Lease, SinkOffsets
 
 TABLE = "clickstream_events"
 _TYPES = {
@@ -54,7 +54,7 @@ class ClickStore:
             "INSERT INTO {} ({}) SELECT {} FROM stage ON CONFLICT (event_id) DO NOTHING"
         ).format(sql.Identifier(table), names, names)
 
-    def write(self, batch: Mapping[Claim, Sequence[Message]]) -> int:
+    def write(self, batch: Mapping[Lease, Sequence[Message]]) -> int:
         """Store the messages of each claimed partition and move its offset, in one transaction; returns the rows that are new.
 
         A click whose event_id is there already is left out, however old the other is.
@@ -73,10 +73,10 @@ class ClickStore:
                         for message in messages:
                             copy.write_row(row(message.value()))
                 new = cursor.execute(self._insert).rowcount
-                for claim, messages in batch.items():
+                for lease, messages in batch.items():
                     first, following = messages[0].offset(), messages[-1].offset() + 1
                     self._offsets.advance(
-                        connection, claim, first=first, following=following, records=len(messages)
+                        connection, lease, first=first, following=following, records=len(messages)
                     )
             return new
         except psycopg.OperationalError as error:

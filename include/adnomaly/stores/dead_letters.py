@@ -7,9 +7,9 @@ import msgspec
 from confluent_kafka import Message, Producer
 
 from adnomaly.clients.kafka.admin import topic_id
-from adnomaly.clients.kafka.reader import ends, messages_from
+from adnomaly.clients.kafka.reader import messages_from, watermarks
 from adnomaly.errors import Unavailable
-from adnomaly.topics import CLICKS, DEAD
+from adnomaly.topics import CLICKS_TOPIC, DEAD_LETTER_TOPIC
 
 if TYPE_CHECKING:
     from adnomaly.clients.postgres import Postgres
@@ -32,7 +32,7 @@ _SENT: Final = (
 )
 
 
-class Sample(msgspec.Struct, frozen=True):
+class DeadLetter(msgspec.Struct, frozen=True):
     """One dead letter; `value` is its text, with bytes that are no UTF-8, and characters that do not show, as escapes."""
 
     at_ms: int
@@ -50,7 +50,7 @@ class Reason(msgspec.Struct, frozen=True):
     rule: str
     count: int
     replayed: int
-    samples: list[Sample]
+    samples: list[DeadLetter]
 
 
 class DeadLetters:
@@ -61,8 +61,8 @@ class DeadLetters:
         bootstrap: str,
         postgres: "Postgres",
         *,
-        dead: str = DEAD.name,
-        clicks: str = CLICKS.name,
+        dead: str = DEAD_LETTER_TOPIC.name,
+        clicks: str = CLICKS_TOPIC.name,
     ) -> None:
         self._bootstrap, self._postgres, self._dead, self._clicks = (
             bootstrap,
@@ -142,7 +142,7 @@ class DeadLetters:
             )
 
     def _newest(self) -> list[Message]:
-        parts = ends(self._bootstrap, self._dead).items()
+        parts = watermarks(self._bootstrap, self._dead).items()
         return [
             m
             for n, (low, high) in parts
@@ -169,16 +169,16 @@ def _reason(message: Message) -> tuple[str, str]:
     return headers.get("error.field", ""), headers.get("error.rule", "")
 
 
-def _samples(messages: list[Message]) -> list[Sample]:
+def _samples(messages: list[Message]) -> list[DeadLetter]:
     newest: list[Any] = sorted(messages, key=lambda m: -m.timestamp()[1])[:SHOWN]
     return [_sample(m) for m in newest]
 
 
-def _sample(message: Message) -> Sample:
+def _sample(message: Message) -> DeadLetter:
     value = message.value() or b""
     text = _visible(value[:SHOWN_BYTES].decode("utf-8", "backslashreplace"))
     wrong = _visible(_headers(message).get("error.value", ""))
-    return Sample(
+    return DeadLetter(
         message.timestamp()[1], message.partition(), message.offset(), text, len(value), wrong
     )
 

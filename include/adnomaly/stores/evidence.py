@@ -8,7 +8,7 @@ from psycopg import sql
 from adnomaly.events import COLUMNS
 from adnomaly.features import FEATURES
 from adnomaly.incidents.decisions import Incident
-from adnomaly.incidents.evidence import DIMENSIONS, Evidence, Group, weigh
+from adnomaly.incidents.evidence import DIMENSIONS, Evidence, ValueCounts, attribute_clicks
 from adnomaly.windows import SIZE
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 PAST: Final = timedelta(hours=24)
 """Before the incident, that usual shares are taken from, as far as clicks are stored."""
-LEAST_PAST: Final = timedelta(minutes=30)
-MOST_WINDOWS: Final = 1500
+MIN_PAST: Final = timedelta(minutes=30)
+MAX_WINDOWS: Final = 1500
 EXAMPLES: Final = 20
 
 _HERE: Final = 'geo = %(geo)s AND platform = %(platform)s AND "timestamp" >= %(since)s AND "timestamp" < %(until)s'
@@ -45,7 +45,7 @@ class EvidenceStore:
     def __init__(self, postgres: "Postgres") -> None:
         self._postgres = postgres
 
-    def weigh(self, incident: Incident) -> Evidence | None:
+    def attribute_clicks(self, incident: Incident) -> Evidence | None:
         """The evidence of an incident about an entity's windows; None when it is about something else."""
         if incident.geo is None or not incident.windows:
             return None
@@ -60,7 +60,7 @@ class EvidenceStore:
             first, cpc = connection.execute(_SPAN, here).fetchone()
             groups = {
                 name: [
-                    Group(*row)
+                    ValueCounts(*row)
                     for row in connection.execute(
                         sql.SQL(_GROUPS).format(dimension=sql.Identifier(name)), here
                     )
@@ -70,8 +70,8 @@ class EvidenceStore:
             [expected] = connection.execute(_EXPECTED, (incident.incident_id,)).fetchone()
         length = incident.last_seen - incident.began
         past = max(timedelta(0), incident.began - first) if first else timedelta(0)
-        past = past if past >= LEAST_PAST else timedelta(0)
-        return weigh(
+        past = past if past >= MIN_PAST else timedelta(0)
+        return attribute_clicks(
             {name: [g for g in values if g.clicks] for name, values in groups.items()},
             minutes=length / timedelta(minutes=1),
             past_minutes=past / timedelta(minutes=1),
@@ -80,7 +80,7 @@ class EvidenceStore:
             before=sum(g.usual for g in next(iter(groups.values()))),
         )
 
-    def course(
+    def scored_windows(
         self, incident: Incident, before: timedelta, behind: timedelta
     ) -> list[dict[str, Any]]:
         """The scored windows of the entity around an incident, by window_end: score, features, and what was expected of each."""
@@ -91,7 +91,7 @@ class EvidenceStore:
         span = incident.began - before, incident.last_seen + behind
         with self._postgres.connection() as connection:
             rows = connection.execute(
-                query, (incident.geo, incident.platform, *span, MOST_WINDOWS)
+                query, (incident.geo, incident.platform, *span, MAX_WINDOWS)
             ).fetchall()
         keys = ("window_end", "anomaly_score", "threshold", "is_anomaly", *names, "explanation")
         return [dict(zip(keys, row, strict=True)) for row in rows]

@@ -54,11 +54,11 @@ class IncidentStore:
     def __init__(self, postgres: "Postgres") -> None:
         self._postgres = postgres
 
-    def take_up(self, connection: psycopg.Connection, ids: Sequence[str]) -> list[str]:
+    def upsert_from_windows(self, connection: psycopg.Connection, ids: Sequence[str]) -> list[str]:
         """Open incidents of anomalous windows, or bring them up to date, in the caller's transaction; returns those that changed."""
         return [name for (name,) in connection.execute(_FROM_WINDOWS, (list(ids),))]
 
-    def take_up_else(self, connection: psycopg.Connection, **columns: Any) -> None:
+    def upsert(self, connection: psycopg.Connection, **columns: Any) -> None:
         """Open an incident without windows (a silence, an outage, something of ours that does not run), or say that it lasts."""
         connection.execute(_ELSE, columns)
 
@@ -69,7 +69,7 @@ class IncidentStore:
             " WHERE NOT EXISTS (SELECT FROM notifications n WHERE n.incident_id = i.incident_id) ON CONFLICT DO NOTHING"
         )
 
-    def forgotten(self, since: datetime) -> list[str]:
+    def find_missed(self, since: datetime) -> list[str]:
         """Incidents that anomalous windows since a moment belong to, and that are not taken up as far as that."""
         with self._postgres.connection() as connection:
             return [name for (name,) in connection.execute(_FORGOTTEN, (since,))]
@@ -123,7 +123,7 @@ class IncidentStore:
             InvalidDecision: naming the field.
             DecisionOutdated: somebody has decided since; the message says who and what.
         """
-        checked = decision.checked(now)
+        checked = decision.validated(now)
         with self._postgres.connection() as connection:
             found = self._rows(
                 connection, sql.SQL("WHERE incident_id = %s FOR UPDATE"), (incident_id,)
@@ -134,7 +134,7 @@ class IncidentStore:
                 raise DecisionOutdated(_since(connection, incident_id))
             return self._decided(connection, found[0], checked, author, now)
 
-    def wake(self, now: datetime) -> list[str]:
+    def reopen_worsened(self, now: datetime) -> list[str]:
         """Let snoozed incidents that have become much worse speak again; returns their names."""
         with self._postgres.connection() as connection:
             asleep = self._rows(
@@ -159,7 +159,7 @@ class IncidentStore:
                 )
         return [incident.incident_id for incident in woken]
 
-    def settle(self, now: datetime) -> list[str]:
+    def resolve_recovered(self, now: datetime) -> list[str]:
         """End silences and outages whose clicks have come again; returns their names."""
         with self._postgres.connection() as connection:
             back = dict(connection.execute(_BACK).fetchall())
@@ -179,7 +179,7 @@ class IncidentStore:
             row = connection.execute(query, (OPERATIONS, f"{OPERATIONS}:{stage}@%")).fetchone()
             name = row[0] if row else f"{OPERATIONS}:{stage}@{now:%Y-%m-%dT%H:%M:%SZ}"
             nowhere = {"geo": None, "platform": None, "model_version": None}
-            self.take_up_else(
+            self.upsert(
                 connection,
                 incident_id=name,
                 kind=OPERATIONS,

@@ -181,7 +181,9 @@ class Lake:
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             there = [
-                key for day in _days(start, end) for key in self._objects.tags(f"{PREFIX}dt={day}/")
+                key
+                for day in _days(start, end)
+                for key in self._objects.etags(f"{PREFIX}dt={day}/")
             ]
             known = {
                 key

@@ -8,7 +8,7 @@ import pyarrow as pa
 from adnomaly.stores.lake import LOCK, Lake, LakeObject, folder_of, parquet_bytes
 
 
-class LakeUpkeep(Lake):
+class LakeCompaction(Lake):
     """A lake whose objects may be rewritten. The manifest changes first, in one transaction; what left it is deleted then."""
 
     def small_hours(self, before: datetime, least: int) -> list[datetime]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from adnomaly.monitoring.drift import Measured
+from adnomaly.monitoring.drift import DriftMeasure
 
 if TYPE_CHECKING:
     from adnomaly.clients.postgres import Postgres
@@ -55,7 +55,7 @@ class ModelHistory:
         """Incidents of each UTC day, and what people said of them."""
         return self._rows(_VOLUME, (since,), ("day", "incidents", "confirmed", "false_alarms"))
 
-    def keep(self, version: str, measured: Iterable[Measured], at: datetime) -> None:
+    def keep(self, version: str, measured: Iterable[DriftMeasure], at: datetime) -> None:
         """What was measured at a moment."""
         rows = [(at, version, *m) for m in measured]
         with self._postgres.connection() as connection, connection.cursor() as cursor:

@@ -67,7 +67,7 @@ class OfflineFeatures:
         """Make the mirror equal to S3; returns the days that had to be copied or removed."""
         there = {
             _day_of_key(key): tag
-            for key, tag in self._objects.tags(self.prefix).items()
+            for key, tag in self._objects.etags(self.prefix).items()
             if key.endswith("/" + _FILE)
         }
         here = {
@@ -151,7 +151,7 @@ class OfflineFeatures:
         schema = window_schema(self._features)
         parts = [
             pq.read_table(io.BytesIO(self._objects.get(key)))
-            for key in sorted(self._objects.tags(prefix))
+            for key in sorted(self._objects.etags(prefix))
         ]
         return pa.concat_tables(
             [in_schema(part, schema) for part in parts if part.num_rows] or [schema.empty_table()]
@@ -159,7 +159,7 @@ class OfflineFeatures:
 
     def discard(self, prefix: str) -> None:
         """Delete what a batch run left below this S3 prefix."""
-        for key in self._objects.tags(prefix):
+        for key in self._objects.etags(prefix):
             self._objects.delete(key)
 
     def _stored(self, day: date) -> bytes | None:

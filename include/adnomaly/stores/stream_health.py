@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from adnomaly.clients.kafka.admin import topic_id
-from adnomaly.clients.kafka.reader import ends, messages_from
-from adnomaly.monitoring.stages import Before, Stage, as_row
-from adnomaly.topics import LATE
+from adnomaly.clients.kafka.reader import messages_from, watermarks
+from adnomaly.monitoring.stages import PreviousCounts, Stage, as_row
+from adnomaly.topics import LATE_TOPIC
 from adnomaly.windows import SIZE, SLIDE
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Late(msgspec.Struct):
     missed_windows: int
 
 
-class HealthStore:
+class StreamHealthStore:
     """Methods raise `Unavailable` while PostgreSQL or Kafka does not answer."""
 
     def __init__(self, postgres: "Postgres", bootstrap: str) -> None:
@@ -64,11 +64,11 @@ class HealthStore:
         with self._postgres.connection() as connection, connection.cursor() as cursor:
             cursor.executemany(_SAVE, [as_row(stage, at) for stage in stages])
 
-    def before(self, now: datetime) -> dict[str, Before]:
+    def before(self, now: datetime) -> dict[str, PreviousCounts]:
         """What each stage had done when it was last looked at, within ten minutes."""
         with self._postgres.connection() as connection:
             rows = connection.execute(_BEFORE, (now - timedelta(minutes=10),))
-            return {stage: Before(at, total) for stage, at, total in rows}
+            return {stage: PreviousCounts(at, total) for stage, at, total in rows}
 
     def red(self, now: datetime) -> set[str]:
         """Stages that were red when they were last looked at, within three minutes."""
@@ -83,7 +83,7 @@ class HealthStore:
                 for row in connection.execute(_CHANGES, (since,))
             ]
 
-    def close_accounts(self, now: datetime) -> None:
+    def update_totals(self, now: datetime) -> None:
         """Count windows that are settled, clicks before the first one, and late clicks, each once."""
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(7262107)")
@@ -93,15 +93,15 @@ class HealthStore:
 
     def _count_late(self) -> None:
         """A click is missing in the ledger's windows when the one of five minutes that it belongs to is among those it missed."""
-        account = f"late {topic_id(self._bootstrap, LATE.name)}"
-        [(low, _)] = ends(self._bootstrap, LATE.name).values()
+        account = f"late {topic_id(self._bootstrap, LATE_TOPIC.name)}"
+        [(low, _)] = watermarks(self._bootstrap, LATE_TOPIC.name).values()
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(7262107)")
             row = connection.execute(
                 "SELECT up_to FROM ledger WHERE account = %s", (account,)
             ).fetchone()
             messages = messages_from(
-                self._bootstrap, LATE.name, 0, max(low, row[0] if row else low)
+                self._bootstrap, LATE_TOPIC.name, 0, max(low, row[0] if row else low)
             )
             if not messages:
                 return

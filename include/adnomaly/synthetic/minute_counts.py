@@ -19,7 +19,7 @@ WIDTH: Final = SIZE // SLIDE
 LEADERS: Final = 4
 """Campaigns that can be the largest of a window without an attack."""
 ACTIVITIES: Final = 2000
-_LEAST, _MOST = 1e-5, 100.0
+_MIN_ACTIVITY, _MAX_ACTIVITY = 1e-5, 100.0
 
 
 class Cells(NamedTuple):
@@ -141,7 +141,7 @@ def _leading_shares(traffic: Traffic, population: Population, minutes: np.ndarra
 def distinct_users(traffic: Traffic, cells: Cells) -> np.ndarray:
     """Users with at least one click in each window, (M - 4, E), at least 1 and at most its clicks."""
     clicks, pool = roll(cells.regular), cells.pool[WIDTH // 2 : len(cells.pool) - WIDTH // 2]
-    each = np.log(np.clip(roll(cells.rate) / pool, _LEAST, _MOST))
+    each = np.log(np.clip(roll(cells.rate) / pool, _MIN_ACTIVITY, _MAX_ACTIVITY))
     grid, some, spread, along = _activities()
     mean, variance, shared = (np.interp(each, grid, part) * pool for part in (some, spread, along))
     expected = np.exp(each) * pool
@@ -168,7 +168,7 @@ def _activities() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     A user's activity falls with the root of the rank: at rank share u it is 1 / (2 sqrt(u)) of the mean.
     """
     rank = (np.arange(ACTIVITIES) + 0.5) / ACTIVITIES
-    clicks = np.geomspace(_LEAST, _MOST, 400)
+    clicks = np.geomspace(_MIN_ACTIVITY, _MAX_ACTIVITY, 400)
     own = clicks[:, None] / (2 * np.sqrt(rank))
     none = np.exp(-own)
     return (

@@ -15,7 +15,7 @@ BOTS: Final = 1024
 """Identities of attackers, apart from every entity's users."""
 
 USERS_PER_EPS: Final = 2500
-MOST_USERS: Final = 400_000
+MAX_USERS: Final = 400_000
 
 _CAMPAIGN_EXPONENT: Final = 1.1
 _AD_EXPONENT: Final = 0.8
@@ -65,7 +65,7 @@ class Population:
 
     def __init__(self, traffic: Traffic) -> None:
         rng = random_numbers(traffic.seed, 0, _PEOPLE)
-        total = min(MOST_USERS, int(traffic.base_eps * USERS_PER_EPS))
+        total = min(MAX_USERS, int(traffic.base_eps * USERS_PER_EPS))
         self.users = np.maximum(20, np.round(traffic.shares * total)).astype(np.int64)
         self.first_user = np.concatenate([[0], np.cumsum(self.users)[:-1]])
         self.first_bot = int(self.users.sum())

@@ -20,12 +20,12 @@ from adnomaly.synthetic.variation import (
     DAY,
     LOCAL_HOURS,
     REFERENCE_GEO,
-    Promotion,
-    Weather,
+    BenignSurge,
+    Variation,
     holidays,
     local_offsets,
-    promotions_between,
-    weather,
+    surges_between,
+    variation,
 )
 
 PLATFORMS: tuple[str, ...] = get_args(get_type_hints(Click)["platform"])
@@ -159,13 +159,13 @@ class Traffic:
         rates = (
             rates
             * np.where(weekday >= 5, self.weekend_mult, 1.0)
-            * np.exp(self.weather(minutes).volume)
+            * np.exp(self.variation(minutes).volume)
         )
         if self.holiday_mult != 1:
             rates[self._of_entities(holidays(self._local_of_geos(minutes), list(self.geos)))] *= (
                 self.holiday_mult
             )
-        for promotion in self.promotions(int(minutes[0]), int(minutes[-1]) + 1):
+        for promotion in self.benign_surges(int(minutes[0]), int(minutes[-1]) + 1):
             rates[
                 max(0, promotion.start - int(minutes[0])) : promotion.end - int(minutes[0]),
                 promotion.entity,
@@ -175,7 +175,7 @@ class Traffic:
     def ctr_means(self, minutes: np.ndarray) -> np.ndarray:
         """Mean CTR of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
         plain = self.ctr_base * (1 + self.ctr_diurnal_ampl * self._swing(minutes)) * self.ctr_levels
-        return plain * np.exp(self.weather(minutes).ctr)
+        return plain * np.exp(self.variation(minutes).ctr)
 
     def bounce_means(self, minutes: np.ndarray) -> np.ndarray:
         """Mean bounce rate of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
@@ -184,33 +184,31 @@ class Traffic:
             * (1 - self.bounce_diurnal_ampl * self._swing(minutes))
             * self.bounce_levels
         )
-        return plain + self.weather(minutes).bounce
+        return plain + self.variation(minutes).bounce
 
     def pool(self, minutes: np.ndarray) -> np.ndarray:
         """Share of each entity's users that is about, (M, E), above 0 and at most 1; 1 in the plain world."""
         return np.minimum(
-            USUAL_POOL ** (self.world_roughness > 0) * np.exp(self.weather(minutes).pool), 1.0
+            USUAL_POOL ** (self.world_roughness > 0) * np.exp(self.variation(minutes).pool), 1.0
         )
 
     def leader(self, minutes: np.ndarray) -> np.ndarray:
         """Exponent by which clicks lean to the large campaigns, (M, E); 1 in the plain world, more leans further."""
-        return np.exp(self.weather(minutes).leader)
+        return np.exp(self.variation(minutes).leader)
 
-    def promotions(self, first: int, last: int) -> list[Promotion]:
+    def benign_surges(self, first: int, last: int) -> list[BenignSurge]:
         """The benign promotions that overlap the minutes first to before last."""
-        return promotions_between(
-            self.seed, first, last, len(self.entities), self.promotions_per_day
-        )
+        return surges_between(self.seed, first, last, len(self.entities), self.promotions_per_day)
 
-    def weather(self, minutes: np.ndarray) -> Weather:
+    def variation(self, minutes: np.ndarray) -> Variation:
         """What each minute does besides the plain model; the last one asked for is kept."""
         key = (int(minutes[0]), len(minutes))
         if self._kept.get("key") != key:
             self._kept.update(
                 key=key,
-                weather=weather(self.seed, minutes, len(self.entities), self.world_roughness),
+                variation=variation(self.seed, minutes, len(self.entities), self.world_roughness),
             )
-        return self._kept["weather"]
+        return self._kept["variation"]
 
     @cached_property
     def _kept(self) -> dict[str, Any]:

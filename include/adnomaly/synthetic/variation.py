@@ -66,7 +66,7 @@ _BLOCK: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Promotion:
+class BenignSurge:
     """Benign: more of the same traffic of one entity, from `start` to before `end` (minutes since 1970 UTC)."""
 
     entity: int
@@ -75,7 +75,7 @@ class Promotion:
     lift: float
 
 
-class Weather(NamedTuple):
+class Variation(NamedTuple):
     """Deviations of each minute and entity from the plain model, each (M, E): logarithms, for `bounce` the rate itself."""
 
     volume: np.ndarray
@@ -85,7 +85,7 @@ class Weather(NamedTuple):
     leader: np.ndarray
 
 
-def weather(seed: int, minutes: np.ndarray, entities: int, roughness: float) -> Weather:
+def variation(seed: int, minutes: np.ndarray, entities: int, roughness: float) -> Variation:
     """The noise of consecutive minutes; zeros at roughness 0."""
     total = np.zeros((5, len(minutes), entities))
     if roughness > 0:
@@ -93,7 +93,7 @@ def weather(seed: int, minutes: np.ndarray, entities: int, roughness: float) -> 
             total += np.array(noise[1:])[:, None, None] * _lines(
                 seed, number, noise.minutes, minutes, entities
             )
-    return Weather(*(roughness * total))
+    return Variation(*(roughness * total))
 
 
 def _lines(seed: int, number: int, spacing: int, minutes: np.ndarray, entities: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def holidays(local_minutes: np.ndarray, geos: list[str]) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def promotions_of_day(seed: int, day: int, entities: int, per_day: float) -> tuple[Promotion, ...]:
+def surges_of_day(seed: int, day: int, entities: int, per_day: float) -> tuple[BenignSurge, ...]:
     """The promotions that begin on one UTC day (days since 1970)."""
     rng = np.random.default_rng((seed % 2**64, day % 2**63, 99))
     found = []
@@ -146,7 +146,7 @@ def promotions_of_day(seed: int, day: int, entities: int, per_day: float) -> tup
             int(rng.integers(*PROMOTION_MINUTES, endpoint=True)),
         )
         found.append(
-            Promotion(
+            BenignSurge(
                 int(rng.integers(entities)),
                 start,
                 start + length,
@@ -156,9 +156,9 @@ def promotions_of_day(seed: int, day: int, entities: int, per_day: float) -> tup
     return tuple(found)
 
 
-def promotions_between(
+def surges_between(
     seed: int, first: int, last: int, entities: int, per_day: float
-) -> list[Promotion]:
+) -> list[BenignSurge]:
     """The promotions that overlap the minutes first to before last, by start."""
     if per_day <= 0:
         return []
@@ -166,7 +166,7 @@ def promotions_between(
     found = [
         p
         for day in days
-        for p in promotions_of_day(seed, day, entities, per_day)
+        for p in surges_of_day(seed, day, entities, per_day)
         if p.start < last and p.end > first
     ]
     return sorted(found, key=lambda p: (p.start, p.entity))

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from adnomaly.attacks import Attack, read_truth
 from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.evaluation.metrics import Event
-from adnomaly.evaluation.scenarios import promotions_of
+from adnomaly.evaluation.scenarios import surges_of
 from adnomaly.generator_state import GeneratorFiles
 from adnomaly.windows import time_text
 from adnomaly.wiring import Backends
@@ -134,7 +134,7 @@ def print_verdict(
 
 def _promotions(backends: Backends, since: datetime) -> list[Event]:
     """Benign surges of the generated traffic between a moment and now."""
-    return promotions_of(backends.traffic, since, datetime.now(UTC))
+    return surges_of(backends.traffic, since, datetime.now(UTC))
 
 
 def _touches(alert: Alert, event: Event) -> bool:

@@ -119,7 +119,8 @@ def schemas_page() -> str:
         for f in FEATURES
     )
     kept = (
-        (f"`{t.name}`", str(t.partitions), f"{t.retention_hours // 24} days") for t in topics.ALL
+        (f"`{t.name}`", str(t.partitions), f"{t.retention_hours // 24} days")
+        for t in topics.ALL_TOPICS
     )
     minutes = [span // windows.SLIDE for span in (windows.SIZE, windows.SLIDE)]
     return "\n\n".join(

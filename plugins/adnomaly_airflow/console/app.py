@@ -53,7 +53,7 @@ for view in VIEWS:
 app.mount("/static", StaticFiles(directory=STATIC))
 
 # What the first look at the path imports takes seconds: now, while the API server starts, and not while somebody waits.
-AHEAD: Final = backends().sight
+AHEAD: Final = backends().collector
 
 
 @app.exception_handler(HTTPException)

@@ -13,7 +13,7 @@ from adnomaly.errors import AdnomalyError, Unavailable
 from adnomaly.features import FEATURES
 from adnomaly.incidents.decisions import (
     FRAUD_KINDS,
-    LONGEST_COMMENT,
+    MAX_COMMENT,
     Decision,
     Incident,
     worst_first,
@@ -43,7 +43,7 @@ class _Looks:
 
     def __init__(self) -> None:
         self._lock, self._at, self._last = Lock(), 0.0, b""
-        self._marks: list[tuple[datetime, dict[str, stages.Before]]] = []
+        self._marks: list[tuple[datetime, dict[str, stages.PreviousCounts]]] = []
 
     def newest(self) -> bytes:
         with self._lock:
@@ -54,7 +54,7 @@ class _Looks:
 
     def _look(self) -> dict[str, Any]:
         b, problems = backends(), []
-        seen = b.sight.look()
+        seen = b.collector.collect()
 
         def asked(question: Any, otherwise: Any) -> Any:
             try:
@@ -64,24 +64,30 @@ class _Looks:
                 return otherwise
 
         before = self._before(seen) or asked(lambda: b.health.before(seen.at), {})
-        counts = asked(b.sight.count, None)
+        counts = asked(b.collector.count, None)
         return {
             "at": seen.at,
-            "stages": stages.judge(seen, before),
-            "ledger": [_line(line) for line in reconciliation.lines(counts)] if counts else [],
+            "stages": stages.evaluate_stages(seen, before),
+            "ledger": [_line(line) for line in reconciliation.equations(counts)] if counts else [],
             "changes": asked(lambda: b.health.changes(seen.at - timedelta(days=1)), []),
             "serving": seen.serving,
             "problems": problems,
         }
 
-    def _before(self, seen: stages.Seen) -> dict[str, stages.Before]:
+    def _before(self, seen: stages.Snapshot) -> dict[str, stages.PreviousCounts]:
         """The newest earlier look that is old enough, and not so old that the page was closed meanwhile."""
         old = [(at, mark) for at, mark in self._marks if RATE_SPAN <= seen.at - at < 2 * RATE_SPAN]
         young = [(at, mark) for at, mark in self._marks if seen.at - at < RATE_SPAN]
         self._marks = [
             *old[-1:],
             *young,
-            (seen.at, {name: stages.Before(seen.at, total) for name, total in seen.totals.items()}),
+            (
+                seen.at,
+                {
+                    name: stages.PreviousCounts(seen.at, total)
+                    for name, total in seen.totals.items()
+                },
+            ),
         ]
         return old[-1][1] if old else {}
 
@@ -94,7 +100,7 @@ def _json(value: Any) -> Response:
     return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _line(line: reconciliation.Line) -> dict[str, Any]:
+def _line(line: reconciliation.Equation) -> dict[str, Any]:
     return msgspec.to_builtins(line) | {"difference": line.difference, "balanced": line.balanced}
 
 
@@ -117,7 +123,7 @@ def me(author: Author, acts: MayAct) -> Response:
             "name": author,
             "may_act": acts,
             "fraud_kinds": FRAUD_KINDS,
-            "longest_comment": LONGEST_COMMENT,
+            "longest_comment": MAX_COMMENT,
             "features": features,
         }
     )
@@ -171,7 +177,7 @@ def incident(id: str) -> Response:
             "at": at,
             "incident": _shown(found, at),
             "evidence": b.incidents.evidence(id),
-            "course": [_point(row) for row in b.evidence.course(found, AROUND, AROUND)],
+            "course": [_point(row) for row in b.evidence.scored_windows(found, AROUND, AROUND)],
             "examples": b.evidence.examples(found),
             "history": b.incidents.history(id),
         }

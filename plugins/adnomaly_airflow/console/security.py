@@ -17,7 +17,7 @@ from airflow.api_fastapi.core_api.security import (
 from fastapi import Depends, HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LARGEST_BODY: Final = 64 * 1024
+MAX_BODY: Final = 64 * 1024
 
 
 def same_origin(request: Request) -> None:
@@ -85,7 +85,7 @@ class SmallBodies:
         length = next(
             (value for name, value in scope["headers"] if name == b"content-length"), b"0"
         )
-        if not length.isdigit() or int(length) > LARGEST_BODY:
+        if not length.isdigit() or int(length) > MAX_BODY:
             await _refuse(send)
             return
         parts: list[Message] = []
@@ -93,7 +93,7 @@ class SmallBodies:
         while not parts or parts[-1].get("more_body"):
             parts.append(await receive())
             size += len(parts[-1].get("body", b""))
-            if size > LARGEST_BODY:
+            if size > MAX_BODY:
                 await _refuse(send)
                 return
         rest = iter(parts)
@@ -105,7 +105,7 @@ class SmallBodies:
 
 
 async def _refuse(send: Send) -> None:
-    body = f'{{"detail":"the body is larger than {LARGEST_BODY // 1024} KiB; shorten the comment"}}'.encode()
+    body = f'{{"detail":"the body is larger than {MAX_BODY // 1024} KiB; shorten the comment"}}'.encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})

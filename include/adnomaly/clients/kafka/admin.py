@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from adnomaly.errors import Unavailable
-from adnomaly.topics import ALL, Topic
+from adnomaly.topics import ALL_TOPICS, Topic
 
 CALL_SECONDS = 10.0
 RETRY_SECONDS = 1.0
@@ -17,7 +17,7 @@ RETRY_SECONDS = 1.0
 log = logging.getLogger("kafka")
 
 
-def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL) -> list[str]:
+def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL_TOPICS) -> list[str]:
     """Create the topics that are missing, and wait until the broker knows them; returns their names. Idempotent.
 
     Raises:

@@ -23,7 +23,7 @@ class KafkaOffsets:
         """Made with the first question: its threads do not survive a fork."""
         return AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 2})
 
-    def ends(self, topics: Iterable[Topic]) -> dict[str, dict[int, int]]:
+    def watermarks(self, topics: Iterable[Topic]) -> dict[str, dict[int, int]]:
         """By topic and partition, the offset that comes next."""
         wanted = [TopicPartition(t.name, n) for t in topics for n in range(t.partitions)]
         asked = self._admin.list_offsets(

@@ -4,18 +4,18 @@ import time
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from adnomaly.delivery_log import Ledger
+from adnomaly.delivery_log import DeliveryLog
 from adnomaly.errors import Unavailable
 
 DELIVERY_SECONDS = 120.0
 """How long a message may wait for its acknowledgement: longer than a broker needs to come back."""
 
 
-class Outbox:
+class TrackedProducer:
     """Hands messages to the broker and counts what it acknowledged. Idempotent: a retry never doubles a message."""
 
-    def __init__(self, bootstrap: str, topic: str, ledger: Ledger | None = None) -> None:
-        self._topic, self._ledger = topic, ledger
+    def __init__(self, bootstrap: str, topic: str, delivery_log: DeliveryLog | None = None) -> None:
+        self._topic, self._delivery_log = topic, delivery_log
         self.sent = self.delivered = self.failed = 0
         self.reason = ""
         self._producer = Producer(
@@ -60,8 +60,8 @@ class Outbox:
             and time.monotonic() < deadline
         ):
             pass  # short waits, so that a signal is handled between them
-        if self._ledger:
-            self._ledger.sync()
+        if self._delivery_log:
+            self._delivery_log.sync()
         if waiting or self.failed:
             raise Unavailable(
                 f"{self.failed} clicks failed and {waiting} wait for an acknowledgement: {self.reason or 'the broker does not answer'}"
@@ -73,7 +73,7 @@ class Outbox:
             self.reason = error.str()
             return
         self.delivered += 1
-        if self._ledger:
-            self._ledger.add(
+        if self._delivery_log:
+            self._delivery_log.add(
                 message.topic(), message.partition(), message.offset(), message.value()
             )

@@ -115,7 +115,7 @@ def messages_from(
     return found
 
 
-def ends(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
+def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
     """First offset and the one that comes next, of each partition.
 
     Raises:

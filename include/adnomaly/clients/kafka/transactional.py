@@ -24,7 +24,7 @@ log = logging.getLogger("kafka")
 Partition = tuple[str, int]
 
 
-class Out(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """One message to produce."""
 
     topic: str
@@ -35,7 +35,7 @@ class Out(NamedTuple):
     """Where to; -1 leaves it to the key."""
 
 
-class Relay:
+class TransactionalProcessor:
     """One member of a consumer group with its transactional producer.
 
     Exactly once between topics: a crash or a lost partition before `commit` leaves neither messages nor offsets. `member`
@@ -116,8 +116,8 @@ class Relay:
     def commit(
         self,
         read: Sequence[Message],
-        out: Iterable[Out],
-        notes: Mapping[int, str] = MappingProxyType({}),
+        out: Iterable[OutgoingMessage],
+        metadata: Mapping[int, str] = MappingProxyType({}),
     ) -> bool:
         """Produce and move the offsets behind `read`, in one transaction; returns once the broker has all of it.
 
@@ -135,7 +135,7 @@ class Relay:
             for message in out:
                 self._produce(message)
             positions = [
-                TopicPartition(topic, p, offset, notes.get(p, ""))
+                TopicPartition(topic, p, offset, metadata.get(p, ""))
                 for (topic, p), offset in offsets.items()
             ]
             self._call(
@@ -156,7 +156,7 @@ class Relay:
         self._done |= offsets | self._ends
         return True
 
-    def _produce(self, message: Out) -> None:
+    def _produce(self, message: OutgoingMessage) -> None:
         while True:
             try:
                 self._producer.produce(
@@ -190,7 +190,7 @@ class Relay:
                 )
             )
 
-    def note(self, partition: int) -> str:
+    def offset_metadata(self, partition: int) -> str:
         """What was committed with the offset of a partition; empty before the first time. Waits while the broker is away."""
         found: list[TopicPartition] = []
         self._call(

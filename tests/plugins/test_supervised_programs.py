@@ -11,7 +11,7 @@ import pytest
 from adnomaly.clients.supervisord import Supervisor
 from adnomaly.errors import StreamsUnhealthy, Unavailable
 from adnomaly.home import Home
-from adnomaly.monitoring.stages import Limits, Program, Seen
+from adnomaly.monitoring.stages import Limits, ProcessState, Snapshot
 from adnomaly.pipelines import run_streams, watch_streams
 
 CONFIG = """
@@ -126,7 +126,7 @@ def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
     (home / "logs" / "validate_clicks.log").write_text("begin\nthe topic is gone\n")
     supervisor.start(["validate_clicks"])
     for _ in range(7):
-        supervisor.starts.note("validate_clicks")
+        supervisor.starts.record("validate_clicks")
     assert _restart(supervisor)["given_up"] == ["validate_clicks"]
     assert supervisor.programs()["validate_clicks"].state == "STOPPED"
     assert "the topic is gone" in supervisor.starts.given_up()["validate_clicks"]
@@ -139,12 +139,12 @@ def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
 
 class Sight:
     def __init__(self, **changed):
-        programs = {name: Program("RUNNING", 4000) for name in run_streams.STREAMS}
-        self._seen = Seen(
+        programs = {name: ProcessState("RUNNING", 4000) for name in run_streams.STREAMS}
+        self._seen = Snapshot(
             **{"at": NOON, "programs": programs, "flink": "RUNNING", "serving": "m1"} | changed
         )
 
-    def look(self):
+    def collect(self):
         return self._seen
 
 
@@ -163,7 +163,7 @@ class Notes:
     def save(self, stages, at):
         self.rows = stages
 
-    def close_accounts(self, now):
+    def update_totals(self, now):
         self.closed = now
 
     def report(self, stage, summary, now):
