@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from adnomaly.errors import Unavailable
 from adnomaly.home import Home
 from adnomaly.settings import Settings
+from adnomaly.streams import with_role
 from stack import prepare, supervisord
 from stack import secrets as secrets_file
 from stack.launch import clear
@@ -68,8 +69,8 @@ def down(settings: Settings, progress: Progress) -> None:
         return
     # Sources before what reads them, and everything before the stores it writes to.
     for group in (
-        ["generate_clicks"],
-        [s.name for s in STREAMS if s.name != "generate_clicks"],
+        list(with_role("generator")),
+        [s.name for s in STREAMS if s.name not in with_role("generator")],
         [s.name for s in SERVERS if s.name not in _STORES],
         _STORES,
     ):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pyflink
 
+from adnomaly import streams
 from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
+from adnomaly.streams import Stream
 from stack import configs, environment
 from stack.ports import port
 
@@ -387,20 +389,13 @@ SERVERS = (
 )
 
 
-def _stream(name: str, folder: str = "streaming") -> Program:
+def _stream(stream: Stream) -> Program:
     def environ(settings: Settings) -> dict[str, str]:
-        return environment.flink(settings) if name == "window_job" else {}
+        return environment.flink(settings) if stream.name == "window_job" else {}
 
-    return Program(name, lambda settings: [sys.executable, "-m", f"{folder}.{name}"], environ)
+    return Program(stream.name, lambda settings: [sys.executable, "-m", stream.module], environ)
 
 
-STREAMS = (
-    *map(
-        _stream,
-        ("validate_clicks", "store_clicks", "archive_clicks", "window_job", "publish_features"),
-    ),
-    _stream("serve_detector", "serving"),
-    *map(_stream, ("score_windows", "generate_clicks")),
-)
+STREAMS = tuple(_stream(streams.BY_NAME[name]) for name in streams.START_ORDER)
 
 PROGRAMS = {program.name: program for program in (*SERVERS, *STREAMS)}

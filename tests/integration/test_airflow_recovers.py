@@ -145,7 +145,7 @@ def is_back(settings: Settings, name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_run_streams_starts_everything_once(settings, backends, airflow, name):
-    backends.supervisor.stop(run_streams.STREAMS[::-1])
+    backends.supervisor.stop(run_streams.START_ORDER[::-1])
     attack = f"click_flood:CA:ios:+{60 + PARTS.index(name)}m:10m"
     run = Run(airflow, "run_streams", {"action": "start", "attacks": [attack], "base_eps": 1})
     run.reaches(
@@ -168,7 +168,7 @@ def test_run_streams_starts_everything_once(settings, backends, airflow, name):
 
 def test_backfill_features_computes_once(settings, backends, airflow, history):
     """All four, one after the other, while one job computes all days, and before and after it."""
-    backends.supervisor.stop(run_streams.STREAMS[::-1])
+    backends.supervisor.stop(run_streams.START_ORDER[::-1])
     first, last = history - timedelta(days=DAYS), history - timedelta(days=1)
     settle(airflow, "backfill_features")
     run = Run(airflow, "backfill_features", {"first_day": str(first), "last_day": str(last)})

@@ -110,13 +110,15 @@ def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
         base_eps=EPS,
     )
     programs = backends.supervisor.programs()
-    assert {name: programs[name].state for name in run_streams.STREAMS} == dict.fromkeys(
-        run_streams.STREAMS, "RUNNING"
+    assert {name: programs[name].state for name in run_streams.START_ORDER} == dict.fromkeys(
+        run_streams.START_ORDER, "RUNNING"
     )
     assert backends.flink.window_job_state() == "RUNNING"
-    pids = {name: programs[name].pid for name in run_streams.STREAMS}
+    pids = {name: programs[name].pid for name in run_streams.START_ORDER}
     dags_test("run_streams", action="start")
-    assert {name: backends.supervisor.programs()[name].pid for name in run_streams.STREAMS} == pids
+    assert {
+        name: backends.supervisor.programs()[name].pid for name in run_streams.START_ORDER
+    } == pids
     dags_test("run_streams", action="status")
 
 
@@ -181,4 +183,4 @@ def test_compare_windows(dags_test, history_end):
 def test_run_streams_stops(dags_test, backends):
     dags_test("run_streams", action="stop")
     programs = backends.supervisor.programs()
-    assert {programs[name].state for name in run_streams.STREAMS} == {"STOPPED"}
+    assert {programs[name].state for name in run_streams.START_ORDER} == {"STOPPED"}

@@ -42,7 +42,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("h")
     (home / "run").mkdir()
     programs = "".join(
-        PROGRAM.format(name=name, command="sleep 600") for name in run_streams.STREAMS
+        PROGRAM.format(name=name, command="sleep 600") for name in run_streams.START_ORDER
     )
     (home / "conf").write_text(
         CONFIG.format(home=home) + programs + PROGRAM.format(name="falls", command="false")
@@ -61,7 +61,7 @@ def home(tmp_path_factory):
 def supervisor(home):
     supervisor = Supervisor(Home(home))
     yield supervisor
-    supervisor.stop(run_streams.STREAMS)
+    supervisor.stop(run_streams.START_ORDER)
 
 
 def _until(true, seconds=10):
@@ -106,8 +106,8 @@ def test_a_recorded_socket_is_used(home, tmp_path):
 
 
 def test_streams_stop_writers_first(supervisor):
-    supervisor.start(run_streams.STREAMS)
-    assert run_streams.stop_streams(supervisor) == list(reversed(run_streams.STREAMS))
+    supervisor.start(run_streams.START_ORDER)
+    assert run_streams.stop_streams(supervisor) == list(reversed(run_streams.START_ORDER))
     assert set(run_streams.status(supervisor).values()) == {"STOPPED for 0 s"}
 
 
@@ -139,7 +139,7 @@ def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
 
 class Sight:
     def __init__(self, **changed):
-        programs = {name: ProcessState("RUNNING", 4000) for name in run_streams.STREAMS}
+        programs = {name: ProcessState("RUNNING", 4000) for name in run_streams.START_ORDER}
         self._seen = Snapshot(
             **{"at": NOON, "programs": programs, "flink": "RUNNING", "serving": "m1"} | changed
         )

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from adnomaly.streams import STREAMS
+
 State = Literal["green", "amber", "red", "grey"]
 
 RUNNING: Final = frozenset({"RUNNING", "STARTING"})
@@ -16,7 +18,7 @@ FALLEN: Final = frozenset({"EXITED", "FATAL", "UNKNOWN", "BACKOFF"})
 
 
 class StageSpec(NamedTuple):
-    """One stage of the path: who does it, and what it needs from others to be judged."""
+    """One stage of the path: which program it is, and what is due from it."""
 
     name: str
     title: str
@@ -26,14 +28,7 @@ class StageSpec(NamedTuple):
 
 
 STAGES: Final = (
-    StageSpec("generator", "Generator", "generate_clicks", "clicks"),
-    StageSpec("gate", "Gate", "validate_clicks", "clicks"),
-    StageSpec("table", "PostgreSQL", "store_clicks", "clicks"),
-    StageSpec("lake", "S3 lake", "archive_clicks", "clicks"),
-    StageSpec("windows", "Flink windows", "window_job", "windows", windows=True),
-    StageSpec("features", "Feast online", "publish_features", "windows", windows=True),
-    StageSpec("serving", "Scoring API", "serve_detector", ""),
-    StageSpec("scorer", "Scorer", "score_windows", "windows", windows=True),
+    *(StageSpec(s.stage, s.title, s.name, s.unit, s.windows) for s in STREAMS),
     StageSpec("incidents", "Incidents", "", "alerts"),
 )
 """In the order in which a click passes them; `incidents` is the DAG handle_alert."""

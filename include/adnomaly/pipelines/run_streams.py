@@ -9,26 +9,16 @@ import msgspec
 
 from adnomaly.home import Home
 from adnomaly.stores.bundles import BundleStore
+from adnomaly.streams import START_ORDER, with_role
 
 if TYPE_CHECKING:
     from adnomaly.clients.supervisord import Supervisor
 
-CONSUMERS: Final = (
-    "validate_clicks",
-    "store_clicks",
-    "archive_clicks",
-    "publish_features",
-    "window_job",
-)
-"""Started first: readers before writers, so that nothing waits unread."""
+CONSUMERS: Final = with_role("consumer")
+SCORING: Final = with_role("scoring")
+"""Started once there is a bundle to serve."""
 
-SCORING: Final = ("serve_detector", "score_windows")
-"""Started when there is a bundle to serve."""
-
-GENERATOR: Final = ("generate_clicks",)
-"""Started last and stopped first."""
-
-STREAMS: Final = (*CONSUMERS, *SCORING, *GENERATOR)
+GENERATOR: Final = with_role("generator")
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +88,7 @@ def scoring_programs(home: Home) -> list[str]:
 
 def stop_streams(supervisor: "Supervisor") -> list[str]:
     """Stop every stream, writers before readers, each after it has finished its batch; returns those that ran."""
-    return supervisor.stop(STREAMS[::-1])
+    return supervisor.stop(START_ORDER[::-1])
 
 
 def status(supervisor: "Supervisor") -> dict[str, str]:
@@ -106,5 +96,5 @@ def status(supervisor: "Supervisor") -> dict[str, str]:
     known = supervisor.programs()
     return {
         name: f"{known[name].state} for {known[name].uptime_s} s" if name in known else "unknown"
-        for name in STREAMS
+        for name in START_ORDER
     }

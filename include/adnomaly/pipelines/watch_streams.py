@@ -14,7 +14,7 @@ from adnomaly.monitoring.stages import (
     evaluate_stages,
     red_stages,
 )
-from adnomaly.pipelines.run_streams import STREAMS
+from adnomaly.streams import START_ORDER
 
 if TYPE_CHECKING:
     from adnomaly.clients.supervisord import Supervisor
@@ -43,7 +43,7 @@ def restart_fallen(supervisor: "Supervisor", *, most: int, now: datetime) -> dic
     starts, known = supervisor.starts, supervisor.programs()
     hopeless = [
         n
-        for n in STREAMS
+        for n in START_ORDER
         if n in known and n not in starts.given_up() and known[n].state != "STOPPED"
     ]
     hopeless = [n for n in hopeless if starts.since(n, (now - COUNTED).timestamp()) > most + 1]

@@ -1,0 +1,32 @@
+"""Writing files so that a reader sees the old content or the new, never a part."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """Yield a draft path next to `path`; at the end of the block the draft replaces `path` atomically.
+
+    If the block raises, `path` stays as it was and the draft is removed. Missing folders are created.
+
+    Args:
+        mode: permissions of the new file, before the process's umask applies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replace the content of a file atomically."""
+    with replacing(path, mode=mode) as draft:
+        draft.write_bytes(data)
