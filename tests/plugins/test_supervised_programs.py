@@ -194,7 +194,7 @@ def test_what_was_given_up_is_an_incident_at_once():
     notes = Notes()
     with pytest.raises(StreamsUnhealthy, match="no topic"):
         watch_streams.check(Sight(given_up={"validate_clicks": "no topic"}), notes, notes, Limits())
-    assert notes.reported == ["Gate: validate_clicks was given up: no topic"]
+    assert notes.reported == ["Validation: validate_clicks was given up: no topic"]
 
 
 def test_operator_waits_in_the_trigger_until_programs_run(home, monkeypatch):
