@@ -102,6 +102,9 @@ FEATURES: Final[tuple[Feature, ...]] = (
 CONTRACT: Final = tuple(f.name for f in FEATURES if f.required)
 """The three features of the scoring contract, in model input order."""
 
+VOLUME: Final = "event_count"
+"""The feature that counts the clicks of a window."""
+
 ENTITY: Final = ("geo", "platform")
 """A window belongs to one geo and platform."""
 
