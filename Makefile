@@ -21,8 +21,8 @@ demo: setup ## the main job on real servers: from clicks to the alert of a plant
 test: setup ## lint and every test, on servers of their own
 	@tests/run.sh
 
-lint: setup ## ruff and import-linter
-	@ruff check . && ruff format --check . && PYTHONPATH=plugins lint-imports
+lint: setup ## ruff, import-linter and mypy
+	@ruff check . && ruff format --check . && PYTHONPATH=plugins lint-imports && mypy
 
 up: setup ## start every server, and the streams that ran at the last down
 	@$(PY) -m stack up

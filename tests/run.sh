@@ -14,6 +14,7 @@ step "lint"
 ruff check .
 ruff format --check .
 PYTHONPATH=plugins lint-imports
+mypy
 
 step "tests without servers"
 pytest -q -m "not integration" -n 2 --dist loadscope

@@ -46,7 +46,7 @@ install_python() {
     uv=$(grep -o '^uv==[0-9.]*' requirements.txt)
     [ -x .venv/bin/uv ] || { say "fetching $uv"; .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"; }
     say "installing $(grep -c '==' requirements.txt) Python packages from the lock (2.5 GB; some minutes with a cold cache)"
-    .venv/bin/uv pip install -q --system-certs --python .venv/bin/python --require-hashes -r requirements.txt
+    .venv/bin/uv pip install -q --system-certs --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.txt
     touch "$done"
     say "Python packages installed"
   fi
