@@ -1,6 +1,8 @@
-"""Paths are spelled in `home.py` and the environment is read in `settings.py`, nowhere else."""
+"""Streams, paths and variables are spelled in `streams.py`, `home.py` and `settings.py` alone."""
 
 import ast
+
+from adnomaly.streams import STREAMS
 
 HOME = "include/adnomaly/home.py"
 SPELLERS = {HOME, "include/adnomaly/stores/bundles.py", "include/adnomaly/settings.py"}
@@ -10,6 +12,9 @@ AMBIGUOUS = {"airflow", "features", "flink", "jars", "metrics", "postgres", "ser
 OTHERS = {"CURRENT", "attacks.jsonl", "plan.json"}
 READERS = {"include/adnomaly/settings.py": None, "include/stack/environment.py": {"PATH"}}
 """Files that may read variables; None is any."""
+TABLE = "include/adnomaly/streams.py"
+FEW = 2
+"""Streams that a literal may name; more are a second table."""
 PARENTS = ("include/adnomaly/clients/flink.py", "include/stack/")
 """Code that passes its environment on to a child process."""
 
@@ -39,6 +44,19 @@ def test_only_settings_read_the_environment(code):
         if allowed is not None and not source.name.startswith(PARENTS):
             wrong += [f"{source.name}:{line} os.environ" for line in passed]
     assert not wrong, "\n".join(wrong)
+
+
+def test_streams_are_listed_in_their_table_alone(code):
+    names = {stream.name for stream in STREAMS}
+    lists = []
+    for source in code:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
+                keys = node.keys if isinstance(node, ast.Dict) else node.elts
+                listed = names & {key.value for key in keys if isinstance(key, ast.Constant)}
+                if len(listed) > FEW and source.name != TABLE:
+                    lists.append(f"{source.name}:{node.lineno} {', '.join(sorted(listed))}")
+    assert not lists, "\n".join(lists)
 
 
 def _joined(tree: ast.AST) -> dict[tuple[int, int], str]:
