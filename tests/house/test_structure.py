@@ -1,4 +1,4 @@
-"""The tree keeps its shape: packages say what belongs in them, names are unique, files are short."""
+"""The shape of the tree: documented packages, unique class names, short files and functions."""
 
 import ast
 from collections import defaultdict

@@ -1,5 +1,5 @@
-"""How good a detector is: metrics, backtests, reference detectors, the promotion gate.
+"""Quality of a detector: metrics, backtests, reference detectors, the promotion gate.
 
-Belongs here: labels, ground truth, scenarios, reports, plots, benchmarks of quality.
+Belongs here: labels, ground truth, scenarios, reports, plots, quality benchmarks.
 Does not: fitting and scoring, which it only calls.
 """
