@@ -1,5 +1,5 @@
-"""Incidents and the decisions about them.
+"""Incidents and what people decide about them.
 
-Belongs here: rules of decisions, snoozes and evidence, and the service that applies them.
+Belongs here: the rules of decisions, snoozes and evidence, and the service that applies them.
 Does not: SQL (stores), grouping of windows (detector), the page (plugins/).
 """

@@ -1,5 +1,5 @@
-"""Health of the system: stages, reconciliation of counts, drift, feature parity.
+"""Whether the system works: stages, reconciliation of counts, drift, feature parity.
 
-Belongs here: metrics and their limits, and the collector that queries every server.
-Does not: restarting (pipelines) and storing results (stores).
+Belongs here: what to measure, limits, and the collector that asks every server.
+Does not: restarting (pipelines) and storage of the results (stores).
 """

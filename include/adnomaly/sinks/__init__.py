@@ -1,5 +1,5 @@
-"""Consumers that write a topic into a store and commit offsets together with the data.
+"""Consuming a topic into a store whose offsets commit together with the data.
 
 Belongs here: the consumer loop, leases, stored offsets.
-Does not: the write of one batch, which each entry point in `streaming/` implements.
+Does not: what a batch becomes; that is one method of each entry point in `streaming/`.
 """
