@@ -2,7 +2,7 @@
 
 
 class AdnomalyError(Exception):
-    """Base of every error we raise on purpose."""
+    """Base of every error raised on purpose."""
 
 
 class InvalidSetting(AdnomalyError):
@@ -10,7 +10,7 @@ class InvalidSetting(AdnomalyError):
 
 
 class StoreFenced(AdnomalyError):
-    """Another process has claimed this partition since: this one must stop writing to it."""
+    """Another process holds a newer lease of this partition; this one must stop writing to it."""
 
 
 class OffsetGap(AdnomalyError):
@@ -18,7 +18,7 @@ class OffsetGap(AdnomalyError):
 
 
 class LakeConflict(AdnomalyError):
-    """An immutable object of the lake exists already with other content."""
+    """An immutable object of the lake already exists with different content."""
 
 
 class BundleRejected(AdnomalyError):
@@ -26,32 +26,32 @@ class BundleRejected(AdnomalyError):
 
 
 class NotEnoughHistory(AdnomalyError):
-    """There is too little data to train or to calibrate on."""
+    """Too little data for training or for thresholds."""
 
 
 class JobFailed(AdnomalyError):
-    """A Flink job or a served application ended in failure; the message carries its cause."""
+    """A Flink job or a Ray Serve application failed; the message carries the cause."""
 
 
 class BadInput(AdnomalyError):
-    """A file that a person gave cannot be used; the message names the column, the row and the fix."""
+    """A user's file cannot be used; the message names the column, the row and the fix."""
 
 
 class Unavailable(AdnomalyError):
-    """A server cannot be reached now. Retrying is safe."""
+    """A server cannot be reached. Retrying is safe."""
 
 
 class WindowsDiffer(AdnomalyError):
-    """Stream and batch disagree about windows both should know; the message lists them."""
+    """Stream and batch disagree about windows that both have; the message lists them."""
 
 
 class StreamsUnhealthy(AdnomalyError):
-    """Something that is meant to run does not, or falls behind; the message has one line for each."""
+    """A stream is down or lags behind; the message has one line for each problem."""
 
 
 class InvalidDecision(AdnomalyError):
-    """A decision about an incident that cannot be taken; the message names the field and the fix."""
+    """A decision about an incident is not allowed; the message names the field and the fix."""
 
 
 class DecisionOutdated(AdnomalyError):
-    """Somebody else has decided about the incident since it was looked at."""
+    """The incident has changed since it was read: somebody else decided about it."""

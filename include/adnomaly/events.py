@@ -1,7 +1,7 @@
-"""The click: its schema, declared once, and the strict decoding of one message.
+"""The click: its schema, declared once, and strict decoding of one message.
 
-JSON Schema, SQL table, Parquet schema, Flink DDL and the docs table derive from `Click` and `COLUMNS`.
-The rules are those of the contract: ASCII classes, anchored patterns, finite numbers, UTC timestamps.
+JSON Schema, SQL table, Parquet schema, Flink DDL and docs/schemas.md derive from `Click` and
+`COLUMNS`. Patterns are anchored and ASCII, numbers finite, timestamps UTC.
 """
 
 import re
@@ -19,7 +19,7 @@ Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One click as it arrives. Unknown fields are ignored; types are strict (a number as text is invalid)."""
+    """One click as received. Unknown fields are ignored; types are strict: `"1"` is no number."""
 
     timestamp: Annotated[
         str,
@@ -55,7 +55,7 @@ class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Column(NamedTuple):
-    """One column of a stored click: its name there, the event field it holds, and its type in each system."""
+    """A column of a stored click: its name, its field in the event, its type in each system."""
 
     name: str
     field: str
@@ -90,11 +90,11 @@ COLUMNS: Final = (
         "bounce_rate", "bounce_rate", "double precision", "double", "DOUBLE", "Bounce rate, 0..1"
     ),
 )
-"""The stored form of a click, in order. Table and lake use `name`, topics use `field`."""
+"""Columns of a stored click, in order. Table and lake use `name`, topics use `field`."""
 
 
 class InvalidClick(ValueError):
-    """One message that is not a valid click: which field, which value (at most 200 characters), which rule."""
+    """A message is not a valid click: field, rule, and the value cut to 200 characters."""
 
     def __init__(self, field: str, rule: str, value: object) -> None:
         self.field, self.rule = field, rule
@@ -103,18 +103,18 @@ class InvalidClick(ValueError):
 
 
 _decoder = msgspec.json.Decoder(Click)
-_anything = msgspec.json.Decoder()
+_untyped = msgspec.json.Decoder()
 _path = re.compile(r" - at `\$\.?([^`]*)`$")
 _missing = re.compile(r"missing required field `([^`]+)`")
 
 
 def partition_key(geo: str, platform: str) -> str:
-    """Kafka key of everything that belongs to one entity."""
+    """Kafka key of an entity's messages."""
     return f"{geo}|{platform}"
 
 
 def decode(message: bytes | None) -> Click:
-    """The click in one message.
+    """Decode and validate one message; its age is checked by `check_age`.
 
     Raises:
         InvalidClick: naming field, value and rule.
@@ -140,22 +140,22 @@ def decode(message: bytes | None) -> Click:
 
 
 def event_time(click: Click) -> datetime:
-    """Event time in UTC, kept to microseconds (further digits are cut).
+    """Event time in UTC, in microseconds; further digits are cut.
 
     Raises:
-        InvalidClick: the text has the right shape but is no moment of the calendar.
+        InvalidClick: well-formed but not a calendar date and time, such as 30 February.
     """
-    whole, _, fraction = click.timestamp[:-1].partition(".")
+    seconds, _, fraction = click.timestamp[:-1].partition(".")
     try:
-        return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
+        return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
     except ValueError as error:
         raise InvalidClick(
-            "timestamp", f"must be a moment of the calendar ({error})", click.timestamp
+            "timestamp", f"must be a valid date and time ({error})", click.timestamp
         ) from None
 
 
 def check_age(click: Click, moment: datetime, *, now: datetime, max_age_hours: float) -> None:
-    """Judge the date against the gate's clock, once.
+    """Compare the event time with `now`, the clock of click validation.
 
     Raises:
         InvalidClick: more than 60 s ahead, or more than `max_age_hours` behind.
@@ -176,7 +176,7 @@ def check_age(click: Click, moment: datetime, *, now: datetime, max_age_hours: f
 
 
 def canonical_time(moment: datetime) -> str:
-    """`2026-11-22T00:05:00.123456Z`: microseconds always written, so that equal moments are equal texts."""
+    """Such as `2026-11-22T00:05:00.123456Z`: always microseconds, so texts compare as times."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -195,7 +195,7 @@ def _check_uuid(text: str) -> None:
 
 
 def _explain(message: bytes, error: Exception) -> InvalidClick:
-    """Turn the decoder's sentence into field, rule and offending value."""
+    """Parse msgspec's error message into field, rule and offending value."""
     text = str(error)
     rule = _path.sub("", text)
     missing = _missing.search(text)
@@ -209,7 +209,7 @@ def _explain(message: bytes, error: Exception) -> InvalidClick:
             message[:200].decode("utf-8", "backslashreplace"),
         )
     try:
-        value = _anything.decode(message).get(at[1])
+        value = _untyped.decode(message).get(at[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
         value = message[:200].decode("utf-8", "backslashreplace")
     return InvalidClick(at[1], rule, value)

@@ -1,4 +1,4 @@
-"""What the README and the pages under docs/ point to exists."""
+"""Commands, links and paths in the README and below docs/ exist."""
 
 import re
 
@@ -9,6 +9,7 @@ from adnomaly.settings import ROOT
 README = (ROOT / "README.md").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+FOLDERS = ("dags", "docs", "include", "plugins", "serving", "streaming", "tests")
 PROMISED = [
     "up",
     "down",
@@ -47,6 +48,16 @@ def test_every_promised_command_exists_and_is_explained(target):
 def test_every_link_leads_somewhere(page):
     links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_in_backticks_exists(page):
+    """Such as `streaming/store_clicks.py`; of `dags/<name>.py` the folder."""
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[^`\s]*)`", page.read_text())
+    paths = [
+        name if "<" not in name else name.partition("<")[0].rpartition("/")[0] for name in named
+    ]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_the_tree_shows_every_folder_at_the_top():

@@ -1,5 +1,5 @@
-"""Clients of outside servers, one module each: connect, call, and name the failure.
+"""Clients of outside servers, one module each: connect, call, name the failure.
 
-Belongs here: protocols, authentication, timeouts, the few calls that we need.
-Does not: names of our tables and topics, rules about clicks or windows.
+Belongs here: protocols, authentication, timeouts, the calls that Adnomaly needs.
+Does not: names of tables and topics, rules about clicks or windows.
 """

@@ -1,5 +1,5 @@
 """The steps of each DAG as plain functions: one module per DAG, same name.
 
-Belongs here: the order of work, idempotence, and what is logged.
+Belongs here: the order of work, idempotence, logging.
 Does not: Airflow (dags/, plugins/), SQL (stores), mathematics (detector).
 """

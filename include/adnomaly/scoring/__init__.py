@@ -1,4 +1,4 @@
-"""A bundle answers: single rows, files, and the stream with its history.
+"""Scores from a bundle: single rows, files, and the stream in context.
 
 Belongs here: everything between a loaded bundle and a score with its explanation.
 Does not: fitting (detector), HTTP (serving/), Kafka (streaming/).

@@ -1,5 +1,5 @@
-"""What we keep, one module per table, topic or prefix, behind functions named by what they do.
+"""Persistence, one module per table, topic or prefix; functions are named by their effect.
 
 Belongs here: SQL, object keys, file formats, and the guarantee of each write.
-Does not: decisions about what to keep (pipelines, incidents) and connections (clients).
+Does not: rules about the content (pipelines, incidents) and connections (clients).
 """

@@ -1,5 +1,5 @@
 """Synthetic traffic: realistic clicks and windows with labelled attacks, reproducible by seed.
 
-Belongs here: traffic, its variation, attack planning, encoding of generated clicks.
-Does not: anything that a system without a generator needs.
+Belongs here: the traffic model, its variation, planting attacks, encoding generated clicks.
+Does not: anything that a system without a generator needs (attack kinds are in the domain).
 """

@@ -15,7 +15,7 @@ from adnomaly import topics, windows
 from adnomaly.events import COLUMNS, Click, json_schema
 from adnomaly.features import FEATURES
 from adnomaly.settings import ROOT, SECRETS, Settings
-from stack.docs import dag_graph
+from stack.docs import dag_graph, drawings
 from stack.ports import BASE
 
 ENV_HEAD: Final = """# Every setting of Adnomaly with its default, made by `make reference`. Copy to .env and uncomment what you change.
@@ -153,6 +153,7 @@ def readme() -> str:
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     ".env.example": env_example,
+    drawings.PAGE: drawings.architecture,
     "docs/dags.md": dags_page,
     "docs/images/assets.svg": dag_graph.picture,
     "docs/schemas.md": schemas_page,
