@@ -1,4 +1,4 @@
-"""The table of always-on processes. Everything that starts, stops, watches or draws them derives from it.
+"""The table of always-on processes: everything that starts, watches or draws them uses it.
 
 To add a stream, add one entry. supervisord, `run_streams`, `watch_streams`, the page *Now*, `make
 status`, the reconciliation and the drawing in docs/architecture.md follow.

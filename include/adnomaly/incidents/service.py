@@ -63,9 +63,7 @@ class IncidentService:
                     comment=worsened_comment(incident),
                 )
                 changed = self._apply(connection, incident, reopen, SELF, now)
-                self._store.notify(
-                    connection, incident.incident_id, changed.revision, "much worse"
-                )
+                self._store.notify(connection, incident.incident_id, changed.revision, "much worse")
         return [incident.incident_id for incident in worsened]
 
     def resolve_recovered(self, now: datetime) -> list[str]:

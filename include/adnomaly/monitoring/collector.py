@@ -210,7 +210,9 @@ class StatusCollector:
         return str(model.json().get("model_version", ""))
 
 
-def _progress(kafka: _KafkaProgress, stored: _TableProgress) -> tuple[dict[str, int], dict[str, int]]:
+def _progress(
+    kafka: _KafkaProgress, stored: _TableProgress
+) -> tuple[dict[str, int], dict[str, int]]:
     """By stage, how much it has processed, and its consumer lag; unknown ones are absent."""
     totals: dict[str, int] = {}
     lags: dict[str, int] = {}
@@ -225,9 +227,7 @@ def _progress(kafka: _KafkaProgress, stored: _TableProgress) -> tuple[dict[str, 
         elif stage in stored.sinks:
             totals[stage] = stored.sinks[stage].records
             if ends:
-                lags[stage] = max(
-                    0, sum(ends.values()) - sum(stored.sinks[stage].offsets.values())
-                )
+                lags[stage] = max(0, sum(ends.values()) - sum(stored.sinks[stage].offsets.values()))
         elif stream.offsets == "none" and (
             written := [kafka.ends[name] for name in stream.writes if name in kafka.ends]
         ):

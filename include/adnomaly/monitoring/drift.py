@@ -43,7 +43,6 @@ class Reference(NamedTuple):
         limit: largest acceptable PSI.
     """
 
-
     edges: Floats
     shares: Floats
     limit: float
@@ -83,6 +82,6 @@ def _shares(values: Floats, edges: Floats) -> Floats:
 
 
 def max_incidents(budget_per_day: float, days: float) -> float:
-    """99 % quantile of the false incidents of a detector within its budget (Poisson, rounded up)."""
+    """99 % quantile of false incidents of a detector within its budget (Poisson, rounded up)."""
     mean = budget_per_day * days
     return float(np.ceil(mean + 2.33 * np.sqrt(mean) + 1))

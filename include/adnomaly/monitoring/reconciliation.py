@@ -94,6 +94,4 @@ def equations(c: ClickCounts) -> list[Equation]:
 
 def _sink_equation(c: ClickCounts, sink: Stream) -> Equation:
     count = c.sinks[sink.stage]
-    return Equation(
-        "valid", c.valid, {sink.counted or f"in {sink.title}": count.clicks}, count.lag
-    )
+    return Equation("valid", c.valid, {sink.counted or f"in {sink.title}": count.clicks}, count.lag)

@@ -183,7 +183,9 @@ def _process(stream: Stream, snapshot: Snapshot) -> StageVerdict | None:
     log = f"its log: make logs P={name}"
     if name in snapshot.given_up:
         reason = f"{name} was given up: {snapshot.given_up[name]}"
-        return StageVerdict("red", reason, f"{log}; fix the cause, then start it again", RUN_STREAMS)
+        return StageVerdict(
+            "red", reason, f"{log}; fix the cause, then start it again", RUN_STREAMS
+        )
     program = snapshot.programs.get(name)
     if program is None or program.state == "STOPPED":
         return StageVerdict("grey", f"{name} is stopped", "start it with run_streams", RUN_STREAMS)
@@ -201,9 +203,7 @@ def _special(stream: Stream, snapshot: Snapshot) -> StageVerdict | None:
     starting: State = "amber" if _uptime(snapshot, stream.name) < STARTUP_S else "red"
     if stream is WINDOW_JOB and snapshot.flink != "RUNNING":
         reason = f"the window job is {snapshot.flink or 'not submitted'}"
-        return StageVerdict(
-            starting, reason, "open Flink's exceptions (menu Browse)", RUN_STREAMS
-        )
+        return StageVerdict(starting, reason, "open Flink's exceptions (menu Browse)", RUN_STREAMS)
     if stream is SERVING and not snapshot.serving:
         todo = "deploy a detector, or read logs/ray.log"
         return StageVerdict(starting, "/readyz does not answer 200", todo, "/dags/deploy_detector")

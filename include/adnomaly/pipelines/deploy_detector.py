@@ -1,4 +1,4 @@
-"""Deploy the champion: fetch and verify its bundle, roll it out, mark it current, verify the service; and roll back.
+"""Deploy the champion: fetch and verify its bundle, roll it out, verify the service; roll back.
 
 `bundles/` of ADNOMALY_HOME holds the newest bundles by version; `CURRENT` names the one to serve.
 """

@@ -10,6 +10,7 @@ from adnomaly.monitoring.stages import (
     ENDED,
     OK,
     Limits,
+    PreviousCounts,
     Snapshot,
     Stage,
     evaluate_stages,
@@ -87,7 +88,8 @@ def check(
         StreamsUnhealthy: one line for each red stage.
     """
     snapshot = collector.collect()
-    before = _or_default(lambda: health.before(snapshot.at), {})
+    unknown: dict[str, PreviousCounts] = {}
+    before = _or_default(lambda: health.before(snapshot.at), unknown)
     stages = evaluate_stages(snapshot, before, limits)
     red = red_stages(stages)
     for stage in stages:
