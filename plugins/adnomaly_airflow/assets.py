@@ -33,4 +33,4 @@ ALERTS = Asset(
         )
     ],
 )
-"""Messages of the topic `alerts`. An event only triggers: handle_alert reads from its own offsets."""
+"""Messages of the topic `alerts`. An event only triggers a run, which reads from its offsets."""

@@ -1,8 +1,8 @@
 """Protect Airflow's login from other pages of the same host.
 
 The login form sets its cookie by script, so scripts can read it. Cookies ignore ports: a page of
-Flink, MLflow or Ray could read it, or frame the UI. The middleware sets the cookie again as HttpOnly
-and allows frames of the same origin only.
+Flink, MLflow or Ray could read it, or frame the UI. The middleware sets the cookie again as
+HttpOnly and allows frames of the same origin only.
 """
 
 from http.cookies import CookieError, SimpleCookie

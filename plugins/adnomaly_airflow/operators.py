@@ -146,7 +146,8 @@ class FlinkSqlJob(_Waiting):
 class ServeRollout(_Waiting):
     """Deploys a bundle on every replica without a failed request, then marks it current.
 
-    The result is the version. If the replicas refuse the bundle, the task fails and the old one stays.
+    The result is the version. If the replicas refuse the bundle, the task fails and the old
+    bundle stays.
     """
 
     template_fields = ("version",)

@@ -1,7 +1,7 @@
 """Triggers: waits in the triggerer that occupy no worker slot and survive its restart.
 
-The whole state is in the arguments, with an absolute `until`. Uptimes come from the watched server's
-clock.
+The whole state is in the arguments, with an absolute `until`. Uptimes come from the clock of the
+watched server.
 """
 
 import asyncio

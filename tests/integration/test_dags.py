@@ -16,6 +16,7 @@ from adnomaly.features import FEATURES
 from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
+from integration.lake_manifest import lake_objects_between
 from stack import environment, prepare
 from stack.demo.report import await_alert
 from stack.demo.story import spelled
@@ -149,7 +150,7 @@ def test_watch_streams(dags_test, backends):
     assert backends.health.before(datetime.now(UTC))["gate"].total > 0
 
 
-def test_the_ledger_balances(backends):
+def test_the_reconciliation_balances(backends):
     """Whatever is on its way: nothing is missing, nothing is there twice."""
     found = [reconciliation.equations(backends.collector.count()) for _ in range(5)]
     assert [
@@ -169,10 +170,10 @@ def test_watch_model(dags_test, backends):
 
 def test_maintain_stores(dags_test, backends, history_end):
     days = (history_end - timedelta(days=DAYS), history_end)
-    before = len(backends.lake.objects_between(*days))
+    before = lake_objects_between(backends.postgres, *days)
     assert "would delete" in dags_test("maintain_stores", really=False)
     dags_test("maintain_stores", days=60)
-    assert len(backends.lake.objects_between(*days)) == before
+    assert lake_objects_between(backends.postgres, *days) == before
 
 
 def test_compare_windows(dags_test, history_end):

@@ -1,11 +1,10 @@
-"""Green, amber, red or grey: what each stage of the path says, and where it sends who looks."""
+"""State, reason and next step of each stage."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from adnomaly.monitoring.stages import (
-    STAGES,
     Limits,
     PreviousCounts,
     ProcessState,
@@ -13,12 +12,13 @@ from adnomaly.monitoring.stages import (
     evaluate_stages,
     red_stages,
 )
+from adnomaly.streams import STREAMS
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PROGRAMS = {spec.program: ProcessState("RUNNING", 4000) for spec in STAGES if spec.program}
+PROGRAMS = {stream.name: ProcessState("RUNNING", 4000) for stream in STREAMS}
 
 
-def seen(**changed):
+def snapshot(**changed):
     newest = {name: NOON - timedelta(seconds=60) for name in ("windows", "features", "scorer")}
     return Snapshot(
         **{
@@ -33,10 +33,10 @@ def seen(**changed):
 
 
 def stages(before=None, **changed):
-    return {stage.name: stage for stage in evaluate_stages(seen(**changed), before, Limits())}
+    return {stage.name: stage for stage in evaluate_stages(snapshot(**changed), before, Limits())}
 
 
-def test_all_is_well():
+def test_a_healthy_path_is_green():
     assert {s.state for s in stages().values()} == {"green"}
 
 
@@ -54,8 +54,8 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
             "red",
             "BACKOFF",
         ),
-        ("table", {"lags": {"table": 50_001}}, "red", "50,001 clicks wait"),
-        ("table", {"lags": {"table": 5_001}}, "amber", "wait"),
+        ("table", {"lags": {"table": 50_001}}, "red", "lag of 50,001 clicks"),
+        ("table", {"lags": {"table": 5_001}}, "amber", "lag of 5,001"),
         ("windows", {"flink": "RESTARTING"}, "red", "RESTARTING"),
         ("windows", {"flink": None}, "red", "not submitted"),
         ("windows", {"newest": {"windows": NOON - timedelta(seconds=301)}}, "red", "301 s ago"),
@@ -64,7 +64,7 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
         ("scorer", {"unscored": 3}, "red", "no score"),
         ("lake", {"unreachable": {"lake": "PostgreSQL: refused"}}, "red", "refused"),
         ("gate", {"given_up": {"validate_clicks": "restarted 5 times"}}, "red", "given up"),
-        ("incidents", {"lags": {"incidents": 60_000}}, "red", "alerts wait"),
+        ("incidents", {"lags": {"incidents": 60_000}}, "red", "lag of 60,000 alerts"),
     ],
 )
 def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word):
@@ -75,9 +75,7 @@ def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word)
 
 def test_no_supervisord_is_red_everywhere_but_not_for_incidents():
     found = stages(programs=None, unreachable={"supervisor": "supervisord does not answer"})
-    assert [s.name for s in red_stages(list(found.values()))] == [
-        a.name for a in STAGES if a.program
-    ]
+    assert [s.name for s in red_stages(list(found.values()))] == [s.stage for s in STREAMS]
 
 
 def test_streams_that_came_up_a_moment_ago_have_time_to_close_a_window():

@@ -59,7 +59,7 @@ class _SinkProgress(NamedTuple):
 
 
 class _KafkaProgress(NamedTuple):
-    """Ends by topic and partition; by stage, offset and metadata of each partition of its source."""
+    """Ends by topic and partition; offset and metadata by stage and partition of its source."""
 
     ends: dict[str, dict[int, int]] = {}
     groups: dict[str, dict[int, tuple[int, str]]] = {}

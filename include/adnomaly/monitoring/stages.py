@@ -73,7 +73,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
 
 class Stage(msgspec.Struct, kw_only=True):
-    """One stage at one moment. `rate` is in units per second; `link` is a page of the Airflow UI."""
+    """One stage at one moment. `rate` is per second, in `unit`; `link` is a page of Airflow."""
 
     name: str
     title: str

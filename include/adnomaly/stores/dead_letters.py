@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from adnomaly.clients.kafka.admin import topic_id
 from adnomaly.clients.kafka.reader import messages_from, watermarks
@@ -119,9 +119,13 @@ class DeadLetters:
             }
         )
         failed: list[str] = []
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error.str())
+
         for m in messages:
             origin = [pair for pair in _pairs(m) if pair[0].startswith("source.")]
-            on_delivery = lambda error, _: failed.append(error.str()) if error else None  # noqa: E731
             producer.produce(
                 self._clicks,
                 m.value(),

@@ -150,7 +150,7 @@ class Lake:
         return pq.ParquetFile(io.BytesIO(body)).read()
 
     def hold(self, reader: str) -> None:
-        """Prevent compaction while a reader reads whole hours, until `let_go`, for one hour at most."""
+        """Prevent compaction for a reader of whole hours, until `let_go`, at most for one hour."""
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             connection.execute(
@@ -167,7 +167,7 @@ class Lake:
             )
 
     def remove_orphans(self, start: datetime, end: datetime) -> list[str]:
-        """Delete objects of killed writers in the hours of start <= event time < end; returns the keys.
+        """Delete objects of killed writers in start <= event time < end; returns the keys.
 
         An object that is not in the manifest is an orphan if its writer can no longer record it:
         another writer has the lease of its partition, or it is generated history, whose writers

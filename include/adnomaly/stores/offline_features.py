@@ -122,7 +122,7 @@ class OfflineFeatures:
         return as_windows(last.to_arrow(), self._features)
 
     def as_of(self, rows: pa.Table) -> pa.Table:
-        """Join each (geo, platform, event_timestamp) with the newest window then, not older than TTL.
+        """Join each (geo, platform, event_timestamp) with its newest window, not older than TTL.
 
         Equals Feast's point-in-time join (a test compares them) in a fraction of the time. Rows
         keep their order; features without a window are null.

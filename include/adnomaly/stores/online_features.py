@@ -29,8 +29,8 @@ class OnlineFeatures:
 
     Feast compares, then writes: a lock serializes writers, such as a backfill and the stream.
 
-    Methods raise `Unavailable` without Redis or the registry; a write may be partial then and can be
-    retried.
+    Methods raise `Unavailable` without Redis or the registry; then a write may be partial, and
+    can be retried.
     """
 
     def __init__(

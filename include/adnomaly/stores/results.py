@@ -74,7 +74,8 @@ class ResultStore:
         """
         query = sql.SQL(
             "SELECT DISTINCT ON (geo, platform) geo, platform, window_end, incident_id FROM {}"
-            " WHERE incident_id IS NOT NULL AND model_version = %s AND window_end > %s AND window_end <= %s"
+            " WHERE incident_id IS NOT NULL AND model_version = %s"
+            " AND window_end > %s AND window_end <= %s"
             " ORDER BY geo, platform, window_end DESC"
         ).format(self._table)
         with self._postgres.connection() as connection:

@@ -95,9 +95,7 @@ async def replay(request: Request, author: Author) -> Response:
     """Send the dead letters of one reason to the stream again."""
     reason = _decoded(await request.body(), Replay)
     store = backends().dead_letters
-    return _json(
-        {"sent": await run_in_threadpool(store.replay, reason.field, reason.rule, author)}
-    )
+    return _json({"sent": await run_in_threadpool(store.replay, reason.field, reason.rule, author)})
 
 
 @router.get("/api/incidents", dependencies=READS)
@@ -120,7 +118,9 @@ def one_incident(id: str) -> Response:
             "at": at,
             "incident": _shown(incident, at),
             "evidence": b.incidents.evidence(id),
-            "windows": [_window(row) for row in b.evidence.scored_windows(incident, AROUND, AROUND)],
+            "windows": [
+                _window(row) for row in b.evidence.scored_windows(incident, AROUND, AROUND)
+            ],
             "examples": b.evidence.examples(incident),
             "history": b.incidents.history(id),
         }
@@ -137,7 +137,9 @@ async def decide(id: str, request: Request, author: Author) -> Response:
     """Decide about an incident as the logged-in user."""
     decision, at = _decoded(await request.body(), Decision), datetime.now(UTC)
     try:
-        decided = await run_in_threadpool(backends().incident_service.decide, id, decision, author, at)
+        decided = await run_in_threadpool(
+            backends().incident_service.decide, id, decision, author, at
+        )
     except KeyError:
         raise _unknown(id) from None
     return _json(_shown(decided, at))
@@ -176,4 +178,3 @@ def _decoded(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(422, str(error)) from None
-

@@ -62,9 +62,7 @@ class StatusCache:
             "stages": evaluate_stages(snapshot, before),
             "columns": streams.columns(),
             "ledger": [_equation(e) for e in reconciliation.equations(counts)] if counts else [],
-            "changes": or_default(
-                lambda: b.health.changes(snapshot.at - CHANGES_SPAN), no_changes
-            ),
+            "changes": or_default(lambda: b.health.changes(snapshot.at - CHANGES_SPAN), no_changes),
             "serving": snapshot.serving,
             "problems": problems,
         }
