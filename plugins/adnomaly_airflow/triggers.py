@@ -26,7 +26,7 @@ class Wait(BaseTrigger):
     arguments: ClassVar[tuple[str, ...]] = ("until",)
 
     def __init__(self, until: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's class has no types
         self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -51,12 +51,16 @@ class Wait(BaseTrigger):
             except Unavailable as error:
                 missing = str(error)
             except (JobFailed, BundleRejected) as error:
-                yield TriggerEvent({"missing": str(error)})
+                yield _event(str(error))
                 return
             if not missing or datetime.now(UTC) >= end:
-                yield TriggerEvent({"missing": missing})
+                yield _event(missing)
                 return
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _event(missing: str) -> TriggerEvent:
+    return TriggerEvent({"missing": missing})  # type: ignore[no-untyped-call]  # as above
 
 
 class ProgramsRun(Wait):

@@ -104,7 +104,7 @@ def day_bytes(day: date, windows: pa.Table, features: Sequence[Feature] = FEATUR
         span = pc.min_max(table["window_end"]).as_py()
         if not (midnight < span["min"] and span["max"] <= end):
             raise ValueError(
-                f"windows of {day} must end after {midnight} and not after {end},"
+                f"windows of {day} end after {midnight} and not after {end},"
                 f" got {span['min']} to {span['max']}"
             )
         if table.group_by(list(KEY)).aggregate([]).num_rows != table.num_rows:
