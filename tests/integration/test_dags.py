@@ -1,6 +1,6 @@
-"""`airflow dags test` of every DAG against the running stack, from the shell of `make env`: an Airflow of its own on SQLite.
+"""`airflow dags test` of every DAG against the running stack, with its own Airflow on SQLite.
 
-The tests are one story, in order: history, features, model, deployment, streams. A second pass over a step changes nothing.
+The tests depend on each other, in order: history, features, model, deployment, streams.
 """
 
 import json
@@ -96,7 +96,7 @@ def test_deploy_detector(dags_test, backends):
 
 
 def test_deploy_detector_with_approval(dags_test, backends):
-    """Nobody is there to answer in a test: the question is passed over."""
+    """Nobody answers in a test: the approval is marked as success."""
     log = dags_test("deploy_detector", ["--mark-success-pattern", "approve"], approval=True)
     assert "approve" in log
     assert backends.serving.ready()
@@ -151,7 +151,7 @@ def test_watch_streams(dags_test, backends):
 
 
 def test_the_reconciliation_balances(backends):
-    """Whatever is on its way: nothing is missing, nothing is there twice."""
+    """Every difference is in flight: no click is missing or doubled."""
     found = [reconciliation.equations(backends.collector.count()) for _ in range(5)]
     assert [
         (line.name, line.difference)

@@ -1,4 +1,4 @@
-"""From alerts to incidents, decisions and messages: real Kafka and PostgreSQL, a kill in the middle, a real channel."""
+"""Alerts, incidents, decisions and notifications on real Kafka and PostgreSQL, with kills."""
 
 import http.server
 import json
@@ -68,7 +68,7 @@ class Desk:
     def scored(
         self, minute: int, *, score: float = 0.6, incident: str = "DE|web@a", tell: bool = True
     ) -> None:
-        """An anomalous window is stored, and then its alert sent, as the scorer does it."""
+        """Store an anomalous window, then send its alert, as the scorer does."""
         end = NOW + timedelta(minutes=minute)
         window = TrafficWindow(
             window_start=end - SIZE,
@@ -125,7 +125,7 @@ def test_alerts_open_one_incident_and_repeating_changes_nothing(desk):
     assert desk.rows("SELECT reason, count(*) FROM notifications GROUP BY 1") == [("new", 1)]
 
 
-def test_a_kill_between_effect_and_watermark_changes_nothing(desk):
+def test_a_kill_between_effect_and_offset_commit_changes_nothing(desk):
     desk.scored(0)
     own = {"DB_NAME": desk.world.settings.db_name}
     command = [sys.executable, "-c", UPDATE_AND_DIE, desk.topic]
@@ -139,13 +139,13 @@ def test_a_kill_between_effect_and_watermark_changes_nothing(desk):
     assert desk.rows("SELECT count(*) FROM incidents") == [(1,)]
 
 
-def test_a_window_whose_alert_was_lost_is_found_by_the_sweep(desk):
+def test_a_window_whose_alert_was_missed_is_found_by_the_next_run(desk):
     desk.scored(0, tell=False)
     assert desk.update() == {"alerts": 0, "incidents": 1, "woken": 0, "over": 0}
     assert desk.rows("SELECT count(*) FROM notifications") == [(1,)]
 
 
-def test_a_silence_is_an_incident_until_clicks_come_again(desk):
+def test_a_silence_is_resolved_when_clicks_come_again(desk):
     silence = Silence(
         kind="silence",
         incident_id="silence:FR|ios@x",
@@ -170,7 +170,7 @@ def test_a_silence_is_an_incident_until_clicks_come_again(desk):
     assert desk.incidents.history(incident.incident_id)[-1]["author"] == "adnomaly"
 
 
-def test_a_snoozed_incident_that_gets_much_worse_speaks_again(desk):
+def test_a_snoozed_incident_that_gets_much_worse_is_reopened(desk):
     desk.scored(0, score=0.6)
     desk.update()
     desk.b.incident_service.decide(
@@ -193,7 +193,7 @@ def test_a_snoozed_incident_that_gets_much_worse_speaks_again(desk):
     assert desk.update()["woken"] == 0
 
 
-def test_a_decision_on_old_news_is_refused_and_names_who_was_faster(desk):
+def test_an_outdated_decision_is_refused_and_names_the_other_author(desk):
     desk.scored(0)
     desk.update()
     desk.b.incident_service.decide(
@@ -252,7 +252,7 @@ def channel():
     server.shutdown()
 
 
-def test_people_are_told_once_and_again_when_the_channel_was_away(desk, channel):
+def test_a_notification_is_sent_once_and_retried_after_a_channel_failure(desk, channel):
     url, handler = channel
     desk.scored(0)
     desk.update()
@@ -271,7 +271,7 @@ def key_and_value(message: Message) -> tuple[bytes | None, bytes | None]:
     return message.key(), message.value()
 
 
-def test_dead_letters_go_back_once_and_to_the_byte(desk):
+def test_dead_letters_are_replayed_once_byte_for_byte(desk):
     world = desk.world
     bad = [
         (b"k", b"not json"),
@@ -314,7 +314,7 @@ def test_dead_letters_go_back_once_and_to_the_byte(desk):
 
 
 def test_an_offset_gap_is_named(desk):
-    """Alerts that were cut away unread must not be passed over in silence."""
+    """Alerts that expired unread must not be skipped silently."""
     desk.scored(0)
     desk.update()
     for minute in (1, 2, 3):

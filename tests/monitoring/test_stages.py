@@ -40,7 +40,7 @@ def test_a_healthy_path_is_green():
     assert {s.state for s in stages().values()} == {"green"}
 
 
-def test_stopped_on_purpose_is_grey_and_says_how_to_start():
+def test_a_stopped_stage_is_grey_and_says_how_to_start():
     found = stages(programs=PROGRAMS | {"store_clicks": ProcessState("STOPPED", 0)})["table"]
     assert (found.state, found.link) == ("grey", "/dags/run_streams")
 
@@ -67,7 +67,7 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
         ("incidents", {"lags": {"incidents": 60_000}}, "red", "lag of 60,000 alerts"),
     ],
 )
-def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word):
+def test_a_problem_has_its_colour_and_its_reason(name, changed, state, word):
     found = stages(**changed)
     assert (found[name].state, word in found[name].reason) == (state, True), found[name]
     assert {s.state for n, s in found.items() if n != name} == {"green"}
@@ -78,7 +78,7 @@ def test_no_supervisord_is_red_everywhere_but_not_for_incidents():
     assert [s.name for s in red_stages(list(found.values()))] == [s.stage for s in STREAMS]
 
 
-def test_streams_that_came_up_a_moment_ago_have_time_to_close_a_window():
+def test_a_stream_that_just_started_has_time_to_close_a_window():
     fresh = {name: ProcessState("RUNNING", 30) for name in PROGRAMS}
     assert (
         stages(programs=fresh, newest={"windows": NOON - timedelta(hours=5)})["windows"].state
@@ -94,7 +94,7 @@ def test_silent_producers_other_than_the_generator_are_fine():
     assert found["windows"].state == "green"
 
 
-def test_rates_are_what_came_since():
+def test_a_rate_is_the_change_since_the_earlier_counts():
     found = stages(
         {"table": PreviousCounts(NOON - timedelta(seconds=20), 100)},
         totals={"table": 300, "lake": 5},

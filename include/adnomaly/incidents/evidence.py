@@ -17,12 +17,12 @@ VOLUME: Final = "all clicks"
 
 
 class ValueCounts(NamedTuple):
-    """One value of a dimension: clicks and mean CPC in the incident, clicks before it (`usual`)."""
+    """One value of a dimension: clicks and mean CPC in the incident, and clicks before it."""
 
     value: str
     clicks: int
     cpc: float
-    usual: int
+    before: int
 
 
 class SuspectValue(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ def attribute_clicks(
                 g.value,
                 g.clicks,
                 g.clicks / max(1, clicks),
-                g.usual / before if scale else None,
+                g.before / before if scale else None,
                 round(excess[g.value], 1),
             )
             for g in top
@@ -117,6 +117,6 @@ def _excess(group: ValueCounts, scale: float) -> float:
     """Clicks above the expected count if that is significant, else 0."""
     if not scale:
         return 0.0
-    expected = group.usual * scale
+    expected = group.before * scale
     limit = expected + DEVIATIONS * (expected + 1) ** 0.5
     return group.clicks - expected if group.clicks >= MIN_CLICKS and group.clicks > limit else 0.0

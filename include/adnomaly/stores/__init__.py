@@ -1,5 +1,5 @@
-"""What we keep, one module per table, topic or prefix, behind functions named by what they do.
+"""Stores, one module per table, topic or prefix.
 
 Belongs here: SQL, object keys, file formats, and the guarantee of each write.
-Does not: decisions about what to keep (pipelines, incidents) and connections (clients).
+Does not: rules about what to store (pipelines, incidents) and connections (clients).
 """

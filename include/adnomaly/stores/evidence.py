@@ -92,7 +92,7 @@ class EvidenceStore:
             past_minutes=past / timedelta(minutes=1),
             expected_clicks=None if expected is None else expected * (length / SIZE),
             cpc=float(cpc),
-            before=sum(g.usual for g in next(iter(groups.values()))),
+            before=sum(g.before for g in next(iter(groups.values()))),
         )
 
     def scored_windows(

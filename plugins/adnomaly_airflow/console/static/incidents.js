@@ -5,7 +5,7 @@ import { ago, api, el, moment, money, number, percent, short, table, toast } fro
 const STATUS = { open: "open", acknowledged: "acknowledged", confirmed: "confirmed fraud", false_alarm: "false alarm", snoozed: "snoozed", resolved: "resolved" };
 const DIMENSIONS = { campaign_id: "campaigns", ad_id: "ads", user_agent: "agents", user_id_hash: "users", "all clicks": "all clicks" };
 const DID = { acknowledge: "acknowledged it", confirm: "confirmed fraud", false_alarm: "marked it as a false alarm", snooze: "snoozed it", comment: "commented", reopen: "reopened it" };
-const FILTERS = { all: () => true, waiting: (i) => i.status === "open", "being looked at": (i) => ["acknowledged", "snoozed"].includes(i.status), decided: (i) => ["confirmed", "false_alarm", "resolved"].includes(i.status) };
+const FILTERS = { all: () => true, waiting: (i) => i.status === "open", "in progress": (i) => ["acknowledged", "snoozed"].includes(i.status), decided: (i) => ["confirmed", "false_alarm", "resolved"].includes(i.status) };
 let user, open, shown, filter = "all", words = "";
 
 export async function show(view, me, navigate) {

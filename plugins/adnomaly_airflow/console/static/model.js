@@ -8,16 +8,16 @@ const METRICS = [
   ["adnomaly.at_flag", "Recall at its threshold"], ["adnomaly.delay_minutes", "Median delay, minutes"],
 ];
 const QUESTIONS = "/api/v2/dags/deploy_detector/dagRuns/~/hitlDetails?response_received=false&limit=5";
-let user, view, seen;
+let user, view, rendered;
 
-export async function show(target, me) { user = me; view = target; seen = ""; await refresh(); }
+export async function show(target, me) { user = me; view = target; rendered = ""; await refresh(); }
 
 export async function refresh() {
-  const [data, asked] = await Promise.all([api("model"), ask(QUESTIONS)]);
-  data.questions = asked.hitl_details;
+  const [data, approvals] = await Promise.all([api("model"), ask(QUESTIONS)]);
+  data.questions = approvals.hitl_details;
   const text = JSON.stringify({ ...data, at: null });
-  if (text === seen) return;
-  seen = text;
+  if (text === rendered) return;
+  rendered = text;
   const chart = el("div", { class: "chart" });
   view.replaceChildren(el("h1", {}, "Is the model still good?"), ...data.problems.map((p) => el("p", { class: "problem" }, p)),
     ...data.questions.map(question), actions(data), el("div", { class: "grid2" }, sideBySide(data), volume(data, chart)), drift(data), live(data), registered(data));
@@ -26,9 +26,9 @@ export async function refresh() {
 
 // Every one of the last 14 days, including those without an incident.
 function days(data) {
-  const found = new Map(data.volume.map((v) => [v.day, v.incidents]));
+  const counts = new Map(data.volume.map((v) => [v.day, v.incidents]));
   const names = Array.from({ length: 14 }, (_, i) => new Date(new Date(data.at) - (13 - i) * 86400e3).toISOString().slice(0, 10));
-  return [names.map((day) => day.slice(5)), names.map((day) => found.get(day) ?? 0)];
+  return [names.map((day) => day.slice(5)), names.map((day) => counts.get(day) ?? 0)];
 }
 
 const role = (data, name) => data.models.find((m) => m.roles.includes(name));
