@@ -89,17 +89,7 @@ def attribute_clicks(
     for name, values in groups.items():
         excess = {g.value: _excess(g, scale) for g in values}
         suspects[name] = sum(excess.values()), sum(excess[g.value] * g.cpc for g in values)
-        top = sorted(values, key=lambda g: (-excess[g.value], -g.clicks, g.value))[:SHOWN]
-        touches[name] = [
-            SuspectValue(
-                g.value,
-                g.clicks,
-                g.clicks / max(1, clicks),
-                g.before / before if scale else None,
-                round(excess[g.value], 1),
-            )
-            for g in top
-        ]
+        touches[name] = _top(values, excess, clicks, before if scale else 0)
     basis = max(suspects, key=lambda name: suspects[name][0])
     suspect_clicks, money = suspects[basis]
     return Evidence(
@@ -111,6 +101,23 @@ def attribute_clicks(
         basis,
         touches,
     )
+
+
+def _top(
+    values: Sequence[ValueCounts], excess: Mapping[str, float], clicks: int, before: int
+) -> list[SuspectValue]:
+    """The values with the largest excess. `clicks` and `before` are totals of the entity."""
+    top = sorted(values, key=lambda g: (-excess[g.value], -g.clicks, g.value))[:SHOWN]
+    return [
+        SuspectValue(
+            g.value,
+            g.clicks,
+            g.clicks / max(1, clicks),
+            g.before / before if before else None,
+            round(excess[g.value], 1),
+        )
+        for g in top
+    ]
 
 
 def _excess(group: ValueCounts, scale: float) -> float:

@@ -40,12 +40,7 @@ def update_incidents(
     changed: list[str] = []
 
     def apply(connection: "psycopg.Connection", messages: list[dict[str, Any]]) -> None:
-        ids = dict.fromkeys(m["incident_id"] for m in messages if m["kind"] == ANOMALY)
-        changed.extend(incidents.upsert_from_windows(connection, list(ids)))
-        for message in messages:
-            if message["kind"] != ANOMALY:
-                incidents.upsert(connection, **_silence(message))
-        incidents.announce(connection)
+        changed.extend(_apply(connection, incidents, messages))
 
     count = alerts.consume(apply)
     if missed := incidents.find_missed(now - LOOK_BACK):
@@ -67,6 +62,19 @@ def update_incidents(
         "woken": len(reopened),
         "over": len(resolved),
     }
+
+
+def _apply(
+    connection: "psycopg.Connection", incidents: "IncidentStore", messages: list[dict[str, Any]]
+) -> list[str]:
+    """Insert or update the incidents of alerts, in the caller's transaction; returns changed ids."""
+    ids = dict.fromkeys(m["incident_id"] for m in messages if m["kind"] == ANOMALY)
+    changed = incidents.upsert_from_windows(connection, list(ids))
+    for message in messages:
+        if message["kind"] != ANOMALY:
+            incidents.upsert(connection, **_silence(message))
+    incidents.announce(connection)
+    return changed
 
 
 def _attach_evidence(
