@@ -1,17 +1,21 @@
 """
 # Backfill features
 
-The complete answer about a day: Flink runs the window SQL of the stream in batch over the lake, late clicks included. The result
-replaces the day's offline features and corrects what is online.
+Flink runs the window SQL of the stream in batch over the lake, late clicks included. The result
+replaces the offline features of the day and corrects the online features.
 
-- **Runs** daily at 00:30 UTC for the day before; triggered with *First day* and *Last day* for a range, which is one Flink job.
-- **Reads** the lake by its manifest. **Writes** `features/dt=…/` in S3, Feast's mirror of it, and the newest windows online.
-- **Normal** about one minute for a day, four to seven for 21 days; windows of the stream come on time meanwhile.
-- **Again** a day gives the same bytes of data, and a task that was killed finds its Flink job again. Updates the asset *offline features*, which wakes `train_detector`.
+- **Runs** daily at 00:30 UTC for the previous day. Trigger it with *First day* and *Last day* for a
+  range, which is one Flink job.
+- **Reads** the lake by its manifest. **Writes** `features/dt=…/` in S3, the mirror of it, and the
+  newest windows online.
+- **Normal** about one minute for a day, four to seven for 21 days. The stream continues meanwhile.
+- **Retry** is idempotent: equal data gives equal bytes, and a killed task finds its Flink job
+  again. Updates the asset *offline features*, which triggers `train_detector`.
 
-**If it fails** clear the failed task: each step replaces its own output. In `compute_windows` look at Flink's exceptions (menu
-Browse, Flink): without a free slot a TaskManager is missing (`make up`). `Unavailable` names the server that does not answer. A day
-without clicks is no failure; the log says so.
+**If it fails** clear the failed task: each step replaces its own output. If `compute_windows`
+fails, read Flink's exceptions (menu Browse, Flink): without a free slot a TaskManager is missing
+(`make up`). `Unavailable` names the server that does not answer. A day without clicks is no
+failure; the log says so.
 """
 
 from datetime import timedelta
@@ -34,13 +38,13 @@ PARAMS = {
         type=["null", "string"],
         format="date-time",
         title="Until",
-        description_md="No window that ends later",
+        description_md="Windows must not end later",
     ),
 }
 
 
-def asked(params, dag_run) -> pipeline.Span:
-    """The windows this run is for."""
+def span_of_run(params, dag_run) -> pipeline.Span:
+    """The windows of this run."""
     return pipeline.span_of(
         day(params, "first_day", dag_run),
         day(params, "last_day", dag_run),
@@ -60,11 +64,11 @@ def backfill_features():
         return pipeline.window_batch(
             connect().flink,
             connect().offline_features,
-            asked(context["params"], context["dag_run"]),
+            span_of_run(context["params"], context["dag_run"]),
         )
 
     def computed(context) -> str:
-        span, b = asked(context["params"], context["dag_run"]), connect()
+        span, b = span_of_run(context["params"], context["dag_run"]), connect()
         b.lake.let_go(b.offline_features.url(span.prefix))
         return span.prefix
 
@@ -72,19 +76,19 @@ def backfill_features():
         task_id="compute_windows",
         script=window_batch,
         finish=computed,
-        doc_md="Flink computes the windows of all days in batch, from the lake, in one job.",
+        doc_md="Compute the windows of all days in one Flink batch job.",
     )
 
     @task(outlets=[OFFLINE_FEATURES])
     def write_days(prefix: str, params, dag_run, ti) -> dict[str, str]:
         offline = connect().offline_features
         note(ti, S3Link.key, offline.prefix)
-        return pipeline.write_days(offline, asked(params, dag_run), prefix)
+        return pipeline.write_days(offline, span_of_run(params, dag_run), prefix)
 
     @task
     def load_online(params, dag_run) -> int:
         return pipeline.load_online(
-            connect().offline_features, connect().online_features, asked(params, dag_run)
+            connect().offline_features, connect().online_features, span_of_run(params, dag_run)
         )
 
     with_links(write_days(compute_windows.output), S3Link()) >> load_online()

@@ -1,16 +1,19 @@
 """
 # Compare windows
 
-Did the stream say what the lake says? Compares yesterday's `feature_aggregates` with the offline features of the same day, window by
-window: counts equal, averages to 1e-9. Late clicks explain a difference, up to 1 % of the clicks; hours of generated history are left out.
+Compares `feature_aggregates`, written by the stream, with the offline features of the previous day,
+window by window: counts equal, averages within 1e-9. Late clicks may explain differences, up to 1 %
+of the clicks. Hours of generated history are excluded.
 
-- **Runs** daily at 01:30 UTC, an hour after the backfill it compares with.
-- **Reads** `feature_aggregates` and offline features. **Writes** nothing; the result is the task's return value.
+- **Runs** daily at 01:30 UTC, an hour after the backfill.
+- **Reads** `feature_aggregates` and offline features. **Writes** nothing; the result is the task's
+  return value.
 - **Normal** seconds.
 
-**If it fails** the log lists the windows that differ. *missing* or *extra*: a consumer or the window job lost or doubled a window; look at
-`publish_features` and the Flink job around that time. *differs*: the same window with other clicks; compare table and lake for it. When the
-day has no offline windows, trigger `backfill_features` for it first, then clear the task. Retrying changes nothing: there are no retries.
+**If it fails** the log lists the windows that differ. *missing* or *extra*: the publisher or the
+window job lost or doubled a window; check both stages at that time. *differs*: the same window has
+other clicks; compare table and lake for it. If the day has no offline windows, trigger
+`backfill_features` for it, then clear the task. There are no retries, as they change nothing.
 """
 
 from datetime import timedelta

@@ -1,19 +1,24 @@
 """
 # Deploy the detector
 
-Brings the champion of the registry to the service: fetches and verifies its bundle, rolls it out on Ray Serve
-without a failed request, names it in `bundles/CURRENT`, and asks the service which version answers.
+Deploys the champion of the registry: fetches and verifies its bundle, rolls it out on Ray Serve
+without a failed request, names it in `bundles/CURRENT`, and verifies the served version.
 
-- **Runs** when a detector was trained, and when triggered. Changes nothing while the champion is served already.
-- **Reads** the champion in MLflow. **Writes** `bundles/<version>/` and `bundles/CURRENT`; keeps the five newest bundles; `deployments`.
+- **Runs** when a detector was trained, and when triggered. Does nothing if the champion is served
+  already.
+- **Reads** the champion in MLflow. **Writes** `bundles/<version>/` and `bundles/CURRENT`; keeps the
+  five newest bundles; `deployments`.
 - **Normal** half a minute when scoring has to start, seconds for a new version.
-- **Back** to the champion before: *Which model* = previous, or *Roll back* on the page *Adnomaly*, or `make rollback`.
-- **Approval** by a person when *Ask a person first* is set (`DEPLOY_APPROVAL=true` makes that the rule): *Required Actions* on
-  Airflow's home page. A rejected deployment is skipped; what is served stays.
+- **Rollback** to the previous champion: *Which model* = previous, or *Roll back* on the page
+  *Adnomaly*, or `make rollback`.
+- **Approval** by a person if *Ask a person first* is set (`DEPLOY_APPROVAL=true` makes it the
+  default): *Required Actions* on Airflow's home page. A rejected deployment is skipped; the served
+  version stays.
 
-**If it fails** what was served is served on. `NotEnoughHistory`: no model was promoted yet, run `train_detector`. `BundleRejected`: the bundle
-is not what was sealed, or its sentinels fail; train again. `JobFailed`: Ray did not start the application; its reason is in the Ray dashboard
-(menu Browse) and in `logs/ray.log`. Then clear the failed task.
+**If it fails** the served version stays. `NotEnoughHistory`: no model was promoted yet; run
+`train_detector`. `BundleRejected`: the bundle was changed, or its sentinels fail; train again.
+`JobFailed`: Ray did not start the application; the reason is in the Ray dashboard (menu Browse) and
+in `logs/ray.log`. Then clear the failed task.
 """
 
 from datetime import timedelta
@@ -33,13 +38,13 @@ PARAMS = {
         "champion",
         enum=["champion", "previous"],
         title="Which model",
-        description_md="`previous` goes back to the champion before this one, and makes it the champion again",
+        description_md="`previous` deploys and promotes the previous champion",
     ),
     "approval": Param(
         load_settings().deploy_approval,
         type="boolean",
         title="Ask a person first",
-        description_md="The run waits for an answer under *Required Actions*, a day at most",
+        description_md="The run waits for an answer in *Required Actions*, at most a day",
         section="Safety",
     ),
 }
@@ -64,15 +69,16 @@ def deploy_detector():
     approve = ApprovalOperator(
         task_id="approve",
         subject="May the detector {{ ti.xcom_pull(task_ids='fetch') }} go live?",
-        body="Its figures beside those of the model that is live: page *Adnomaly*, *Model*. Its promotion check: `decision.txt` of its run in MLflow.",
+        body="Compare its metrics with those of the live model on the page *Adnomaly*, *Model*."
+        " The result of its promotion gate is `decision.txt` of its run in MLflow.",
         response_timeout=timedelta(days=1),
-        doc_md="Waits for a person, when asked to.",
+        doc_md="Wait for approval, if requested.",
     )
     roll_out = ServeRollout(
         task_id="roll_out",
         version=version,
         trigger_rule="none_failed_min_one_success",
-        doc_md="Every replica takes the bundle up, one after the other; then `CURRENT` names it.",
+        doc_md="Deploy the bundle replica by replica, then name it in `CURRENT`.",
     )
 
     @task

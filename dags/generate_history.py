@@ -1,16 +1,18 @@
 """
 # Generate history
 
-Writes weeks of synthetic clicks straight into the lake, from the same model of traffic that feeds the stream, so that there
-is something to learn from on the first day.
+Writes weeks of synthetic clicks to the lake, from the traffic model of the stream, so that training
+is possible on the first day.
 
 - **Runs** when triggered; `make demo` does it once.
-- **Reads** nothing. **Writes** `clicks/dt=…/hr=…/` in the lake and its manifest `lake_objects`; its end to `run/history.json`.
+- **Reads** nothing. **Writes** `clicks/dt=…/hr=…/` in the lake and its manifest `lake_objects`; its
+  end to `run/history.json`.
 - **Normal** one to two minutes for 21 days at 20 clicks per second.
-- **Again** the same hours are replaced by the same clicks. What was sent live stays with the stream and is left out here.
+- **Retry** is idempotent: the same hours are replaced by the same clicks. Hours that were sent live
+  are left out.
 
-**If it fails** trigger it again: finished hours are replaced, nothing doubles. `Unavailable` names the server that does not answer:
-`make status`, then `make up`. A form that is refused names the field.
+**If it fails** trigger it again: finished hours are replaced, not doubled. `Unavailable` names the
+server that does not answer: `make status`, then `make up`. An invalid form names the field.
 """
 
 from datetime import timedelta
@@ -62,6 +64,7 @@ PARAMS = {
 def generate_history():
     @task
     def write_clicks(params, dag_run) -> int:
+        # DAG files must not load numpy and pyarrow.
         from adnomaly.pipelines import generate_history as pipeline
 
         return pipeline.run(connect().lake, connect().settings, **params, now=dag_run.run_after)

@@ -1,17 +1,20 @@
 """
 # Handle alerts
 
-Turns alerts into incidents that people decide about on the page *Adnomaly*: opens or updates them, works out what they touch and
-what money is at risk, and tells whoever wants to be told (`ALERT_CHANNELS`). A snoozed incident that gets much worse speaks again.
+Turns alerts into incidents on the page *Adnomaly*: opens or updates them, computes their evidence
+and the money at risk, and sends notifications (`ALERT_CHANNELS`). A snoozed incident that becomes
+much worse is reopened.
 
-- **Runs** when a message comes to the topic `alerts`, and every five minutes, because such a wake-up can be lost.
-- **Reads** the topic `alerts` from its own watermark, `anomaly_results`, `clickstream_events`. **Writes** `incidents`, `decisions` (what it
-  decides by itself), `notifications`; sends to the channels.
-- **Normal** a few seconds. Each alert takes effect once, however often this runs or is killed; a message to a channel may come twice after a kill.
+- **Runs** on a message in the topic `alerts`, and every five minutes in case the event is lost.
+- **Reads** the topic `alerts` from its offsets, `anomaly_results`, `clickstream_events`. **Writes**
+  `incidents`, `decisions` (automatic ones), `notifications`; sends to the channels.
+- **Normal** a few seconds. Each alert is applied exactly once; a notification may be sent twice
+  after a kill.
 
-**If it fails** nothing is lost: the next run goes on from the same watermark. `Unavailable` names the server or the channel that does not
-answer. `OffsetGap` means that alerts were removed from the topic unread: check `anomaly_results` for the time, then set
-`sink_offsets.next_offset` of `handle_alert` by hand.
+**If it fails** nothing is lost: the next run continues from the same offsets. `Unavailable` names
+the server or channel that does not answer. `OffsetGap`: alerts expired in the topic before they
+were read; check `anomaly_results` for that time, then set `sink_offsets.next_offset` of
+`handle_alert` by hand.
 """
 
 from datetime import timedelta
@@ -32,17 +35,17 @@ from adnomaly.wiring import connect
 )
 def handle_alert():
     @task
-    def take_up(dag_run) -> dict[str, int]:
+    def update_incidents(dag_run) -> dict[str, int]:
         b = connect()
-        return pipeline.take_up(
-            b.alerts, b.incidents, b.evidence, b.postgres, now=dag_run.run_after
+        return pipeline.update_incidents(
+            b.alerts, b.incidents, b.incident_service, b.evidence, now=dag_run.run_after
         )
 
     @task
     def notify() -> int:
         return connect().notifier.send()
 
-    take_up() >> notify()
+    update_incidents() >> notify()
 
 
 handle_alert()

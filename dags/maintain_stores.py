@@ -1,16 +1,18 @@
 """
 # Maintain the stores
 
-Keeps tables and lake in shape: deletes what is older than it is kept (`RETENTION_DAYS`; windows and scores three times as long, incidents
-and decisions for ever), and rewrites the small objects of past hours as one per partition.
+Deletes expired rows and objects (`RETENTION_DAYS`; windows and scores three times as long;
+incidents and decisions never), and compacts the small objects of past hours in the lake.
 
-- **Runs** every night at 03:45 UTC, and when triggered. *Really do it* off only says what would be done.
-- **Reads** and **Writes** `clickstream_events`, `feature_aggregates`, `anomaly_results`, `stream_health`, `model_health`, `lake_objects`,
-  `clicks/` and `features/` in S3.
-- **Normal** seconds; some minutes for a million clicks. Live processes are never kept waiting: rows go in small batches.
+- **Runs** every night at 03:45 UTC, and when triggered. *Really do it* off: a dry run that only
+  logs.
+- **Reads** and **Writes** `clickstream_events`, `feature_aggregates`, `anomaly_results`,
+  `stream_health`, `model_health`, `lake_objects`, `clicks/` and `features/` in S3.
+- **Normal** seconds; some minutes for a million clicks. Rows are deleted in small batches, so
+  streams do not wait.
 
-**If it fails** clear the failed task: each step goes on where it stopped, and what a kill left half done is swept by the next run. While
-a backfill reads the lake, nothing is rewritten; that is no failure.
+**If it fails** clear the failed task: each step continues where it stopped, and the next run cleans
+up after a kill. While a backfill reads the lake, nothing is compacted; that is no failure.
 """
 
 from datetime import timedelta
@@ -28,13 +30,13 @@ PARAMS = {
         type="integer",
         minimum=2,
         title="Days to keep",
-        description_md="Of clicks; `RETENTION_DAYS` by default",
+        description_md="Days of clicks; `RETENTION_DAYS` by default",
     ),
     "really": Param(
         True,
         type="boolean",
         title="Really do it",
-        description_md="Off: the log says what would be done",
+        description_md="Off: dry run, see the log",
         section="Safety",
     ),
 }

@@ -1,17 +1,20 @@
 """
 # Run streams
 
-Starts, stops or shows the always-on processes: gate, consumers, window job, scoring, generator. supervisord owns them and restarts
-what dies; this DAG only asks. Start order is readers first, generator last, so that nothing waits unread.
+Starts, stops or shows the always-on processes: validation, consumers, window job, scoring,
+generator. supervisord runs and restarts them. Readers start before writers, the generator last.
 
 - **Runs** when triggered. *Action* is start, stop or status.
-- **Reads** supervisord and Flink. **Writes** topics and tables that are missing, and the generator's plan `truth/plan.json`.
-- **Normal** half a minute to start. Safe to repeat: what runs stays untouched, a new attack is planted within a minute of event time.
-- **Scoring** starts only when there is a bundle to serve; `deploy_detector` brings one.
+- **Reads** supervisord and Flink. **Writes** missing topics and tables, and the generator's plan
+  `truth/plan.json`.
+- **Normal** half a minute to start. Idempotent: running processes stay, a new attack is planted
+  within a minute of event time.
+- **Scoring** starts only with a bundle to serve; run `deploy_detector` first.
 
-**If it fails** the message names the program and its state. Its log: `make logs`, or `.adnomaly/logs/<program>.log`. *FATAL* means it
-ended again and again at start: repair the cause, trigger again. When `await_window_job` waits in vain, open Flink's exceptions (menu
-Browse, Flink). Nothing needs cleaning up.
+**If it fails** the message names the program and its state. Its log: `make logs`, or
+`.adnomaly/logs/<program>.log`. *FATAL* means that it crashed repeatedly at start: fix the cause,
+trigger again. If `await_window_job` times out, read Flink's exceptions (menu Browse, Flink). No
+cleanup is needed.
 """
 
 from datetime import timedelta
@@ -30,7 +33,7 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Send from",
-        description_md="ISO 8601 or `-2h`; empty: from where the last run stopped, or now",
+        description_md="ISO 8601 or `-2h`; empty: the end of the last run, or now",
         section="Generator",
     ),
     "attacks": Param(
@@ -38,7 +41,8 @@ PARAMS = {
         type="array",
         items={"type": "string", "pattern": ATTACK},
         title="Attacks to plant",
-        description_md="`kind:GEO:platform:start:duration[:strength]`, one per line, such as `click_flood:DE:ios:+1m:10m`",
+        description_md="`kind:GEO:platform:start:duration[:strength]`, one per line,"
+        " such as `click_flood:DE:ios:+1m:10m`",
         section="Generator",
     ),
     "base_eps": Param(
@@ -46,7 +50,7 @@ PARAMS = {
         type=["null", "number"],
         exclusiveMinimum=0,
         title="Clicks per second",
-        description_md="Empty: as before",
+        description_md="Empty: unchanged",
         section="Generator",
     ),
 }
@@ -65,9 +69,9 @@ def run_streams():
 
     @task
     def prepare(params, dag_run) -> list[str]:
-        b, asked = connect(), {name: params[name] for name in ("begin", "attacks", "base_eps")}
+        b, plan = connect(), {name: params[name] for name in ("begin", "attacks", "base_eps")}
         return pipeline.prepare(
-            b.home, [b.create_topics, b.postgres.apply_schema], **asked, now=dag_run.run_after
+            b.home, [b.create_topics, b.postgres.apply_schema], **plan, now=dag_run.run_after
         )
 
     @task
@@ -81,7 +85,7 @@ def run_streams():
     chosen, ready, shown = choose(), prepare(), status()
     consumers = StartPrograms(task_id="start_consumers", programs=list(pipeline.CONSUMERS))
     writers = StartPrograms(task_id="start_scoring_and_generator", programs=ready)
-    # Last: the window job begins with the first click.
+    # Last: the window job starts with the first click.
     job = AwaitWindowJob(task_id="await_window_job")
 
     chosen >> [ready, stop_streams(), shown]

@@ -1,20 +1,23 @@
 """
 # Train the detector
 
-Learns what is usual from the offline features: a baseline per entity and hour, a forecast of what the last hours leave, an Isolation
-Forest on what deviates, limits for a budget of false incidents (`ALERTS_PER_DAY`). Judges it on planted attacks beside chance and simple
-rules, seals it as one bundle, registers it in MLflow, and makes it the champion if the promotion check finds it good and not worse than the
-champion there is.
+Fits a detector on the offline features: a baseline per entity and hour, a residual forecast, an
+Isolation Forest on the deviations, and thresholds for a budget of false incidents
+(`ALERTS_PER_DAY`). Evaluates it on planted attacks against chance and reference detectors, seals it
+as a bundle, registers it in MLflow, and makes it the champion if it passes the promotion gate.
 
-- **Runs** when the offline features are updated, that is daily after the backfill, when `watch_model` finds drift, and when triggered.
-- **Reads** offline features, and the champion to compare with. **Writes** a work folder `work/<run>/`, a run and a version in MLflow.
-- **Normal** two to four minutes for 21 days; the limits come from the last quarter of them.
-- **Again** each step replaces its own files; equal data and seed give an equal bundle. Updates the asset *detector*, which wakes
-  `deploy_detector`; that changes nothing while the champion is the same.
+- **Runs** when the offline features are updated, that is daily after the backfill, when
+  `watch_model` finds drift, and when triggered.
+- **Reads** offline features, and the champion to compare with. **Writes** a work folder
+  `work/<run>/`, a run and a version in MLflow.
+- **Normal** two to four minutes for 21 days; the last quarter of them sets the thresholds.
+- **Retry** is idempotent: equal data and seed give an equal bundle. Updates the asset *detector*,
+  which triggers `deploy_detector`; that does nothing if the champion is the same.
 
-**If it fails** clear the failed task. `NotEnoughHistory` says which hours are empty: backfill more days, or ask for fewer days in the form.
-`BundleRejected` in `fit` means that an export differs from its forest: keep the work folder. When `promote_if_better` returns false, that is a
-result and not a failure: every check with its figure and its limit is in the task's log, and in MLflow as `decision.txt` of the run.
+**If it fails** clear the failed task. `NotEnoughHistory` names the empty hours: backfill more days,
+or set fewer days in the form. `BundleRejected` in `fit`: the ONNX export differs from its forest;
+keep the work folder. If `promote_if_better` returns false, that is a result and no failure: every
+check with its value and limit is in the task's log, and in MLflow as `decision.txt` of the run.
 """
 
 from datetime import timedelta
@@ -37,7 +40,7 @@ PARAMS = {
         type=["null", "string"],
         format="date-time",
         title="Until",
-        description_md="Empty: the newest window there is",
+        description_md="Empty: the newest window",
     ),
 }
 

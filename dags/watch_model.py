@@ -1,17 +1,21 @@
 """
 # Watch the model
 
-Is the deployed detector still fit for what comes? Compares the inputs (deviations from what was expected, per feature) and the scores of
-the last day with those of its training days, and the incidents that nobody confirmed with the budget of false ones.
+Measures whether the deployed detector still fits the traffic: drift of its inputs (deviations from
+the expected values, per feature) and scores of the last day against its training days, and
+unconfirmed incidents against the budget of false ones.
 
 - **Runs** every hour at 17 past, and when triggered.
-- **Reads** `anomaly_results`, `incidents`, offline features of the training days, the bundle. **Writes** `model_health`, shown on the page
-  *Adnomaly*, *Model*; `drift/<version>.json` once per version. Updates the asset *drift*, which wakes `train_detector`, when something
-  has moved and the newest model is older than 20 hours.
-- **Normal** seconds; half a minute for the first time after a deployment. A skipped `ask_for_training` means: nothing to do.
+- **Reads** `anomaly_results`, `incidents`, offline features of the training days, the bundle.
+  **Writes** `model_health`, shown on the page *Adnomaly*, *Model*; `drift/<version>.json` once per
+  version. Updates the asset *drift*, which triggers `train_detector`, if something drifted and the
+  newest model is older than 20 hours.
+- **Normal** seconds; half a minute for the first time after a deployment. A skipped
+  `ask_for_training` means that there is nothing to do.
 
-**If it fails** `NotEnoughHistory` says what is missing: no detector is deployed (run `deploy_detector`), or its training days are gone from the
-offline features (run `backfill_features` for them, or train anew). Judging goes on meanwhile; the next run asks again.
+**If it fails** `NotEnoughHistory` says what is missing: no detector is deployed (run
+`deploy_detector`), or the offline features of its training days are gone (run `backfill_features`
+for them, or train again). Scoring continues; the next run measures again.
 """
 
 from datetime import timedelta
@@ -31,13 +35,13 @@ from adnomaly.wiring import connect
 def watch_model():
     @task
     def measure(dag_run) -> list[str]:
+        # DAG files must not load numpy.
         from adnomaly.pipelines import watch_model as pipeline
 
         b = connect()
         return pipeline.measure(
             b.model_history,
             b.offline_features,
-            b.model_history,
             b.home,
             budget_per_day=b.settings.alerts_per_day,
             now=dag_run.run_after,
@@ -51,7 +55,7 @@ def watch_model():
 
     @task(outlets=[DRIFT])
     def ask_for_training() -> None:
-        """Its end updates the asset."""
+        """Update the asset."""
 
     is_training_worth_it(measure()) >> ask_for_training()
 

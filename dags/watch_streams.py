@@ -1,17 +1,20 @@
 """
 # Watch streams
 
-Looks at the whole path of a click every minute: processes, the window job, lag, freshness, windows without a score, readiness of the
-scoring API. What has fallen is started again, at most *Most restarts* times in ten minutes; then it is given up and becomes an incident.
+Checks the whole path of a click every minute: processes, window job, consumer lag, freshness,
+windows without a score, readiness of the scoring API. Restarts crashed programs, at most *Max
+restarts* times in ten minutes; then gives them up and opens an incident.
 
-- **Runs** every minute from the moment Airflow knows it. Streams that were stopped on purpose are left alone.
-- **Reads** supervisord, Kafka's offsets, PostgreSQL, Flink, `/readyz`. **Writes** `stream_health`, `ledger`, and an incident about what
-  stays red or was given up; starts and stops programs.
-- **Normal** a few seconds. The page *Adnomaly* (menu) shows the same, live.
+- **Runs** every minute from the first start of Airflow. Streams that were stopped on purpose stay
+  stopped.
+- **Reads** supervisord, Kafka's offsets, PostgreSQL, Flink, `/readyz`. **Writes** `stream_health`,
+  `ledger`, and an incident about a stage that stays red or was given up; starts and stops programs.
+- **Normal** a few seconds. The page *Adnomaly* (menu) shows the same status, live.
 
-**If it fails** the message lists what is red, one line each, with the next step. A program that was given up is started again by
-`run_streams`, action start, after its cause is repaired: its last words are in the message, its log is `make logs P=<program>`. The next
-run asks again; there is nothing to clear.
+**If it fails** the message lists the red stages, one line each, with the next step. Start a program
+that was given up with `run_streams`, action start, after you fixed the cause: its last error is in
+the message, its log is `make logs P=<program>`. The next run checks again; nothing needs to be
+cleared.
 """
 
 from datetime import timedelta
@@ -28,23 +31,23 @@ PARAMS = {
         50_000,
         type="integer",
         minimum=1,
-        title="Largest lag",
-        description_md="Messages that may wait before a stage",
+        title="Max lag",
+        description_md="Consumer lag of a stage, in messages",
     ),
     "max_age_s": Param(
         300,
         type="integer",
         minimum=60,
-        title="Oldest newest window",
-        description_md="Seconds since the end of the newest window",
+        title="Max age of the newest window",
+        description_md="Seconds since its end",
     ),
     "max_restarts": Param(
         5,
         type="integer",
         minimum=0,
         maximum=50,
-        title="Most restarts",
-        description_md="Of one program within ten minutes, before it is given up",
+        title="Max restarts",
+        description_md="Restarts of one program within ten minutes before it is given up",
     ),
 }
 
@@ -60,14 +63,17 @@ def watch_streams():
     @task
     def restart_fallen(params, dag_run) -> dict[str, list[str]]:
         return pipeline.restart_fallen(
-            connect().supervisor, most=params["max_restarts"], now=dag_run.run_after
+            connect().supervisor, max_restarts=params["max_restarts"], now=dag_run.run_after
         )
 
     @task
     def check(params) -> dict[str, str]:
         b = connect()
         return pipeline.check(
-            b.collector, b.health, b.incidents, Limits(params["max_lag"], params["max_age_s"])
+            b.collector,
+            b.health,
+            b.incident_service,
+            Limits(params["max_lag"], params["max_age_s"]),
         )
 
     restart_fallen() >> check()

@@ -17,6 +17,7 @@ from datetime import datetime
 import pyarrow as pa
 from confluent_kafka import KafkaException, Message
 
+from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
@@ -24,7 +25,7 @@ from adnomaly.settings import Settings
 from adnomaly.sinks.base import SinkConsumer
 from adnomaly.sinks.offsets import Lease, SinkOffsets
 from adnomaly.stores.clicks import Row, row
-from adnomaly.stores.lake import SCHEMA, Lake, hour_of
+from adnomaly.stores.lake import Lake, hour_of
 from adnomaly.topics import VALID_TOPIC
 from adnomaly.wiring import connect
 
@@ -143,7 +144,8 @@ def _table(rows: list[Row]) -> pa.Table:
     columns = list(zip(*rows, strict=True))
     columns[0] = [str(event_id) for event_id in columns[0]]
     return pa.table(
-        [pa.array(values, f.type) for values, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+        [pa.array(values, f.type) for values, f in zip(columns, CLICK_SCHEMA, strict=True)],
+        schema=CLICK_SCHEMA,
     )
 
 

@@ -1,4 +1,4 @@
-"""The alert: what the topic `alerts` and the table `anomaly_results` say about one scored window, or about a silence."""
+"""Alerts about scored windows and silences, for the topic `alerts` and `anomaly_results`."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -12,10 +12,13 @@ ANOMALY = "anomaly"
 
 
 class WindowExplanation(msgspec.Struct, frozen=True):
-    """Why a window has its score, per feature: what was expected, how far off it is, its share in that; and one sentence.
+    """Explanation of a score by feature.
 
     Attributes:
-        low, high: between which nearly all normal windows lie (3 robust deviations).
+        summary: one sentence.
+        z: deviation from the expected value, in robust standard deviations.
+        share: share of the feature in the score.
+        low, high: range of nearly all normal windows (3 robust deviations).
     """
 
     summary: str
@@ -27,11 +30,11 @@ class WindowExplanation(msgspec.Struct, frozen=True):
 
 
 class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """One window with its score. Higher is more anomalous; anomalous means anomaly_score >= threshold.
+    """One window with its score. Higher is more anomalous; anomalous means score >= threshold.
 
     Attributes:
-        anomaly_score: None while the entity warms up: too little is known of it.
-        incident_id: of an anomalous window: its incident, named by the entity and the first window.
+        anomaly_score: None while the entity warms up, with too little data for a baseline.
+        incident_id: incident of an anomalous window, named by entity and first window.
     """
 
     window: TrafficWindow
@@ -47,12 +50,12 @@ class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def alert_id(self) -> str:
-        """The same window scored by the same model is the same alert, however often it is sent."""
+        """Equal for the same window and model, so a repeated alert is recognizable."""
         w = self.window
         return _id(self.model_version, w.geo, w.platform, time_text(w.window_end))
 
     def alert(self) -> dict[str, Any]:
-        """The message of the topic `alerts`: the window's fields, then score, threshold, incident, model, id and explanation."""
+        """The message of the topic `alerts`: the window, its score and the explanation."""
         w = self.window
         return {
             "kind": ANOMALY,
@@ -71,7 +74,7 @@ class ScoredWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """No windows where there should be some: `silence` of one entity, or `platform outage`, with neither geo nor platform."""
+    """Missing windows: `silence` of one entity, or `platform outage` without geo and platform."""
 
     kind: str
     incident_id: str

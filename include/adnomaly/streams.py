@@ -1,7 +1,7 @@
-"""The table of always-on processes. Everything that starts, stops, watches or draws them derives from it.
+"""The table of always-on processes: everything that starts, watches or draws them uses it.
 
-To add a stream, add one entry: supervisord, `run_streams`, `watch_streams`, the page *Now*, `make status` and the drawing
-in docs/architecture.md follow.
+To add a stream, add one entry. supervisord, `run_streams`, `watch_streams`, the page *Now*, `make
+status`, the reconciliation and the drawing in docs/architecture.md follow.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -14,23 +14,27 @@ from adnomaly.topics import (
     Topic,
 )
 
-Role = Literal["consumer", "scoring", "generator"]
-"""When it starts: consumers first, so that nothing waits unread; scoring once there is a bundle; the generator last."""
+Role = Literal["consumer", "scoring", "generator", "dag"]
+"""When it starts: consumers first, scoring once there is a bundle, the generator last.
+
+A `dag` is no process: Airflow runs it.
+"""
 
 
 class Stream(NamedTuple):
-    """One always-on process, `python -m <package>.<name>`, and the stage of a click's path that it is.
+    """One always-on process, `python -m <package>.<name>`, and its stage on the path of a click.
 
     Attributes:
         name: of the program, and of its consumer group or sink.
         stage: key of its stage in `stream_health`, on the page and in the API.
-        title: what the page calls the stage.
-        unit: what it counts; empty when it counts nothing.
-        source: topic it consumes, whose end minus its offsets is its lag; None when it consumes none.
-        offsets: who keeps its offsets: Kafka (`group`), the sink's own table (`sink`), or Flink and others (`none`).
-        windows: it handles windows, so a fresh one is due every minute while the generator runs.
-        server: server whose silence makes its counts unknown.
-        writes: where its output goes, for the drawing.
+        title: name of the stage on the page.
+        unit: unit of its count; empty without a count.
+        source: topic it consumes; the topic's end minus the offsets is the consumer lag.
+        offsets: where its offsets are: Kafka (`group`), `sink_offsets` (`sink`), or elsewhere.
+        newest: table whose newest `window_end` is its progress; a window is due every minute then.
+        counted: a sink's clicks in the reconciliation, such as "stored"; `in <title>` by default.
+        server: server that must answer for its counts to be known.
+        writes: outputs, for the drawing; a process without offsets is counted by its topics' ends.
     """
 
     name: str
@@ -40,7 +44,8 @@ class Stream(NamedTuple):
     unit: str = ""
     source: Topic | None = None
     offsets: Literal["group", "sink", "none"] = "none"
-    windows: bool = False
+    newest: str = ""
+    counted: str = ""
     server: str = ""
     writes: tuple[str, ...] = ()
     package: str = "streaming"
@@ -48,6 +53,11 @@ class Stream(NamedTuple):
     @property
     def module(self) -> str:
         return f"{self.package}.{self.name}"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether it is a process of supervisord."""
+        return self.role != "dag"
 
 
 STREAMS: Final = (
@@ -79,6 +89,7 @@ STREAMS: Final = (
         "clicks",
         VALID_TOPIC,
         "sink",
+        counted="stored",
         server="postgres",
         writes=("clickstream_events",),
     ),
@@ -90,6 +101,7 @@ STREAMS: Final = (
         "clicks",
         VALID_TOPIC,
         "sink",
+        counted="archived",
         server="postgres",
         writes=("S3 lake",),
     ),
@@ -101,7 +113,7 @@ STREAMS: Final = (
         "windows",
         VALID_TOPIC,
         "none",
-        windows=True,
+        newest="feature_aggregates",
         server="flink",
         writes=(FEATURES_TOPIC.name,),
     ),
@@ -113,7 +125,7 @@ STREAMS: Final = (
         "windows",
         FEATURES_TOPIC,
         "group",
-        windows=True,
+        newest="feature_aggregates",
         server="kafka",
         writes=("Redis", "feature_aggregates"),
     ),
@@ -128,15 +140,40 @@ STREAMS: Final = (
         "windows",
         FEATURES_TOPIC,
         "group",
-        windows=True,
+        newest="anomaly_results",
         server="postgres",
         writes=(ALERTS_TOPIC.name, "anomaly_results"),
     ),
 )
-"""In the order in which a click passes them."""
-
+"""In the order of a click's path."""
 
 BY_NAME: Final = {stream.name: stream for stream in STREAMS}
+
+GENERATOR: Final = BY_NAME["generate_clicks"]
+VALIDATION: Final = BY_NAME["validate_clicks"]
+CLICK_TABLE: Final = BY_NAME["store_clicks"]
+CLICK_LAKE: Final = BY_NAME["archive_clicks"]
+WINDOW_JOB: Final = BY_NAME["window_job"]
+SERVING: Final = BY_NAME["serve_detector"]
+SCORER: Final = BY_NAME["score_windows"]
+"""Streams with checks of their own."""
+
+INCIDENTS: Final = Stream(
+    "handle_alert",
+    "incidents",
+    "Incidents",
+    "dag",
+    "alerts",
+    ALERTS_TOPIC,
+    "sink",
+    server="postgres",
+    writes=("incidents",),
+    package="dags",
+)
+"""The sink of the topic `alerts`, which a DAG drives."""
+
+STAGES: Final = (*STREAMS, INCIDENTS)
+"""Every stage of a click's path, in order."""
 
 
 def with_role(role: Role) -> tuple[str, ...]:
@@ -146,3 +183,27 @@ def with_role(role: Role) -> tuple[str, ...]:
 
 START_ORDER: Final = (*with_role("consumer"), *with_role("scoring"), *with_role("generator"))
 """Readers before writers; stopping goes the other way."""
+
+
+def columns() -> tuple[tuple[str, ...], ...]:
+    """Stages by their distance from the generator, for the page.
+
+    A stage stands one column after the writer of its source; without a source, in the column of its
+    role.
+    """
+    depth: dict[str, int] = {}
+    topics: dict[str, int] = {}
+    for stream in STAGES:
+        if stream.source is not None:
+            depth[stream.stage] = topics.get(stream.source.name, 0) + 1
+        elif stream.role == GENERATOR.role:
+            depth[stream.stage] = 0
+        for output in stream.writes:
+            topics.setdefault(output, depth.get(stream.stage, 0))
+    for stream in STAGES:
+        peers = [depth[s.stage] for s in STAGES if s.role == stream.role and s.stage in depth]
+        depth.setdefault(stream.stage, max(peers, default=0))
+    return tuple(
+        tuple(s.stage for s in STAGES if depth[s.stage] == column)
+        for column in range(max(depth.values()) + 1)
+    )

@@ -1,6 +1,7 @@
-"""The only chooser: which adapter stands behind which need, opened on first use.
+"""Wiring: every client and store, built from one `Settings` and connected on first use.
 
-`connect()` reads the settings once per process; entry points call it and pass plain backends on.
+Entry points call `connect()`, which reads the settings once per process, and pass plain objects on.
+Imports are local, so a process loads only the libraries of the backends it uses.
 """
 
 from functools import cached_property
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from adnomaly.clients.ray_serve import Serving
     from adnomaly.clients.s3 import ObjectStore
     from adnomaly.clients.supervisord import Supervisor
+    from adnomaly.incidents.service import IncidentService
     from adnomaly.monitoring.collector import StatusCollector
     from adnomaly.stores.alerts import AlertTopic
     from adnomaly.stores.bundles import BundleStore
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Backends:
-    """Every outside system, built from one `Settings`. Nothing connects before it is used."""
+    """Clients and stores of one stack. Nothing connects before its first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -115,6 +117,12 @@ class Backends:
         return IncidentStore(self.postgres)
 
     @cached_property
+    def incident_service(self) -> "IncidentService":
+        from adnomaly.incidents.service import IncidentService
+
+        return IncidentService(self.incidents)
+
+    @cached_property
     def evidence(self) -> "EvidenceStore":
         from adnomaly.stores.evidence import EvidenceStore
 
@@ -184,8 +192,9 @@ class Backends:
         )
 
     def incident_page(self, incident_id: str) -> str:
-        """Where people look at an incident and decide about it."""
-        return f"{self.settings.airflow_url}/plugin/adnomaly/adnomaly/incidents?id={quote(incident_id, safe='')}"
+        """URL of the page of an incident."""
+        page = f"{self.settings.airflow_url}/plugin/adnomaly/adnomaly/incidents"
+        return f"{page}?id={quote(incident_id, safe='')}"
 
     @cached_property
     def registry(self) -> "Registry":
@@ -213,7 +222,7 @@ class Backends:
 
     @cached_property
     def traffic(self) -> "Traffic":
-        """The synthetic traffic that the settings describe."""
+        """Synthetic traffic of the settings."""
         from adnomaly.synthetic.traffic import Traffic
 
         return Traffic.from_settings(self.settings)
@@ -225,12 +234,12 @@ class Backends:
         return Supervisor(self.home)
 
     def create_topics(self) -> None:
-        """Create the topics that are missing. Idempotent."""
+        """Create missing topics. Idempotent."""
         from adnomaly.clients.kafka.admin import create_topics
 
         create_topics(self.settings.kafka_bootstrap)
 
 
 def connect(settings: Settings | None = None) -> Backends:
-    """The backends of this process; settings default to those of the environment."""
+    """The backends of this process. Settings default to those of the environment."""
     return Backends(settings or load_settings())

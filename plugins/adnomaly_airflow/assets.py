@@ -1,6 +1,7 @@
-"""What one DAG leaves for the next: an update of one wakes the DAGs that are scheduled on it.
+"""Assets: an update of one triggers the DAGs that are scheduled on it.
 
-They have names and no URIs: to understand a URI, Airflow imports the clients of every provider, a second for each DAG file.
+They have names and no URIs: for a URI, Airflow imports the clients of every provider, which costs a
+second per DAG file.
 """
 
 from airflow.providers.apache.kafka.triggers.shared_stream import KafkaSharedStreamTrigger
@@ -9,16 +10,16 @@ from airflow.sdk import Asset, AssetWatcher
 from adnomaly.topics import ALERTS_TOPIC
 
 OFFLINE_FEATURES = Asset("adnomaly_offline_features", group="adnomaly")
-"""Window features of whole days, in the lake and in Feast's mirror of it."""
+"""Window features of whole days, in S3 and in the mirror."""
 
 DETECTOR = Asset("adnomaly_detector", group="adnomaly")
-"""A model bundle that passed the promotion check."""
+"""A bundle that passed the promotion gate."""
 
 DRIFT = Asset("adnomaly_drift", group="adnomaly")
-"""Inputs or scores have moved away from what the detector was trained on."""
+"""Inputs or scores have drifted from the training data."""
 
 ALERTS_CONNECTION = "kafka_alerts"
-"""Airflow connection of the watcher; `stack.environment` has it."""
+"""Airflow connection of the watcher, defined by the stack."""
 
 ALERTS = Asset(
     "adnomaly_alerts",
@@ -32,4 +33,4 @@ ALERTS = Asset(
         )
     ],
 )
-"""Messages of the topic `alerts`. An event only wakes: who is woken reads the topic from a watermark of its own."""
+"""Messages of the topic `alerts`. An event only triggers a run, which reads from its offsets."""

@@ -1,8 +1,8 @@
-"""Keeps Airflow's login from other pages of the same host.
+"""Protect Airflow's login from other pages of the same host.
 
-The login form sets its cookie by script, readable by scripts, and cookies ignore ports: a page of Flink, MLflow or Ray
-could read it, and could put the UI into a frame. The cookie is sent again as one that scripts cannot read, and frames
-are allowed to ourselves alone.
+The login form sets its cookie by script, so scripts can read it. Cookies ignore ports: a page of
+Flink, MLflow or Ray could read it, or frame the UI. The middleware sets the cookie again as
+HttpOnly and allows frames of the same origin only.
 """
 
 from http.cookies import CookieError, SimpleCookie
@@ -15,7 +15,7 @@ COOKIE: Final = "_token"
 
 
 class HttpOnlyCookieMiddleware:
-    """ASGI: on documents outside /auth, the token's cookie becomes HttpOnly; everywhere, frames only from ourselves."""
+    """ASGI middleware: HttpOnly token on documents outside /auth, same-origin frames everywhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -25,7 +25,7 @@ class HttpOnlyCookieMiddleware:
             await self.app(scope, receive, send)
             return
 
-        async def safely(message: Message) -> None:
+        async def send_protected(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("content-security-policy", "frame-ancestors 'self'")
@@ -42,16 +42,16 @@ class HttpOnlyCookieMiddleware:
                     )
             await send(message)
 
-        await self.app(scope, receive, safely)
+        await self.app(scope, receive, send_protected)
 
 
 def _token(scope: Scope) -> str:
-    """The token as it was sent; empty when there is none, or when it has characters that no token has."""
-    sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode(
+    """The token of the request; empty without one or with invalid characters."""
+    header = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode(
         "latin-1"
     )
     try:
-        cookies = SimpleCookie(sent)
+        cookies = SimpleCookie(header)
     except CookieError:
         return ""
     token = cookies[COOKIE].value if COOKIE in cookies else ""

@@ -1,4 +1,4 @@
-"""How every DAG of ours behaves unless it says otherwise. House rules; tests/dags holds the DAGs to them."""
+"""Defaults of all DAGs; tests/dags checks them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -7,23 +7,23 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow.timetables.trigger import CronTriggerTimetable
 
 TAGS: Final = frozenset({"streams", "features", "model", "watch"})
-"""The closed set: what a DAG is about."""
+"""The closed set of tags."""
 
 DAY_AFTER: Final = CronDataIntervalTimetable("30 0 * * *", timezone="UTC")
-"""Daily, half an hour after midnight UTC, when the late clicks of the day are in."""
+"""Daily at 00:30 UTC, after the late clicks of the day."""
 
 HOUR_AFTER: Final = CronDataIntervalTimetable("30 1 * * *", timezone="UTC")
-"""Daily, an hour after that."""
+"""Daily at 01:30 UTC."""
 
 EVERY_MINUTE: Final = "* * * * *"
 
 HOURLY: Final = "17 * * * *"
 
 NIGHTLY: Final = "45 3 * * *"
-"""When little else runs."""
+"""At 03:45 UTC, when little else runs."""
 
 SWEEP: Final = CronTriggerTimetable("*/5 * * * *", timezone="UTC")
-"""Behind a wake-up that can be lost."""
+"""Every five minutes, in case an asset event is lost."""
 
 _TASK: Final[dict[str, Any]] = {
     "owner": "adnomaly",
@@ -41,10 +41,11 @@ def dag_arguments(
     timeout: timedelta = timedelta(minutes=30),
     waits: timedelta = timedelta(0),
 ) -> dict[str, Any]:
-    """Arguments of `@dag`: one run at a time, no runs for the past, `timeout` per task and thrice that per run.
+    """Arguments of `@dag`: one run at a time, no catch-up.
 
     Args:
-        waits: time that a run may wait for a person beside that.
+        timeout: of a task; a run may take three times as long.
+        waits: additional time of a run to wait for a person.
     """
     return {
         "tags": list(tags),

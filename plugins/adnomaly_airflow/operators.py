@@ -1,13 +1,13 @@
-"""Operators for what outlives a task: programs under supervision, Flink SQL jobs, models on Ray Serve.
+"""Deferrable operators for programs of supervisord, Flink SQL jobs and Ray Serve deployments.
 
-All of them begin something that is safe to begin twice, then wait in the triggerer without holding a worker. What they know of it is
-in names that do not depend on the try, so that a task that was killed finds again what it began.
+Each starts something idempotently, then waits in the triggerer without a worker slot. Its names do
+not depend on the try, so a retry after a kill finds what the first try started.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
@@ -17,9 +17,12 @@ from adnomaly.wiring import connect
 from adnomaly_airflow.links import FlinkJobLink, ServingLink, note
 from adnomaly_airflow.triggers import BundleServed, FlinkJobEnds, ProgramsRun, Wait, WindowJobRuns
 
+if TYPE_CHECKING:
+    from adnomaly.clients.flink_sql import Script
+
 
 class _Waiting(BaseOperator):
-    """Begins something, then defers until a trigger says that nothing is missing."""
+    """Starts something, then defers until nothing is missing."""
 
     def __init__(self, *, patience: timedelta, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -27,32 +30,32 @@ class _Waiting(BaseOperator):
 
     def execute(self, context: Any) -> Any:
         waiting = self.begin(context)
-        # The trigger keeps the time itself: `airflow dags test` ignores the timeout of a deferral.
+        # The trigger checks the time: `airflow dags test` ignores the timeout of a deferral.
         self.defer(
             trigger=waiting((datetime.now(UTC) + self.patience).isoformat()), method_name="resume"
         )
 
     def resume(self, context: Any, event: dict[str, str]) -> Any:
-        """The wait is over.
+        """End the task after the wait.
 
         Raises:
-            JobFailed: what was waited for did not come true, or not in time.
+            JobFailed: the wait failed or timed out.
         """
         if event["missing"]:
             raise JobFailed(f"{event['missing']} (waited at most {self.patience})")
         return self.end(context)
 
     def begin(self, context: Any) -> Callable[[str], Wait]:
-        """Begin it, or find it begun; returns the trigger, given the moment until which to wait (ISO 8601)."""
+        """Start, or find what was started; returns the trigger by its `until` (ISO 8601)."""
         raise NotImplementedError
 
     def end(self, context: Any) -> Any:
-        """It has come true; what this returns is the task's result."""
+        """The result of the task after a successful wait."""
         return None
 
 
 class StartPrograms(_Waiting):
-    """Has supervisord start programs, and succeeds when each has run for `uptime`. Programs that run already stay untouched."""
+    """Starts programs, and succeeds when each has run for `uptime`. Running programs stay."""
 
     template_fields = ("programs",)
 
@@ -70,7 +73,7 @@ class StartPrograms(_Waiting):
     def begin(self, context: Any) -> Callable[[str], Wait]:
         started = connect().supervisor.start(self.programs)
         self.log.info(
-            "started %s; already there: %s",
+            "started %s; already running: %s",
             started,
             [name for name in self.programs if name not in started],
         )
@@ -93,15 +96,14 @@ class AwaitWindowJob(_Waiting):
 
 
 class FlinkSqlJob(_Waiting):
-    """Runs Flink SQL as one job: submitted once, found again after a crash, ended when somebody ends the task.
+    """Runs Flink SQL as one batch job, submitted once.
 
-    The job's id is made of DAG, run, task and the number of earlier attempts that failed, so a second try adopts what the first
-    one submitted, whether it runs still or has finished meanwhile. A batch job is awaited to its end; a stream until it runs. A
-    task that is marked failed or success while it waits cancels its batch job, and stops its stream with a savepoint.
+    The job id is a hash of DAG, run, task and the number of failed attempts, so a retry adopts the
+    job of the first try, running or finished. A task that is marked while it waits cancels its job.
 
     Args:
-        script: makes the `adnomaly.clients.flink_sql.Script`, called with the task's context right before it is submitted.
-        finish: called with the context when the job has ended well; its result is the task's.
+        script: returns the script for the task's context, called before submission.
+        finish: called with the context after success; its result is that of the task.
     """
 
     operator_extra_links = (FlinkJobLink(),)
@@ -109,7 +111,7 @@ class FlinkSqlJob(_Waiting):
     def __init__(
         self,
         *,
-        script: Callable[[Any], Any],
+        script: Callable[[Any], "Script"],
         finish: Callable[[Any], Any] | None = None,
         patience: timedelta = timedelta(minutes=30),
         **kwargs: Any,
@@ -123,15 +125,13 @@ class FlinkSqlJob(_Waiting):
         while state in ("FAILED", "CANCELED"):
             attempt += 1
             state = flink.job_state(job_id := self._job_id(context, attempt))
-        script = self.script(context) if state is None else None
-        if script is not None:
+        if state is None:
             self.log.info("submitting job %s", job_id)
-            flink.submit(script, job_id)
+            flink.submit(self.script(context), job_id)
         else:
             self.log.info("job %s is %s: adopted", job_id, state)
         note(context["ti"], FlinkJobLink.key, job_id)
-        streaming = script is not None and script.streaming
-        return lambda until: FlinkJobEnds(job_id, streaming, until)
+        return lambda until: FlinkJobEnds(job_id, False, until)
 
     def end(self, context: Any) -> Any:
         return self.finish(context) if self.finish else None
@@ -144,9 +144,10 @@ class FlinkSqlJob(_Waiting):
 
 
 class ServeRollout(_Waiting):
-    """Has every replica of the scoring application serve a bundle, without a failed request; then it is the one to come back to.
+    """Deploys a bundle on every replica without a failed request, then marks it current.
 
-    Succeeds with the version. A bundle that the replicas refuse fails the task, and what was served is served on.
+    The result is the version. If the replicas refuse the bundle, the task fails and the old
+    bundle stays.
     """
 
     template_fields = ("version",)

@@ -1,4 +1,4 @@
-"""What a run was asked for: its form and its interval, as plain values for a pipeline."""
+"""Parameters and interval of a run, as plain values for a pipeline."""
 
 import re
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ DAY_HINT: Final = "UTC day; empty: the day of the run's interval"
 
 
 def optional_day(title: str) -> Param:
-    """A form field for a day that may stay empty."""
+    """A form field for a day, optional."""
     return Param(None, type=["null", "string"], format="date", title=title, description_md=DAY_HINT)
 
 
 def day_of_run(dag_run: Any) -> date:
-    """The UTC day a daily run is for; a run without an interval (triggered by hand or by an asset) is for the day before it."""
+    """The UTC day of a run's interval; the day before the run if it has none."""
     start: datetime = dag_run.data_interval_start or dag_run.run_after - timedelta(days=1)
     return start.date()
 
 
 def day(params: Mapping[str, Any], name: str, dag_run: Any) -> date:
-    """The day in the form's field, else the day of the run."""
+    """The day in the form, else the day of the run."""
     return date.fromisoformat(params[name]) if params[name] else day_of_run(dag_run)
 
 
 def work_folder(home: Home, dag_run: Any) -> Path:
-    """A folder of this run alone, the same for each of its tasks and tries."""
+    """The work folder of a run, the same for all its tasks and tries."""
     return home.work / re.sub(r"[^A-Za-z0-9._-]+", "_", dag_run.run_id)
 
 
 def instant(params: Mapping[str, Any], name: str) -> datetime | None:
-    """The moment in the form's field; None when it is empty."""
+    """The time in the form; None when it is empty."""
     return datetime.fromisoformat(params[name]) if params[name] else None

@@ -1,6 +1,7 @@
-"""Waits that hold no worker slot: they run in the triggerer, and a restart of it loses nothing.
+"""Triggers: waits in the triggerer that occupy no worker slot and survive its restart.
 
-Everything a wait knows is in its arguments, with an absolute `until`; uptimes come from the clock of the watched side.
+The whole state is in the arguments, with an absolute `until`. Uptimes come from the clock of the
+watched server.
 """
 
 import asyncio
@@ -17,15 +18,15 @@ POLL_SECONDS = 1.0
 
 
 class Wait(BaseTrigger):
-    """Asks `missing` until it says that nothing is, or until `until` (ISO 8601).
+    """Polls `missing` until it returns an empty text, or until `until` (ISO 8601).
 
-    Its event is `{"missing": text}`: empty when the wait came true, else what was still missing at the end.
+    The event is `{"missing": text}`: empty on success, else the reason at the end.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ("until",)
 
     def __init__(self, until: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's class has no types
         self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -34,27 +35,32 @@ class Wait(BaseTrigger):
         }
 
     def missing(self) -> str:
-        """What is not there yet, in words; empty when all is. Called in a thread. `Unavailable` counts as not there yet.
+        """What is missing, in words; empty on success. Called in a thread.
 
         Raises:
-            JobFailed: waiting longer makes no sense.
+            Unavailable: counts as missing.
+            JobFailed: waiting longer is useless.
         """
         raise NotImplementedError
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        end, missing = datetime.fromisoformat(self.until), "not asked yet"
+        end, missing = datetime.fromisoformat(self.until), "not polled yet"
         while True:
             try:
                 missing = await asyncio.to_thread(self.missing)
             except Unavailable as error:
                 missing = str(error)
             except (JobFailed, BundleRejected) as error:
-                yield TriggerEvent({"missing": str(error)})
+                yield _event(str(error))
                 return
             if not missing or datetime.now(UTC) >= end:
-                yield TriggerEvent({"missing": missing})
+                yield _event(missing)
                 return
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _event(missing: str) -> TriggerEvent:
+    return TriggerEvent({"missing": missing})  # type: ignore[no-untyped-call]  # as above
 
 
 class ProgramsRun(Wait):
@@ -67,15 +73,15 @@ class ProgramsRun(Wait):
         self.programs, self.uptime_s = list(programs), uptime_s
 
     def missing(self) -> str:
-        known = connect().supervisor.programs()
+        programs = connect().supervisor.programs()
         if fatal := [
-            name for name in self.programs if name in known and known[name].state == "FATAL"
+            name for name in self.programs if name in programs and programs[name].state == "FATAL"
         ]:
-            raise JobFailed(f"{', '.join(fatal)} ended again and again at start")
+            raise JobFailed(f"{', '.join(fatal)} crashed repeatedly at start")
         waiting = [
-            known[name]
+            programs[name]
             for name in self.programs
-            if name in known and known[name].uptime_s < self.uptime_s
+            if name in programs and programs[name].uptime_s < self.uptime_s
         ]
         return "; ".join(f"{p.name} is {p.state} ({p.detail or 'no detail'})" for p in waiting)
 
@@ -89,11 +95,12 @@ class WindowJobRuns(Wait):
 
 
 class FlinkJobEnds(Wait):
-    """Until a batch job has finished, or a stream runs. A task that is killed meanwhile takes its job along."""
+    """Until a batch job has finished. A task that is marked meanwhile cancels its job."""
 
     arguments = ("job_id", "streaming", "until")
 
     def __init__(self, job_id: str, streaming: bool, until: str) -> None:
+        """`streaming` has no effect; serialized triggers of running deferrals have it."""
         super().__init__(until)
         self.job_id, self.streaming = job_id, streaming
 
@@ -102,20 +109,16 @@ class FlinkJobEnds(Wait):
         state = flink.job_state(self.job_id)
         if state is None:
             raise JobFailed(
-                f"Flink has forgotten job {self.job_id}: its JobManager was restarted. The next try submits it again"
+                f"Flink does not know job {self.job_id}: its JobManager was restarted."
+                " The next try submits the job again"
             )
         if state in ("FAILED", "CANCELED"):
             raise JobFailed(f"job {self.job_id} is {state}: {flink.root_cause(self.job_id)}")
-        return (
-            ""
-            if state == ("RUNNING" if self.streaming else "FINISHED")
-            else f"job {self.job_id} is {state}"
-        )
+        return "" if state == "FINISHED" else f"job {self.job_id} is {state}"
 
     async def on_kill(self) -> None:
-        """Somebody has marked the task: cancel the batch, or stop the stream with a savepoint."""
-        flink = connect().flink
-        await asyncio.to_thread(flink.stop if self.streaming else flink.cancel, self.job_id)
+        """Cancel the job after somebody marked the task."""
+        await asyncio.to_thread(connect().flink.cancel, self.job_id)
 
 
 class BundleServed(Wait):

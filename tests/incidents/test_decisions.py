@@ -1,4 +1,4 @@
-"""What a decision must be, what it changes, and when a snoozed incident speaks again."""
+"""Validation and effect of decisions, and the end of snoozes."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -63,12 +63,12 @@ def asleep(**changed):
         ({"action": "acknowledge", "comment": "a\0b"}, "comment"),
     ],
 )
-def test_a_decision_that_makes_no_sense_names_its_field(decision, field):
+def test_an_invalid_decision_names_its_field(decision, field):
     with pytest.raises(InvalidDecision, match=f"^{field}: "):
         Decision(revision=0, **decision).validated(NOON)
 
 
-def test_seven_days_of_sleep_are_fine():
+def test_a_snooze_of_seven_days_is_valid():
     assert (
         Decision(action="snooze", revision=0, until=NOON + 7 * DAY).validated(NOON).until
         == NOON + 7 * DAY
@@ -94,7 +94,7 @@ def test_a_comment_leaves_the_status_alone():
     }
 
 
-def test_a_snooze_remembers_what_it_was():
+def test_a_snooze_records_score_and_money():
     changed = after(incident(), Decision(action="snooze", revision=0, until=NOON + DAY))
     assert (changed["status"], changed["snoozed_score"], changed["snoozed_money"]) == (
         "snoozed",
@@ -103,7 +103,7 @@ def test_a_snooze_remembers_what_it_was():
     )
 
 
-def test_a_snooze_that_ran_out_is_open_again():
+def test_an_expired_snooze_is_open():
     assert asleep().status_at(NOON) == "snoozed"
     assert asleep().status_at(NOON + DAY) == "open"
 
@@ -118,15 +118,15 @@ def test_a_snooze_that_ran_out_is_open_again():
         ({"money_at_risk": 30.0}, True),
     ],
 )
-def test_only_much_worse_wakes_a_snoozed_incident(grown, worse):
+def test_only_a_much_worse_incident_ends_its_snooze(grown, worse):
     assert asleep(**grown).is_much_worse() is worse
 
 
-def test_an_incident_that_is_awake_has_nothing_to_wake():
+def test_an_incident_without_a_snooze_is_never_much_worse():
     assert not incident(peak_score=0.99, money_at_risk=1e6).is_much_worse()
 
 
-def test_what_waits_comes_first_then_the_money():
+def test_open_incidents_come_first_then_the_money_at_risk():
     cheap, dear, done, outage = (
         incident("cheap", money_at_risk=1.0),
         incident("dear", money_at_risk=5.0),

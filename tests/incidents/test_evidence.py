@@ -1,11 +1,11 @@
-"""Which clicks are suspect, and what they cost."""
+"""Suspect clicks and their cost."""
 
 import pytest
 
 from adnomaly.incidents.evidence import VOLUME, ValueCounts, attribute_clicks
 
 
-def found(groups, *, minutes=10, past=100, expected=None, before=1000, cpc=0.5):
+def evidence_of(groups, *, minutes=10, past=100, expected=None, before=1000, cpc=0.5):
     return attribute_clicks(
         {"user_id_hash": groups},
         minutes=minutes,
@@ -16,8 +16,8 @@ def found(groups, *, minutes=10, past=100, expected=None, before=1000, cpc=0.5):
     )
 
 
-def test_a_value_is_suspect_with_what_is_beyond_its_usual_rate():
-    evidence = found([ValueCounts("bot", 60, 2.0, 100), ValueCounts("person", 11, 1.0, 100)])
+def test_clicks_above_the_baseline_of_a_value_are_suspect():
+    evidence = evidence_of([ValueCounts("bot", 60, 2.0, 100), ValueCounts("person", 11, 1.0, 100)])
     assert evidence.suspect_clicks == 50.0
     assert evidence.money_at_risk == 100.0
     assert evidence.basis == "user_id_hash"
@@ -33,12 +33,13 @@ def test_a_value_is_suspect_with_what_is_beyond_its_usual_rate():
 
 def test_chance_is_not_suspect():
     assert (
-        found([ValueCounts("a", 19, 1.0, 100), ValueCounts("new", 4, 1.0, 0)]).suspect_clicks == 0
+        evidence_of([ValueCounts("a", 19, 1.0, 100), ValueCounts("new", 4, 1.0, 0)]).suspect_clicks
+        == 0
     )
 
 
-def test_without_a_past_only_the_volume_speaks():
-    evidence = found([ValueCounts("a", 300, 0.5, 0)], past=0, before=0, expected=100.0)
+def test_without_history_only_the_volume_is_suspect():
+    evidence = evidence_of([ValueCounts("a", 300, 0.5, 0)], past=0, before=0, expected=100.0)
     assert (evidence.basis, evidence.suspect_clicks, evidence.money_at_risk) == (
         VOLUME,
         200.0,
@@ -48,8 +49,8 @@ def test_without_a_past_only_the_volume_speaks():
 
 
 def test_never_more_suspect_clicks_than_clicks():
-    assert found([ValueCounts("a", 30, 1.0, 0)], expected=1.0).suspect_clicks <= 30
+    assert evidence_of([ValueCounts("a", 30, 1.0, 0)], expected=1.0).suspect_clicks <= 30
 
 
 def test_no_clicks_no_suspicion():
-    assert found([]).suspect_clicks == 0
+    assert evidence_of([]).suspect_clicks == 0

@@ -1,6 +1,6 @@
-"""SIGKILL of Airflow's components in the middle of runs: every run ends in success, and what it does happens once.
+"""SIGKILL of Airflow's components during runs: every run succeeds, and its effects happen once.
 
-And of streams while `watch_streams` looks on: one that falls is back, one that keeps falling is reported and left alone.
+And of streams: `watch_streams` restarts a crashed one, and gives up one that crashes repeatedly.
 """
 
 import hashlib
@@ -230,7 +230,7 @@ def test_train_detector_registers_once(settings, backends, airflow, history):
     assert airflow.links(run.dag_id, run.run_id, "register")["MLflow run"].endswith(version.run_id)
 
 
-def test_a_stream_that_is_killed_is_back(settings, backends):
+def test_a_killed_stream_is_restarted(settings, backends):
     backends.supervisor.start(["store_clicks"])
     time.sleep(5)
     before = backends.supervisor.programs()["store_clicks"].pid
@@ -245,7 +245,7 @@ def test_a_stream_that_is_killed_is_back(settings, backends):
     backends.supervisor.stop(["store_clicks"])
 
 
-def test_a_stream_that_keeps_dying_is_reported_and_left_alone(settings, backends, airflow):
+def test_a_stream_that_crashes_repeatedly_is_reported_and_given_up(settings, backends, airflow):
     """Killed whenever it runs, until `watch_streams`, which runs every minute, has had enough."""
     airflow.set_paused("watch_streams", False)
     backends.supervisor.start(["archive_clicks"])

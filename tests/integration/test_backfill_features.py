@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 import redis
 
+from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.pipelines import backfill_features as pipeline
-from adnomaly.stores.lake import SCHEMA
 from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.stores.online_features import OnlineFeatures
 from adnomaly.windows import SIZE, TrafficWindow, windows_of
@@ -90,7 +90,7 @@ def clicks(backends):
     rng, source = random.Random(7), f"test-{uuid4().hex[:8]}"
     by_hour = {hour: clicks_of(hour, rng) for hour in HOURS}
     written = [
-        backends.lake.write_history(hour, pa.Table.from_pylist(rows, schema=SCHEMA), source)
+        backends.lake.write_history(hour, pa.Table.from_pylist(rows, schema=CLICK_SCHEMA), source)
         for hour, rows in by_hour.items()
     ]
     yield [click for rows in by_hour.values() for click in rows]

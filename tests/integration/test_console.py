@@ -1,4 +1,4 @@
-"""The page Adnomaly in a real browser, and its routes for whoever should not use them."""
+"""The page Adnomaly in a real browser, and access control of its routes."""
 
 import functools
 import http.server
@@ -159,7 +159,7 @@ def test_no_route_but_static_answers_without_login(routes, clients):
     assert clients["nobody"].get("/static/console.css").status_code == 200
 
 
-def test_a_viewer_looks_and_does_nothing(clients, incident, backends):
+def test_a_viewer_can_read_but_not_act(clients, incident, backends):
     viewer = clients["viewer"]
     assert viewer.get("/api/me").json()["may_act"] is False
     assert viewer.get("/api/incident", params={"id": incident}).status_code == 200
@@ -202,7 +202,7 @@ def test_an_operator_decides_under_his_own_name(clients, incident, backends):
         (b"\xff\xfe", 422, ""),
     ],
 )
-def test_a_bad_decision_is_told_so_and_changes_nothing(
+def test_an_invalid_decision_is_refused_and_changes_nothing(
     clients, incident, backends, body, status, word
 ):
     before = decisions(backends, incident)
@@ -220,7 +220,7 @@ def test_a_bad_decision_is_told_so_and_changes_nothing(
 @pytest.mark.parametrize(
     "name", ["nothing", "\0", "a" * 3000, "'; drop table incidents; --", "../../etc"]
 )
-def test_an_unknown_incident_is_no_error_of_ours(clients, name):
+def test_an_unknown_incident_is_not_a_server_error(clients, name):
     for answer in (
         clients["admin"].get("/api/incident", params={"id": name}),
         decide(clients["admin"], name, comment="x"),
@@ -228,7 +228,7 @@ def test_an_unknown_incident_is_no_error_of_ours(clients, name):
         assert answer.status_code in (404, 422), answer.text
 
 
-def test_of_two_who_decide_at_once_one_is_told_to_look_again(clients, incident, backends):
+def test_of_two_concurrent_decisions_one_is_refused(clients, incident, backends):
     seen, before = revision(backends, incident), decisions(backends, incident)
     with ThreadPoolExecutor(2) as pool:
         asked = [
@@ -299,7 +299,7 @@ def test_a_page_of_another_port_can_neither_act_nor_read_the_login(
     browser.switch_to.default_content()
 
 
-def test_in_the_browser_an_incident_is_seen_and_decided(settings, browser, incident, backends):
+def test_an_incident_is_decided_in_the_browser(settings, browser, incident, backends):
     open_console(browser, settings, "incidents")
     wait = WebDriverWait(browser, 30)
     wait.until(lambda b: b.find_element(By.CSS_SELECTOR, f'tr[data-incident="{incident}"]')).click()
@@ -333,13 +333,13 @@ def test_incidents_are_found_by_status_and_word(settings, browser, incident, bac
     assert incident in browser.execute_script(SEARCH, "")
     found = backends.incidents.get(incident)
     assert found
-    here = {"open": "waiting", "acknowledged": "being looked at"}.get(found.status, "decided")
-    for name in ("waiting", "being looked at", "decided"):
+    here = {"open": "waiting", "acknowledged": "in progress"}.get(found.status, "decided")
+    for name in ("waiting", "in progress", "decided"):
         assert (incident in browser.execute_script(PRESS, name)) == (name == here)
     assert incident in browser.execute_script(PRESS, "all")
 
 
-def test_nothing_is_fetched_from_elsewhere(settings, browser, incident):
+def test_nothing_is_fetched_from_other_hosts(settings, browser, incident):
     open_console(browser, settings, f"incidents?id={quote(incident, safe='')}")
     WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".chart .main-svg"))
     fetched = browser.execute_script(
@@ -352,7 +352,7 @@ def test_nothing_is_fetched_from_elsewhere(settings, browser, incident):
 
 
 @pytest.mark.parametrize("path", ["", "incidents", "model"])
-def test_a_phone_shows_every_view_without_scrolling_sideways(settings, path):
+def test_a_phone_shows_every_view_without_horizontal_scrolling(settings, path):
     with chromium(390, 800) as phone:
         log_in(phone, settings, "viewer")
         open_console(phone, settings, path, framed=False)

@@ -13,6 +13,7 @@ import pytest
 from adnomaly.clients.kafka.offsets import KafkaOffsets
 from adnomaly.pipelines import maintain_stores
 from adnomaly.validation import VerdictCounts
+from integration.lake_manifest import lake_objects_between
 from integration.world import World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
@@ -118,7 +119,7 @@ def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(w
         world.backends.lake,
         (datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) + timedelta(hours=1)),
     )
-    objects = lake.objects_between(*span)
+    objects = lake_objects_between(world.backends.postgres, *span)
     archived = Counter(
         event_id for item in objects for event_id in lake.read(item)["event_id"].to_pylist()
     )
@@ -147,12 +148,12 @@ def test_small_objects_become_one_per_partition_and_hour_without_a_click_more_or
     )
     lake = world.backends.lake_compaction
     now = datetime.now(UTC)
-    assert len(lake.objects_between(hour, hour + timedelta(hours=1))) >= 12
+    assert len(lake_objects_between(world.backends.postgres, hour, hour + timedelta(hours=1))) >= 12
     lake.hold("a reader")
     assert maintain_stores.compact_lake(lake, really=True, now=now) == 0
     lake.let_go("a reader")
     assert maintain_stores.compact_lake(lake, really=True, now=now) >= 12
-    [item] = lake.objects_between(hour, hour + timedelta(hours=1))
+    [item] = lake_objects_between(world.backends.postgres, hour, hour + timedelta(hours=1))
     assert Counter(lake.read(item)["event_id"].to_pylist()) == EXPECTED
     assert list(world.backends.objects.etags("clicks/")) == [item.object_key]
     assert maintain_stores.compact_lake(lake, really=True, now=now) == 0

@@ -1,6 +1,6 @@
-"""`airflow dags test` of every DAG against the running stack, from the shell of `make env`: an Airflow of its own on SQLite.
+"""`airflow dags test` of every DAG against the running stack, with its own Airflow on SQLite.
 
-The tests are one story, in order: history, features, model, deployment, streams. A second pass over a step changes nothing.
+The tests depend on each other, in order: history, features, model, deployment, streams.
 """
 
 import json
@@ -16,6 +16,7 @@ from adnomaly.features import FEATURES
 from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
+from integration.lake_manifest import lake_objects_between
 from stack import environment, prepare
 from stack.demo.report import await_alert
 from stack.demo.story import spelled
@@ -95,7 +96,7 @@ def test_deploy_detector(dags_test, backends):
 
 
 def test_deploy_detector_with_approval(dags_test, backends):
-    """Nobody is there to answer in a test: the question is passed over."""
+    """Nobody answers in a test: the approval is marked as success."""
     log = dags_test("deploy_detector", ["--mark-success-pattern", "approve"], approval=True)
     assert "approve" in log
     assert backends.serving.ready()
@@ -149,8 +150,8 @@ def test_watch_streams(dags_test, backends):
     assert backends.health.before(datetime.now(UTC))["gate"].total > 0
 
 
-def test_the_ledger_balances(backends):
-    """Whatever is on its way: nothing is missing, nothing is there twice."""
+def test_the_reconciliation_balances(backends):
+    """Every difference is in flight: no click is missing or doubled."""
     found = [reconciliation.equations(backends.collector.count()) for _ in range(5)]
     assert [
         (line.name, line.difference)
@@ -169,10 +170,10 @@ def test_watch_model(dags_test, backends):
 
 def test_maintain_stores(dags_test, backends, history_end):
     days = (history_end - timedelta(days=DAYS), history_end)
-    before = len(backends.lake.objects_between(*days))
+    before = lake_objects_between(backends.postgres, *days)
     assert "would delete" in dags_test("maintain_stores", really=False)
     dags_test("maintain_stores", days=60)
-    assert len(backends.lake.objects_between(*days)) == before
+    assert lake_objects_between(backends.postgres, *days) == before
 
 
 def test_compare_windows(dags_test, history_end):

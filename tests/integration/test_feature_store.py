@@ -153,7 +153,7 @@ def test_two_writers_at_once_leave_the_newest(online, registry_url, redis_url, o
             ]
 
 
-def test_an_unreachable_redis_has_one_name_and_comes_back(registry_url, redis_url, offline):
+def test_an_unreachable_redis_is_unavailable_and_recovers(registry_url, redis_url, offline):
     nowhere = OnlineFeatures(
         REPO, registry_url=registry_url, redis_url="redis://localhost:1", mirror=offline.mirror
     )
@@ -181,7 +181,7 @@ def by_day(windows):
     return days
 
 
-def test_writing_a_day_again_gives_the_same_bytes_here_and_there(offline, backends):
+def test_writing_a_day_again_gives_the_same_bytes_in_s3_and_mirror(offline, backends):
     windows = two_days(step=3)
     (day, of_day), *_ = by_day(windows).items()
     first = offline.write_day(day, window_table(of_day))
@@ -322,7 +322,7 @@ def test_a_new_feature_reaches_the_registry_both_stores_and_the_training_set(
     offline.discard(offline.prefix)
 
 
-def test_stored_windows_change_only_when_computed_anew(stream):
+def test_stored_windows_change_only_when_recomputed(stream):
     old, new = window(NOW, count=10), window(NOW, count=11)
     assert stream.save([old, window(NOW, "US")], [NOW, NOW]) == 2
     assert stream.corrected([old, new], [NOW + SLIDE] * 2) == [new]

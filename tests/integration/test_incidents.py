@@ -1,4 +1,4 @@
-"""From alerts to incidents, decisions and messages: real Kafka and PostgreSQL, a kill in the middle, a real channel."""
+"""Alerts, incidents, decisions and notifications on real Kafka and PostgreSQL, with kills."""
 
 import http.server
 import json
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 DAY = timedelta(days=1)
-TAKE_UP_AND_DIE = """
+UPDATE_AND_DIE = """
 import os, signal, sys
 from datetime import UTC, datetime
 from adnomaly.stores.alerts import AlertTopic
@@ -50,7 +50,7 @@ class Deadly:
         b.incidents.announce(connection)
         os.kill(os.getpid(), signal.SIGKILL)
 alerts = AlertTopic(b.settings.kafka_bootstrap, b.postgres, topic=sys.argv[1])
-handle_alert.take_up(alerts, Deadly(), b.evidence, b.postgres, now=datetime.now(UTC))
+handle_alert.update_incidents(alerts, Deadly(), b.incident_service, b.evidence, now=datetime.now(UTC))
 """
 
 
@@ -65,10 +65,10 @@ class Desk:
         self.alerts = AlertTopic(world.settings.kafka_bootstrap, self.b.postgres, topic=self.topic)
         self.incidents = self.b.incidents
 
-    def judged(
+    def scored(
         self, minute: int, *, score: float = 0.6, incident: str = "DE|web@a", tell: bool = True
     ) -> None:
-        """An anomalous window is stored, and then its alert sent, as the scorer does it."""
+        """Store an anomalous window, then send its alert, as the scorer does."""
         end = NOW + timedelta(minutes=minute)
         window = TrafficWindow(
             window_start=end - SIZE,
@@ -83,7 +83,7 @@ class Desk:
             {"event_count": 9.0},
             {"event_count": 1.0},
         )
-        scored = ScoredWindow(
+        result = ScoredWindow(
             window=window,
             anomaly_score=score,
             threshold=0.5,
@@ -91,13 +91,13 @@ class Desk:
             model_version="m1",
             explanation=reason,
         )
-        ResultStore(self.b.postgres).save([scored])
+        ResultStore(self.b.postgres).save([result])
         if tell:
-            self.world.send([("DE|web", msgspec.json.encode(scored.alert()))], "alerts", 0)
+            self.world.send([("DE|web", msgspec.json.encode(result.alert()))], "alerts", 0)
 
-    def take_up(self, now: datetime = NOW) -> dict[str, int]:
-        return handle_alert.take_up(
-            self.alerts, self.incidents, self.b.evidence, self.b.postgres, now=now
+    def update(self, now: datetime = NOW) -> dict[str, int]:
+        return handle_alert.update_incidents(
+            self.alerts, self.incidents, self.b.incident_service, self.b.evidence, now=now
         )
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
@@ -112,9 +112,9 @@ def desk(settings, tmp_path) -> Iterator[Desk]:
 
 def test_alerts_open_one_incident_and_repeating_changes_nothing(desk):
     for minute in range(3):
-        desk.judged(minute, score=0.6 + minute / 100)
-    assert desk.take_up() == {"alerts": 3, "incidents": 1, "woken": 0, "over": 0}
-    assert desk.take_up() == {"alerts": 0, "incidents": 0, "woken": 0, "over": 0}
+        desk.scored(minute, score=0.6 + minute / 100)
+    assert desk.update() == {"alerts": 3, "incidents": 1, "woken": 0, "over": 0}
+    assert desk.update() == {"alerts": 0, "incidents": 0, "woken": 0, "over": 0}
     [incident] = desk.incidents.recent(NOW - DAY)
     assert (incident.windows, incident.peak_score, incident.summary) == (
         3,
@@ -125,27 +125,27 @@ def test_alerts_open_one_incident_and_repeating_changes_nothing(desk):
     assert desk.rows("SELECT reason, count(*) FROM notifications GROUP BY 1") == [("new", 1)]
 
 
-def test_a_kill_between_effect_and_watermark_changes_nothing(desk):
-    desk.judged(0)
+def test_a_kill_between_effect_and_offset_commit_changes_nothing(desk):
+    desk.scored(0)
     own = {"DB_NAME": desk.world.settings.db_name}
-    command = [sys.executable, "-c", TAKE_UP_AND_DIE, desk.topic]
+    command = [sys.executable, "-c", UPDATE_AND_DIE, desk.topic]
     for _ in range(2):
         done = subprocess.run(
             command, env=os.environ | own, cwd=ROOT, check=False, capture_output=True, timeout=120
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert desk.rows("SELECT count(*) FROM incidents") == [(0,)]
-    assert desk.take_up()["alerts"] == 1
+    assert desk.update()["alerts"] == 1
     assert desk.rows("SELECT count(*) FROM incidents") == [(1,)]
 
 
-def test_a_window_whose_alert_was_lost_is_found_by_the_sweep(desk):
-    desk.judged(0, tell=False)
-    assert desk.take_up() == {"alerts": 0, "incidents": 1, "woken": 0, "over": 0}
+def test_a_window_whose_alert_was_missed_is_found_by_the_next_run(desk):
+    desk.scored(0, tell=False)
+    assert desk.update() == {"alerts": 0, "incidents": 1, "woken": 0, "over": 0}
     assert desk.rows("SELECT count(*) FROM notifications") == [(1,)]
 
 
-def test_a_silence_is_an_incident_until_clicks_come_again(desk):
+def test_a_silence_is_resolved_when_clicks_come_again(desk):
     silence = Silence(
         kind="silence",
         incident_id="silence:FR|ios@x",
@@ -155,7 +155,7 @@ def test_a_silence_is_an_incident_until_clicks_come_again(desk):
         model_version="m1",
     )
     desk.world.send([("FR|ios", msgspec.json.encode(silence.alert()))], "alerts", 0)
-    desk.take_up()
+    desk.update()
     [incident] = desk.incidents.recent(NOW - DAY)
     assert (incident.kind, incident.status, incident.windows) == ("silence", "open", 0)
     with desk.b.postgres.connection() as connection:
@@ -164,22 +164,22 @@ def test_a_silence_is_an_incident_until_clicks_come_again(desk):
             " VALUES (%s, %s, 'FR', 'ios', now(), 9)",
             (NOW + timedelta(minutes=20), NOW + timedelta(minutes=25)),
         )
-    assert desk.take_up()["over"] == 1
+    assert desk.update()["over"] == 1
     [incident] = desk.incidents.recent(NOW - DAY)
     assert incident.status == "resolved"
     assert desk.incidents.history(incident.incident_id)[-1]["author"] == "adnomaly"
 
 
-def test_a_snoozed_incident_that_gets_much_worse_speaks_again(desk):
-    desk.judged(0, score=0.6)
-    desk.take_up()
-    desk.incidents.decide(
+def test_a_snoozed_incident_that_gets_much_worse_is_reopened(desk):
+    desk.scored(0, score=0.6)
+    desk.update()
+    desk.b.incident_service.decide(
         "DE|web@a", Decision(action="snooze", revision=0, until=NOW + DAY), "ann", NOW
     )
-    desk.judged(1, score=0.7)
-    assert desk.take_up()["woken"] == 0
-    desk.judged(2, score=0.8)
-    assert desk.take_up()["woken"] == 1
+    desk.scored(1, score=0.7)
+    assert desk.update()["woken"] == 0
+    desk.scored(2, score=0.8)
+    assert desk.update()["woken"] == 1
     incident = desk.incidents.get("DE|web@a")
     assert (incident.status, incident.revision) == ("open", 2)
     assert [(d["action"], d["author"]) for d in desk.incidents.history("DE|web@a")] == [
@@ -190,20 +190,22 @@ def test_a_snoozed_incident_that_gets_much_worse_speaks_again(desk):
         ("new",),
         ("much worse",),
     ]
-    assert desk.take_up()["woken"] == 0
+    assert desk.update()["woken"] == 0
 
 
-def test_a_decision_on_old_news_is_refused_and_names_who_was_faster(desk):
-    desk.judged(0)
-    desk.take_up()
-    desk.incidents.decide(
+def test_an_outdated_decision_is_refused_and_names_the_other_author(desk):
+    desk.scored(0)
+    desk.update()
+    desk.b.incident_service.decide(
         "DE|web@a",
         Decision(action="confirm", revision=0, fraud_kind="bot_farm", comment="seen it"),
         "ann",
         NOW,
     )
     with pytest.raises(DecisionOutdated, match="ann has decided meanwhile"):
-        desk.incidents.decide("DE|web@a", Decision(action="false_alarm", revision=0), "bob", NOW)
+        desk.b.incident_service.decide(
+            "DE|web@a", Decision(action="false_alarm", revision=0), "bob", NOW
+        )
     assert desk.incidents.get("DE|web@a").status == "confirmed"
     table = decision_table(desk.b.postgres)
     assert table.select(
@@ -250,10 +252,10 @@ def channel():
     server.shutdown()
 
 
-def test_people_are_told_once_and_again_when_the_channel_was_away(desk, channel):
+def test_a_notification_is_sent_once_and_retried_after_a_channel_failure(desk, channel):
     url, handler = channel
-    desk.judged(0)
-    desk.take_up()
+    desk.scored(0)
+    desk.update()
     notifier = Notifier(desk.b.postgres, url, lambda name: f"http://here/{name}")
     handler.answer = 500
     with pytest.raises(Unavailable, match="did not take the message"):
@@ -269,7 +271,7 @@ def key_and_value(message: Message) -> tuple[bytes | None, bytes | None]:
     return message.key(), message.value()
 
 
-def test_dead_letters_go_back_once_and_to_the_byte(desk):
+def test_dead_letters_are_replayed_once_byte_for_byte(desk):
     world = desk.world
     bad = [
         (b"k", b"not json"),
@@ -312,14 +314,14 @@ def test_dead_letters_go_back_once_and_to_the_byte(desk):
 
 
 def test_an_offset_gap_is_named(desk):
-    """Alerts that were cut away unread must not be passed over in silence."""
-    desk.judged(0)
-    desk.take_up()
+    """Alerts that expired unread must not be skipped silently."""
+    desk.scored(0)
+    desk.update()
     for minute in (1, 2, 3):
-        desk.judged(minute)
+        desk.scored(minute)
     admin = AdminClient({"bootstrap.servers": desk.world.settings.kafka_bootstrap})
     for future in admin.delete_records([TopicPartition(desk.topic, 0, 3)]).values():
         future.result(30)
     time.sleep(1)
     with pytest.raises(OffsetGap, match="handle_alert"):
-        desk.take_up()
+        desk.update()

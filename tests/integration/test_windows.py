@@ -27,12 +27,12 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import window_oracle as oracle
+from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.clients.flink import Flink
 from adnomaly.clients.flink_sql import IDLE_SECONDS, Topics
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT, load_settings
-from adnomaly.stores.lake import SCHEMA
 from adnomaly.topics import Topic
 from adnomaly.windows import SIZE
 from adnomaly.wiring import connect
@@ -381,7 +381,9 @@ def batch(stage, told) -> list[dict]:
             lake_row(click)
         )
     written = [
-        stage.backends.lake.write_history(h, pa.Table.from_pylist(rows, schema=SCHEMA), source)
+        stage.backends.lake.write_history(
+            h, pa.Table.from_pylist(rows, schema=CLICK_SCHEMA), source
+        )
         for h, rows in hours.items()
     ]
     flink, prefix, objects = stage.backends.flink, f"test_batch/{source}/", stage.backends.objects

@@ -1,18 +1,31 @@
-"""The ledger balances exactly when every click is somewhere or on its way."""
+"""The equations balance exactly when every click is stored somewhere or on its way."""
 
 import pytest
 
-from adnomaly.monitoring.reconciliation import ClickCounts, equations
-from adnomaly.stores.stream_health import _is_missing, _Late
+from adnomaly.monitoring.reconciliation import CLICK_SINKS, ClickCounts, SinkCount, equations
+from adnomaly.stores.stream_health import _is_missing, _LateClick
 
-WELL = ClickCounts(
-    received=110, valid=100, rejected=4, duplicate=3, stored=98, archived=40, windowed=70, late=1, early=5, gate_lag=3, table_lag=4,
-    lake_lag=61, open=22,
-)  # fmt: skip
+HEALTHY = ClickCounts(
+    received=110,
+    valid=100,
+    rejected=4,
+    duplicate=3,
+    sinks={"table": SinkCount(98, 4), "lake": SinkCount(40, 61)},
+    windowed=70,
+    late=1,
+    early=5,
+    validation_lag=3,
+    open=26,
+)
+
+
+def sink(stage: str, clicks: int) -> dict[str, object]:
+    """A change of the clicks that a sink has stored."""
+    return {"sinks": {**HEALTHY.sinks, stage: HEALTHY.sinks[stage]._replace(clicks=clicks)}}
 
 
 def test_a_healthy_stream_balances():
-    assert [(line.difference, line.balanced) for line in equations(WELL)] == [
+    assert [(line.difference, line.balanced) for line in equations(HEALTHY)] == [
         (3, True),
         (2, True),
         (60, True),
@@ -24,17 +37,26 @@ def test_a_healthy_stream_balances():
     ("changed", "line"),
     [
         ({"received": 111}, 0),
-        ({"stored": 95}, 1),
-        ({"stored": 101}, 1),
-        ({"archived": 38}, 2),
+        (sink("table", 95), 1),
+        (sink("table", 101), 1),
+        (sink("lake", 38), 2),
         ({"windowed": 60}, 3),
         ({"windowed": 96}, 3),
     ],
 )
 def test_a_lost_or_doubled_click_shows(changed, line):
     assert [
-        i for i, found in enumerate(equations(WELL._replace(**changed))) if not found.balanced
+        i
+        for i, equation in enumerate(equations(HEALTHY._replace(**changed)))
+        if not equation.balanced
     ] == [line]
+
+
+def test_every_sink_of_valid_clicks_has_an_equation():
+    assert [list(e.parts) for e in equations(HEALTHY)][1:-1] == [
+        [sink.counted] for sink in CLICK_SINKS
+    ]
+    assert [sink.counted for sink in CLICK_SINKS] == ["stored", "archived"]
 
 
 @pytest.mark.parametrize(
@@ -52,5 +74,5 @@ def test_a_lost_or_doubled_click_shows(changed, line):
         ("2026-11-24T12:05:00.000000Z", 5, True),
     ],
 )
-def test_a_late_click_is_missing_where_it_missed_the_window_of_the_ledger(moment, missed, missing):
-    assert _is_missing(_Late(timestamp=moment, missed_windows=missed)) is missing
+def test_a_late_click_is_missing_if_it_missed_its_disjoint_window(moment, missed, missing):
+    assert _is_missing(_LateClick(timestamp=moment, missed_windows=missed)) is missing

@@ -1,11 +1,10 @@
-"""Green, amber, red or grey: what each stage of the path says, and where it sends who looks."""
+"""State, reason and next step of each stage."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from adnomaly.monitoring.stages import (
-    STAGES,
     Limits,
     PreviousCounts,
     ProcessState,
@@ -13,12 +12,13 @@ from adnomaly.monitoring.stages import (
     evaluate_stages,
     red_stages,
 )
+from adnomaly.streams import STREAMS
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PROGRAMS = {spec.program: ProcessState("RUNNING", 4000) for spec in STAGES if spec.program}
+PROGRAMS = {stream.name: ProcessState("RUNNING", 4000) for stream in STREAMS}
 
 
-def seen(**changed):
+def snapshot(**changed):
     newest = {name: NOON - timedelta(seconds=60) for name in ("windows", "features", "scorer")}
     return Snapshot(
         **{
@@ -33,14 +33,14 @@ def seen(**changed):
 
 
 def stages(before=None, **changed):
-    return {stage.name: stage for stage in evaluate_stages(seen(**changed), before, Limits())}
+    return {stage.name: stage for stage in evaluate_stages(snapshot(**changed), before, Limits())}
 
 
-def test_all_is_well():
+def test_a_healthy_path_is_green():
     assert {s.state for s in stages().values()} == {"green"}
 
 
-def test_stopped_on_purpose_is_grey_and_says_how_to_start():
+def test_a_stopped_stage_is_grey_and_says_how_to_start():
     found = stages(programs=PROGRAMS | {"store_clicks": ProcessState("STOPPED", 0)})["table"]
     assert (found.state, found.link) == ("grey", "/dags/run_streams")
 
@@ -54,8 +54,8 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
             "red",
             "BACKOFF",
         ),
-        ("table", {"lags": {"table": 50_001}}, "red", "50,001 clicks wait"),
-        ("table", {"lags": {"table": 5_001}}, "amber", "wait"),
+        ("table", {"lags": {"table": 50_001}}, "red", "lag of 50,001 clicks"),
+        ("table", {"lags": {"table": 5_001}}, "amber", "lag of 5,001"),
         ("windows", {"flink": "RESTARTING"}, "red", "RESTARTING"),
         ("windows", {"flink": None}, "red", "not submitted"),
         ("windows", {"newest": {"windows": NOON - timedelta(seconds=301)}}, "red", "301 s ago"),
@@ -64,10 +64,10 @@ def test_stopped_on_purpose_is_grey_and_says_how_to_start():
         ("scorer", {"unscored": 3}, "red", "no score"),
         ("lake", {"unreachable": {"lake": "PostgreSQL: refused"}}, "red", "refused"),
         ("gate", {"given_up": {"validate_clicks": "restarted 5 times"}}, "red", "given up"),
-        ("incidents", {"lags": {"incidents": 60_000}}, "red", "alerts wait"),
+        ("incidents", {"lags": {"incidents": 60_000}}, "red", "lag of 60,000 alerts"),
     ],
 )
-def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word):
+def test_a_problem_has_its_colour_and_its_reason(name, changed, state, word):
     found = stages(**changed)
     assert (found[name].state, word in found[name].reason) == (state, True), found[name]
     assert {s.state for n, s in found.items() if n != name} == {"green"}
@@ -75,12 +75,10 @@ def test_what_is_wrong_has_its_colour_and_its_reason(name, changed, state, word)
 
 def test_no_supervisord_is_red_everywhere_but_not_for_incidents():
     found = stages(programs=None, unreachable={"supervisor": "supervisord does not answer"})
-    assert [s.name for s in red_stages(list(found.values()))] == [
-        a.name for a in STAGES if a.program
-    ]
+    assert [s.name for s in red_stages(list(found.values()))] == [s.stage for s in STREAMS]
 
 
-def test_streams_that_came_up_a_moment_ago_have_time_to_close_a_window():
+def test_a_stream_that_just_started_has_time_to_close_a_window():
     fresh = {name: ProcessState("RUNNING", 30) for name in PROGRAMS}
     assert (
         stages(programs=fresh, newest={"windows": NOON - timedelta(hours=5)})["windows"].state
@@ -96,7 +94,7 @@ def test_silent_producers_other_than_the_generator_are_fine():
     assert found["windows"].state == "green"
 
 
-def test_rates_are_what_came_since():
+def test_a_rate_is_the_change_since_the_earlier_counts():
     found = stages(
         {"table": PreviousCounts(NOON - timedelta(seconds=20), 100)},
         totals={"table": 300, "lake": 5},

@@ -1,4 +1,4 @@
-"""What the generator is told to send, and what is started."""
+"""The plan of the generator, and the programs to start."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The supervisor adapter, the pipeline steps on it, and the deferrable operator, against a real supervisord with small programs."""
+"""Supervisor client, its pipelines and its trigger, against a real supervisord."""
 
 import asyncio
 import subprocess
@@ -111,17 +111,19 @@ def test_streams_stop_writers_first(supervisor):
     assert set(run_streams.status(supervisor).values()) == {"STOPPED for 0 s"}
 
 
-def _restart(supervisor, most=5):
-    return watch_streams.restart_fallen(supervisor, most=most, now=datetime.now(UTC))
+def _restart(supervisor, max_restarts=5):
+    return watch_streams.restart_fallen(
+        supervisor, max_restarts=max_restarts, now=datetime.now(UTC)
+    )
 
 
-def test_what_fell_is_started_again_and_what_was_stopped_is_not(supervisor):
+def test_a_crashed_program_is_restarted_and_a_stopped_one_is_not(supervisor):
     supervisor.start(["falls", "validate_clicks"])
     _until(lambda: supervisor.programs()["falls"].state == "EXITED")
     assert _restart(supervisor) == {"restarted": ["falls"], "given_up": []}
 
 
-def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
+def test_a_program_that_crashes_repeatedly_is_given_up_with_its_last_error(supervisor, home):
     (home / "logs").mkdir(exist_ok=True)
     (home / "logs" / "validate_clicks.log").write_text("begin\nthe topic is gone\n")
     supervisor.start(["validate_clicks"])
@@ -137,19 +139,19 @@ def test_what_keeps_ending_is_given_up_with_its_last_words(supervisor, home):
     assert _restart(supervisor)["given_up"] == []
 
 
-class Sight:
+class Collector:
     def __init__(self, **changed):
         programs = {name: ProcessState("RUNNING", 4000) for name in run_streams.START_ORDER}
-        self._seen = Snapshot(
+        self._snapshot = Snapshot(
             **{"at": NOON, "programs": programs, "flink": "RUNNING", "serving": "m1"} | changed
         )
 
     def collect(self):
-        return self._seen
+        return self._snapshot
 
 
-class Notes:
-    """What was kept and told."""
+class Recorder:
+    """Records saved stages and reported incidents."""
 
     def __init__(self, red=()):
         self._red, self.rows, self.reported, self.still = set(red), [], [], None
@@ -174,27 +176,29 @@ class Notes:
         self.still = still
 
 
-def test_a_flowing_path_ends_what_was_reported_before():
-    notes = Notes()
-    assert set(watch_streams.check(Sight(), notes, notes, Limits()).values()) == {"green"}
-    assert (notes.reported, notes.still, notes.closed) == ([], [], NOON)
+def test_a_healthy_path_resolves_earlier_incidents():
+    recorder = Recorder()
+    assert set(watch_streams.check(Collector(), recorder, recorder, Limits()).values()) == {"green"}
+    assert (recorder.reported, recorder.still, recorder.closed) == ([], [], NOON)
 
 
-def test_what_is_red_twice_is_an_incident():
-    first, second = Notes(), Notes(red=["table"])
-    for notes in (first, second):
-        with pytest.raises(StreamsUnhealthy, match=r"^PostgreSQL: 60,000 clicks wait"):
-            watch_streams.check(Sight(lags={"table": 60_000}), notes, notes, Limits())
+def test_a_stage_that_is_red_twice_is_an_incident():
+    first, second = Recorder(), Recorder(red=["table"])
+    for recorder in (first, second):
+        with pytest.raises(StreamsUnhealthy, match=r"^PostgreSQL: lag of 60,000 clicks"):
+            watch_streams.check(Collector(lags={"table": 60_000}), recorder, recorder, Limits())
     assert (first.reported, first.still) == ([], None)
     assert len(second.reported) == 1
     assert second.still == ["operations:table"]
 
 
-def test_what_was_given_up_is_an_incident_at_once():
-    notes = Notes()
+def test_a_program_that_was_given_up_is_an_incident_at_once():
+    recorder = Recorder()
     with pytest.raises(StreamsUnhealthy, match="no topic"):
-        watch_streams.check(Sight(given_up={"validate_clicks": "no topic"}), notes, notes, Limits())
-    assert notes.reported == ["Validation: validate_clicks was given up: no topic"]
+        watch_streams.check(
+            Collector(given_up={"validate_clicks": "no topic"}), recorder, recorder, Limits()
+        )
+    assert recorder.reported == ["Validation: validate_clicks was given up: no topic"]
 
 
 def test_operator_waits_in_the_trigger_until_programs_run(home, monkeypatch):

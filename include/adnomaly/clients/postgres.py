@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -66,6 +67,18 @@ class Postgres:
                         )
                     )
                     connection.execute(_comment(table, f.name, f.unit))
+
+
+def one(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
+    """The next row of a query that always has one.
+
+    Raises:
+        LookupError: there is none.
+    """
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    if row is None:
+        raise LookupError("the query returned no row")
+    return row
 
 
 def _comment(table: str, column: str, text: str) -> sql.Composed:

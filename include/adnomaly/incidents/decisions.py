@@ -1,7 +1,7 @@
-"""Incidents and what people decide about them: the rules, apart from where they are kept."""
+"""Rules of incidents and decisions, without I/O."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -11,22 +11,24 @@ from adnomaly.errors import InvalidDecision
 Action = Literal["acknowledge", "confirm", "false_alarm", "snooze", "comment", "reopen"]
 Status = Literal["open", "acknowledged", "confirmed", "false_alarm", "snoozed", "resolved"]
 
-ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 FRAUD_KINDS: Final = (*ATTACKS, "other")
-"""What fraud can be confirmed as: the kinds of the attack library, or another one, told in the comment."""
+"""Kinds of confirmed fraud: those of the attack library, or `other`."""
 
 OPERATIONS: Final = "operations"
-"""Kind of an incident about our own processes."""
+"""Kind of an incident about a process of the system."""
 
 MAX_SNOOZE: Final = timedelta(days=7)
 MAX_COMMENT: Final = 4000
 SETTLED: Final = timedelta(minutes=35)
-"""An incident whose last anomalous window ended longer ago is over: 30 minutes may lie between its windows, and one is on its way."""
+"""An incident is over this long after its last anomalous window.
+
+30 minutes may lie between its windows, and the newest one may be on its way.
+"""
 
 MUCH_WORSE_SCORE: Final = 0.15
 MUCH_WORSE_MONEY: Final = 3.0
 SELF: Final = "adnomaly"
-"""Author of what the system decides by itself."""
+"""Author of automatic decisions."""
 
 _AFTER: Final[dict[str, Status]] = {
     "acknowledge": "acknowledged",
@@ -38,7 +40,7 @@ _AFTER: Final[dict[str, Status]] = {
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """One incident as it is kept; the columns of `incidents`, in their order."""
+    """One row of `incidents`, columns in order."""
 
     incident_id: str
     kind: str
@@ -61,7 +63,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
 
     def status_at(self, now: datetime) -> Status:
-        """The status, with a snooze that has run out taken as open."""
+        """The status; an expired snooze counts as open."""
         snoozed = (
             self.status == "snoozed" and self.snoozed_until is not None and self.snoozed_until > now
         )
@@ -71,7 +73,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         return now - self.last_seen > SETTLED
 
     def is_much_worse(self) -> bool:
-        """Whether it has grown far beyond what it was when somebody put it to sleep."""
+        """Whether its score or money at risk grew far beyond the values at the snooze."""
         if self.status != "snoozed":
             return False
         score = (self.peak_score or 0) - (self.snoozed_score or 0)
@@ -82,18 +84,18 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def who(self) -> str:
-        """`DE web`, or what it is about when it is about no single entity."""
+        """`DE web`; the kind when it is about no single entity."""
         return f"{self.geo} {self.platform}" if self.geo else self.kind
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What somebody wants to be done with an incident.
+    """A decision about an incident.
 
     Attributes:
-        revision: the incident's number of decisions that the person has seen; another one since refuses this one.
-        fraud_kind: of `confirm`, one of FRAUD_KINDS.
-        until: of `snooze`, within the next 7 days.
-        comment: at most 4000 characters; shown as text, never as markup.
+        revision: number of decisions that the author has seen; a newer one refuses this decision.
+        fraud_kind: one of FRAUD_KINDS, with `confirm` only.
+        until: end of a snooze within the next 7 days, with `snooze` only.
+        comment: at most 4000 characters, shown as plain text.
     """
 
     action: Action
@@ -103,54 +105,67 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     comment: str = ""
 
     def validated(self, now: datetime) -> "Decision":
-        """The same with its comment trimmed.
+        """The decision with its comment trimmed.
 
         Raises:
-            InvalidDecision: naming the field, what it is and what it must be.
+            InvalidDecision: the message names the field, its value and the rule.
         """
         comment = self.comment.strip()
         if len(comment) > MAX_COMMENT:
             raise InvalidDecision(
-                f"comment: has {len(comment):,} characters, at most {MAX_COMMENT:,} are kept"
+                f"comment: has {len(comment):,} characters; shorten it to {MAX_COMMENT:,}"
             )
         if "\0" in comment:
-            raise InvalidDecision("comment: has a NUL character, which text cannot hold")
+            raise InvalidDecision("comment: contains a NUL character; remove it")
         if self.action == "comment" and not comment:
-            raise InvalidDecision("comment: is empty; say something, or choose another action")
+            raise InvalidDecision("comment: is empty; write one, or choose another action")
         if (self.action == "confirm") != (self.fraud_kind is not None) or (
             self.fraud_kind and self.fraud_kind not in FRAUD_KINDS
         ):
             raise InvalidDecision(
-                f"fraud_kind: is {self.fraud_kind!r}; confirm needs one of {', '.join(FRAUD_KINDS)}, nothing else has one"
+                f"fraud_kind: is {self.fraud_kind!r}; confirm needs one of"
+                f" {', '.join(FRAUD_KINDS)}, other actions need none"
             )
         if (self.action == "snooze") != (self.until is not None):
-            raise InvalidDecision("until: snooze needs a moment, nothing else has one")
+            raise InvalidDecision(
+                f"until: is {self.until}; snooze needs a time, other actions need none"
+            )
         if self.until is not None and (
             self.until.tzinfo is None or not now < self.until <= now + MAX_SNOOZE
         ):
             raise InvalidDecision(
-                f"until: is {self.until.isoformat()}; it must lie within the next 7 days, with its time zone"
+                f"until: is {self.until.isoformat()};"
+                " must be within the next 7 days, with a time zone"
             )
         return msgspec.structs.replace(self, comment=comment)
 
 
 def after(incident: Incident, decision: Decision) -> dict[str, Any]:
-    """The columns of an incident that a decision changes."""
+    """The columns of an incident that a decision changes, with their new values."""
     changed: dict[str, Any] = {"revision": incident.revision + 1}
     if decision.action == "comment":
         return changed
-    asleep = decision.action == "snooze"
+    snoozed = decision.action == "snooze"
     return changed | {
         "status": _AFTER[decision.action],
         "fraud_kind": decision.fraud_kind,
         "snoozed_until": decision.until and decision.until.astimezone(UTC),
-        "snoozed_score": incident.peak_score if asleep else None,
-        "snoozed_money": incident.money_at_risk if asleep else None,
+        "snoozed_score": incident.peak_score if snoozed else None,
+        "snoozed_money": incident.money_at_risk if snoozed else None,
     }
 
 
+def worsened_comment(incident: Incident) -> str:
+    """Why a snoozed incident was reopened."""
+    return (
+        "much worse than at the snooze:"
+        f" score {incident.peak_score or 0:.2f} (was {incident.snoozed_score or 0:.2f}),"
+        f" money at risk {incident.money_at_risk:.2f} (was {incident.snoozed_money or 0:.2f})"
+    )
+
+
 def worst_first(incidents: list[Incident], now: datetime) -> list[Incident]:
-    """What waits for a decision first, then what is being looked at, then the rest; each by money at risk and score."""
+    """Sort by status (open, acknowledged, others), then money at risk, then peak score."""
     rank = {
         "open": 0,
         "acknowledged": 1,
@@ -160,14 +175,13 @@ def worst_first(incidents: list[Incident], now: datetime) -> list[Incident]:
         "resolved": 5,
     }
 
-    def place(i: Incident) -> tuple[object, ...]:
-        ours = i.kind == OPERATIONS
+    def key(i: Incident) -> tuple[object, ...]:
         return (
             rank[i.status_at(now)],
-            not ours,
+            i.kind != OPERATIONS,
             -i.money_at_risk,
             -(i.peak_score or 0),
             -i.last_seen.timestamp(),
         )
 
-    return sorted(incidents, key=place)
+    return sorted(incidents, key=key)

@@ -1,4 +1,4 @@
-"""What an incident touches: whose share of the clicks is larger than usual, and what those clicks cost."""
+"""Attribute an incident to values with an excess of clicks, and estimate the cost of the excess."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -7,26 +7,31 @@ import msgspec
 
 DIMENSIONS: Final = ("campaign_id", "ad_id", "user_agent", "user_id_hash")
 SHOWN: Final = 8
-"""Values of each dimension that are kept."""
+"""Values saved per dimension."""
 MIN_CLICKS: Final = 5
-"""Clicks below which a value is never suspect."""
+"""A value with fewer clicks is never suspect."""
 DEVIATIONS: Final = 3.0
-"""Standard deviations of a count (Poisson) beyond its usual height that make it suspect."""
+"""A value is suspect this many Poisson standard deviations above its expected count."""
 
 VOLUME: Final = "all clicks"
 
 
 class ValueCounts(NamedTuple):
-    """The clicks of one value of a dimension: in the incident, at what mean price, and in the time before it."""
+    """One value of a dimension: clicks and mean CPC in the incident, and clicks before it."""
 
     value: str
     clicks: int
     cpc: float
-    usual: int
+    before: int
 
 
 class SuspectValue(msgspec.Struct, frozen=True):
-    """One value, in the incident and usually; shares are of all clicks of the entity. `usual_share` is None without a past."""
+    """One value of a dimension. Shares are of all clicks of the entity.
+
+    Attributes:
+        usual_share: share before the incident; None without earlier clicks.
+        excess: clicks above the expected count; 0 when not suspect.
+    """
 
     value: str
     clicks: int
@@ -36,12 +41,12 @@ class SuspectValue(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """Kept with the incident, so that it outlives the clicks.
+    """Stored with the incident, so it outlives the clicks.
 
     Attributes:
-        expected_clicks: what the detector expected in the incident's time.
-        past_minutes: length of the time before it that usual shares come from.
-        basis: the dimension in which most clicks are suspect, or `all clicks`.
+        expected_clicks: expected by the detector for the time of the incident.
+        past_minutes: length of the reference time before the incident.
+        basis: dimension with the most suspect clicks, or `all clicks`.
     """
 
     clicks: int
@@ -64,56 +69,61 @@ def attribute_clicks(
 ) -> Evidence:
     """The evidence of an incident.
 
-    A value is suspect with what it has beyond its usual rate, when that is more than chance gives (3 deviations of a Poisson
-    count, 5 clicks at least). The dimension with most suspect clicks is the basis, or the volume as a whole.
+    The clicks of a value above its expected count are suspect if the excess is significant: 3
+    standard deviations of a Poisson count, at least 5 clicks. The basis is the dimension with the
+    most suspect clicks, or the total volume.
 
     Args:
-        groups: of each dimension, every value in the incident.
-        minutes, past_minutes: lengths of the incident and of the time before it; without a past no value is suspect.
-        cpc: mean price of all clicks of the incident.
-        before: clicks of the entity in the time before it.
+        groups: by dimension, every value in the incident.
+        minutes, past_minutes: lengths of the incident and of the reference time before it; 0
+            reference minutes make no value suspect.
+        cpc: mean CPC of all clicks of the incident.
+        before: clicks of the entity in the reference time.
     """
     clicks = sum(g.clicks for g in next(iter(groups.values()), ()))
     scale = minutes / past_minutes if past_minutes and before else 0.0
     touches: dict[str, list[SuspectValue]] = {}
-    found = {
-        VOLUME: (max(0.0, clicks - expected_clicks), max(0.0, clicks - expected_clicks) * cpc)
-        if expected_clicks
-        else (0.0, 0.0)
-    }
+    volume = max(0.0, clicks - expected_clicks) if expected_clicks else 0.0
+    # Suspect clicks and their cost, by dimension.
+    suspects = {VOLUME: (volume, volume * cpc)}
     for name, values in groups.items():
         excess = {g.value: _excess(g, scale) for g in values}
-        found[name] = sum(excess.values()), sum(excess[g.value] * g.cpc for g in values)
-        shown = sorted(values, key=lambda g: (-excess[g.value], -g.clicks, g.value))[:SHOWN]
-        touches[name] = [
-            SuspectValue(
-                g.value,
-                g.clicks,
-                g.clicks / max(1, clicks),
-                g.usual / before if scale else None,
-                round(excess[g.value], 1),
-            )
-            for g in shown
-        ]
-    basis = max(found, key=lambda name: found[name][0])
-    suspects, money = found[basis]
+        suspects[name] = sum(excess.values()), sum(excess[g.value] * g.cpc for g in values)
+        touches[name] = _top(values, excess, clicks, before if scale else 0)
+    basis = max(suspects, key=lambda name: suspects[name][0])
+    suspect_clicks, money = suspects[basis]
     return Evidence(
         clicks,
         expected_clicks,
         past_minutes,
-        round(min(suspects, clicks), 1),
+        round(min(suspect_clicks, clicks), 1),
         round(money, 4),
         basis,
         touches,
     )
 
 
+def _top(
+    values: Sequence[ValueCounts], excess: Mapping[str, float], clicks: int, before: int
+) -> list[SuspectValue]:
+    """The values with the largest excess. `clicks` and `before` are totals of the entity."""
+    top = sorted(values, key=lambda g: (-excess[g.value], -g.clicks, g.value))[:SHOWN]
+    return [
+        SuspectValue(
+            g.value,
+            g.clicks,
+            g.clicks / max(1, clicks),
+            g.before / before if before else None,
+            round(excess[g.value], 1),
+        )
+        for g in top
+    ]
+
+
 def _excess(group: ValueCounts, scale: float) -> float:
+    """Clicks above the expected count if that is significant, else 0."""
     if not scale:
         return 0.0
-    usual = group.usual * scale
-    return (
-        group.clicks - usual
-        if group.clicks >= MIN_CLICKS and group.clicks > usual + DEVIATIONS * (usual + 1) ** 0.5
-        else 0.0
-    )
+    expected = group.before * scale
+    limit = expected + DEVIATIONS * (expected + 1) ** 0.5
+    return group.clicks - expected if group.clicks >= MIN_CLICKS and group.clicks > limit else 0.0

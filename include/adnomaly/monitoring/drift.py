@@ -1,8 +1,9 @@
-"""Have inputs or scores moved away from training? The population stability index, with limits that the training days themselves set.
+"""Drift of inputs and scores: population stability index, with limits from the training days.
 
-PSI is the symmetric Kullback-Leibler divergence of two histograms. The usual limits (0.1, 0.25) are custom, not theory (Yurdakul,
-Statistical properties of population stability index, 2018), and days differ from each other for honest reasons. So a limit is what
-the most unusual day of training had, with a margin, and never below 0.25.
+PSI is the symmetric Kullback-Leibler divergence of two histograms. The common limits (0.1, 0.25)
+are conventions, not theory (Yurdakul, Statistical properties of population stability index, 2018),
+and days differ for legitimate reasons. So the limit is the largest PSI of a training day plus a
+margin, at least 0.25.
 """
 
 from collections.abc import Mapping
@@ -10,16 +11,18 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
+from adnomaly.arrays import Floats, Ints
+
 BINS: Final = 10
 MIN_LIMIT: Final = 0.25
 MARGIN: Final = 1.5
 MIN_VALUES: Final = 200
-"""Values below which nothing is said."""
+"""With fewer values there is no result."""
 _EMPTY: Final = 1e-3
 
 
 class DriftMeasure(NamedTuple):
-    """One thing that `watch_model` looked at. Up to `most` it calls for nothing; None where there was too little to say."""
+    """One measurement of `watch_model`; None with too little data. Acceptable up to `limit`."""
 
     measure: str
     subject: str
@@ -32,15 +35,21 @@ class DriftMeasure(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """How one quantity was distributed in training. `edges` are inner ones, (BINS - 1,); `shares` of the bins, (BINS,)."""
+    """Distribution of one quantity in training.
 
-    edges: np.ndarray
-    shares: np.ndarray
+    Attributes:
+        edges: inner bin edges, (BINS - 1,) or fewer.
+        shares: of the values in each bin, one more than edges.
+        limit: largest acceptable PSI.
+    """
+
+    edges: Floats
+    shares: Floats
     limit: float
 
     @classmethod
-    def of(cls, values: np.ndarray, day: np.ndarray) -> Self | None:
-        """The reference of values (n,), with the day of each, (n,); None of too few."""
+    def of(cls, values: Floats, day: Ints) -> Self | None:
+        """The reference of values (n,) and their days (n,); None with too few values."""
         known = np.isfinite(values)
         values, day = values[known], day[known]
         if len(values) < MIN_VALUES:
@@ -48,14 +57,11 @@ class Reference(NamedTuple):
         edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
         draft = cls(edges, _shares(values, edges), MIN_LIMIT)
         days = [draft.psi(values[day == d]) for d in np.unique(day)]
-        return draft._replace(
-            limit=max(
-                MIN_LIMIT, MARGIN * max((found for found in days if found is not None), default=0.0)
-            )
-        )
+        worst = max((psi for psi in days if psi is not None), default=0.0)
+        return draft._replace(limit=max(MIN_LIMIT, MARGIN * worst))
 
-    def psi(self, values: np.ndarray) -> float | None:
-        """The index of other values, (n,); None of too few."""
+    def psi(self, values: Floats) -> float | None:
+        """PSI of other values (n,); None with too few values."""
         values = values[np.isfinite(values)]
         if len(values) < MIN_VALUES:
             return None
@@ -70,12 +76,12 @@ class Reference(NamedTuple):
         return cls(np.array(raw["edges"]), np.array(raw["shares"]), float(raw["most"]))
 
 
-def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _shares(values: Floats, edges: Floats) -> Floats:
     counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
     return np.maximum(counts / len(values), _EMPTY)
 
 
-def most_incidents(budget_per_day: float, days: float) -> float:
-    """False incidents in some days that a detector which keeps its budget stays below in 99 of 100 times (Poisson, rounded up)."""
+def max_incidents(budget_per_day: float, days: float) -> float:
+    """99 % quantile of false incidents of a detector within its budget (Poisson, rounded up)."""
     mean = budget_per_day * days
     return float(np.ceil(mean + 2.33 * np.sqrt(mean) + 1))

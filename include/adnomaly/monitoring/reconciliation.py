@@ -1,50 +1,62 @@
-"""The ledger of clicks: what went in, what came out, and what is on its way. Nothing is lost while nothing is left over.
+"""Reconciliation of click counts: every click that came in is stored somewhere or on its way.
 
-received = valid + rejected + duplicate            (the gate)
-valid    = stored                                  (PostgreSQL)
-valid    = archived                                (the lake)
+received = valid + rejected + duplicate            (validation)
+valid    = stored, valid = archived, ...           (each sink of valid clicks)
 valid    = windowed + late + before the first window
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
+from adnomaly.streams import STREAMS, Stream
+from adnomaly.topics import VALID_TOPIC
+
+CLICK_SINKS: Final = tuple(
+    s for s in STREAMS if s.offsets == "sink" and s.source == VALID_TOPIC and s.unit == "clicks"
+)
+"""Streams that store valid clicks; each has an equation."""
+
+
+class SinkCount(NamedTuple):
+    """Clicks that a sink has stored, and its consumer lag. Transaction markers count as lag."""
+
+    clicks: int
+    lag: int
+
 
 class ClickCounts(NamedTuple):
-    """Clicks so far, each as its own keeper counts them.
+    """Clicks so far, each as counted by the process that handles them.
 
     Attributes:
         received: messages of the topic `clickstream`.
-        valid, rejected, duplicate: verdicts of the gate.
-        stored, archived: by the two sinks.
-        windowed: in windows whose ends are whole multiples of their length: every click is in one of those.
-        late: came after such a window was closed.
-        early: came before the first such window began.
-        gate_lag, table_lag, lake_lag: messages that wait before each; markers of transactions count.
-        open: clicks of windows that are still open.
+        valid, rejected, duplicate: verdicts of the validation.
+        sinks: by stage, the sinks of valid clicks.
+        windowed: clicks in windows that end at multiples of their length; each click is in one.
+        late: clicks that came after their window was closed.
+        early: clicks before the first window.
+        validation_lag: messages before the validation; transaction markers count.
+        open: clicks of windows that are not closed yet, including those not in the table yet.
     """
 
     received: int
     valid: int
     rejected: int
     duplicate: int
-    stored: int
-    archived: int
+    sinks: Mapping[str, SinkCount]
     windowed: int
     late: int
     early: int
-    gate_lag: int
-    table_lag: int
-    lake_lag: int
+    validation_lag: int
     open: int
 
 
 class Equation(msgspec.Struct, frozen=True):
-    """One equation: `left` should be the sum of `parts`, apart from what is on its way.
+    """`left` equals the sum of `parts`, except for what is on its way.
 
     Attributes:
-        difference: left - parts; below 0 something was counted twice, above `on_its_way` something is missing.
+        difference: left - parts. Below 0: counted twice. Above `on_its_way`: missing.
     """
 
     name: str
@@ -62,20 +74,24 @@ class Equation(msgspec.Struct, frozen=True):
 
 
 def equations(c: ClickCounts) -> list[Equation]:
-    """The four equations."""
+    """The validation's equation, one per sink of valid clicks, and that of the windows."""
     return [
         Equation(
             "received",
             c.received,
             {"valid": c.valid, "rejected": c.rejected, "duplicate": c.duplicate},
-            c.gate_lag,
+            c.validation_lag,
         ),
-        Equation("valid", c.valid, {"stored": c.stored}, c.table_lag),
-        Equation("valid", c.valid, {"archived": c.archived}, c.lake_lag),
+        *(_sink_equation(c, sink) for sink in CLICK_SINKS),
         Equation(
             "valid",
             c.valid,
             {"windowed": c.windowed, "late": c.late, "before the first window": c.early},
-            c.open + c.table_lag,
+            c.open,
         ),
     ]
+
+
+def _sink_equation(c: ClickCounts, sink: Stream) -> Equation:
+    count = c.sinks[sink.stage]
+    return Equation("valid", c.valid, {sink.counted or f"in {sink.title}": count.clicks}, count.lag)

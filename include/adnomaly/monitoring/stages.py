@@ -1,6 +1,6 @@
-"""The path of a click, stage by stage: what is well, what is not, why, and where to go then.
+"""The stages of a click's path: the state of each, the reason, and the next step.
 
-`watch_streams` and the page *Now* judge by this alone, so they never disagree.
+`watch_streams` and the page *Now* both use these rules, so they never disagree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,33 +9,22 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from adnomaly.streams import STREAMS
+from adnomaly.streams import GENERATOR, SCORER, SERVING, STAGES, WINDOW_JOB, Stream
 
 State = Literal["green", "amber", "red", "grey"]
 
 RUNNING: Final = frozenset({"RUNNING", "STARTING"})
-FALLEN: Final = frozenset({"EXITED", "FATAL", "UNKNOWN", "BACKOFF"})
-
-
-class StageSpec(NamedTuple):
-    """One stage of the path: which program it is, and what is due from it."""
-
-    name: str
-    title: str
-    program: str
-    unit: str
-    windows: bool = False
-
-
-STAGES: Final = (
-    *(StageSpec(s.stage, s.title, s.name, s.unit, s.windows) for s in STREAMS),
-    StageSpec("incidents", "Incidents", "", "alerts"),
-)
-"""In the order in which a click passes them; `incidents` is the DAG handle_alert."""
+ENDED: Final = frozenset({"EXITED", "FATAL", "UNKNOWN"})
+"""States of a program that should run and that its supervisor does not restart. Not STOPPED."""
+FAILED: Final = ENDED | {"BACKOFF"}
+OK: Final = "OK"
+"""The reason of a green stage."""
+STARTUP_S: Final = 120
+"""Seconds that a program may take until it is ready."""
 
 
 class Limits(NamedTuple):
-    """From where on a stage is amber and red."""
+    """Lag and age beyond which a stage is red; amber from a tenth and a half of them."""
 
     lag: int = 50_000
     age_s: float = 300.0
@@ -50,24 +39,25 @@ class Limits(NamedTuple):
 
 
 class ProcessState(NamedTuple):
-    """A process as its supervisor knows it."""
+    """A process as supervisord reports it."""
 
     state: str
     uptime_s: int
 
 
 class Snapshot(msgspec.Struct, kw_only=True):
-    """What was looked at, at one moment. Keys are stages' names; what could not be asked is missing, and why is in `silent`.
+    """The state of the whole path at one moment. Keys are stages; what is unknown is absent.
 
     Attributes:
-        programs: None when the supervisor does not answer.
-        given_up: programs that were restarted too often, and why.
-        totals: how much each stage has done, in its unit.
-        lags: how much waits before it.
-        newest: the newest moment it has reached, of event time.
-        flink: state of the window job; None when there is none.
-        serving: the version that answers, empty when the service is not ready.
+        programs: None when supervisord does not answer.
+        given_up: programs given up after repeated crashes, with the reason.
+        totals: how much each stage has processed, in its unit.
+        lags: consumer lag of each stage.
+        newest: event time that each stage has reached.
+        flink: state of the window job; None without a job.
+        serving: version that is served; empty when the service is not ready.
         unscored: windows of the last half hour without a score.
+        unreachable: why a stage is unknown.
     """
 
     at: datetime
@@ -83,7 +73,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
 
 class Stage(msgspec.Struct, kw_only=True):
-    """One stage as it is now. `rate` is per second, in `unit`; `link` is a page of the Airflow UI."""
+    """One stage at one moment. `rate` is per second, in `unit`; `link` is a page of Airflow."""
 
     name: str
     title: str
@@ -99,7 +89,7 @@ class Stage(msgspec.Struct, kw_only=True):
 
 
 class PreviousCounts(NamedTuple):
-    """What a stage had done at an earlier moment."""
+    """The total of a stage at an earlier moment."""
 
     at: datetime
     total: int
@@ -107,40 +97,56 @@ class PreviousCounts(NamedTuple):
 
 DEFAULT_LIMITS: Final = Limits()
 RUN_STREAMS: Final = "/dags/run_streams"
-HANDLE_ALERT: Final = "/dags/handle_alert"
+WATCH_STREAMS: Final = "/dags/watch_streams"
+
+
+class StageVerdict(NamedTuple):
+    """State and reason of a stage, the next step, and the page for it."""
+
+    state: State
+    reason: str
+    todo: str = ""
+    link: str = ""
 
 
 def evaluate_stages(
-    seen: Snapshot,
+    snapshot: Snapshot,
     before: Mapping[str, PreviousCounts] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> list[Stage]:
     """Every stage, in the order of the path."""
-    return [_evaluate(spec, seen, (before or {}).get(spec.name), limits) for spec in STAGES]
+    return [_evaluate(s, snapshot, (before or {}).get(s.stage), limits) for s in STAGES]
 
 
 def red_stages(stages: Sequence[Stage]) -> list[Stage]:
-    """Those that somebody should look at now."""
+    """The stages that need attention now."""
     return [stage for stage in stages if stage.state == "red"]
 
 
+def as_row(stage: Stage, at: datetime) -> dict[str, Any]:
+    """A stage as a row of `stream_health`."""
+    names = ("state", "reason", "total", "rate", "lag", "freshness_s")
+    return {"at": at, "stage": stage.name} | {name: getattr(stage, name) for name in names}
+
+
 def _evaluate(
-    spec: StageSpec, seen: Snapshot, before: PreviousCounts | None, limits: Limits
+    stream: Stream, snapshot: Snapshot, before: PreviousCounts | None, limits: Limits
 ) -> Stage:
-    total = seen.totals.get(spec.name)
-    age = seen.at - seen.newest[spec.name] if spec.name in seen.newest else None
-    state, reason, todo, link = _health(spec, seen, limits, age)
+    total = snapshot.totals.get(stream.stage)
+    newest = snapshot.newest.get(stream.stage)
+    age = snapshot.at - newest if newest else None
+    verdict = _verdict(stream, snapshot, limits, age)
     return Stage(
-        name=spec.name,
-        title=spec.title,
-        state=state,
-        reason=reason,
-        todo=todo,
-        link=link,
-        unit=spec.unit,
+        name=stream.stage,
+        title=stream.title,
+        state=verdict.state,
+        reason=verdict.reason,
+        todo=verdict.todo,
+        link=verdict.link,
+        unit=stream.unit,
         total=total,
-        rate=_rate(total, before, seen.at),
-        lag=seen.lags.get(spec.name),
+        rate=_rate(total, before, snapshot.at),
+        lag=snapshot.lags.get(stream.stage),
         freshness_s=None if age is None else max(0.0, age.total_seconds()),
     )
 
@@ -151,113 +157,90 @@ def _rate(total: int | None, before: PreviousCounts | None, now: datetime) -> fl
     return max(0, total - before.total) / (now - before.at).total_seconds()
 
 
-StageVerdict = tuple[State, str, str, str]
-
-
-def _health(spec: StageSpec, seen: Snapshot, limits: Limits, age: timedelta | None) -> StageVerdict:
-    """State, reason, what to do and where. The first thing that is wrong speaks."""
-    if spec.program:
-        found = _process(spec, seen)
-        if found:
-            return found
-    if spec.name in seen.unreachable:
-        return "red", seen.unreachable[spec.name], "is its server up? make status, then make up", ""
-    return _own(spec, seen) or _backlog(spec, seen, limits, age) or ("green", "well", "", "")
-
-
-def _process(spec: StageSpec, seen: Snapshot) -> StageVerdict | None:
-    if seen.programs is None:
-        return (
-            "red",
-            seen.unreachable.get("supervisor", "supervisord does not answer"),
-            "make up starts it",
-            "",
+def _verdict(
+    stream: Stream, snapshot: Snapshot, limits: Limits, age: timedelta | None
+) -> StageVerdict:
+    """The first problem found, in the order in which one explains the next."""
+    if stream.supervised and (verdict := _process(stream, snapshot)):
+        return verdict
+    if stream.stage in snapshot.unreachable:
+        return StageVerdict(
+            "red", snapshot.unreachable[stream.stage], "is its server up? make status, then make up"
         )
-    name, program = spec.program, seen.programs.get(spec.program)
+    return (
+        _special(stream, snapshot)
+        or _lag(stream, snapshot, limits)
+        or _freshness(stream, snapshot, limits, age)
+        or StageVerdict("green", OK)
+    )
+
+
+def _process(stream: Stream, snapshot: Snapshot) -> StageVerdict | None:
+    name = stream.name
+    if snapshot.programs is None:
+        reason = snapshot.unreachable.get("supervisor", "supervisord does not answer")
+        return StageVerdict("red", reason, "start it with make up")
     log = f"its log: make logs P={name}"
-    if name in seen.given_up:
-        return (
-            "red",
-            f"{name} was given up: {seen.given_up[name]}",
-            f"{log}; repair the cause, then start again",
-            RUN_STREAMS,
+    if name in snapshot.given_up:
+        reason = f"{name} was given up: {snapshot.given_up[name]}"
+        return StageVerdict(
+            "red", reason, f"{log}; fix the cause, then start it again", RUN_STREAMS
         )
+    program = snapshot.programs.get(name)
     if program is None or program.state == "STOPPED":
-        return "grey", f"{name} is stopped", "start it with run_streams", RUN_STREAMS
-    if program.state in FALLEN:
-        return (
-            "red",
-            f"{name} is {program.state}",
-            f"watch_streams starts it again; {log}",
-            "/dags/watch_streams",
+        return StageVerdict("grey", f"{name} is stopped", "start it with run_streams", RUN_STREAMS)
+    if program.state in FAILED:
+        return StageVerdict(
+            "red", f"{name} is {program.state}", f"watch_streams restarts it; {log}", WATCH_STREAMS
         )
     if program.state not in RUNNING:
-        return "amber", f"{name} is {program.state}", log, ""
+        return StageVerdict("amber", f"{name} is {program.state}", log)
     return None
 
 
-def _own(spec: StageSpec, seen: Snapshot) -> StageVerdict | None:
-    """What is asked of one stage alone."""
-    uptime = (
-        seen.programs[spec.program].uptime_s
-        if seen.programs and spec.program in seen.programs
-        else 0
-    )
-    starting: State = "amber" if uptime < 120 else "red"
-    if spec.name == "windows" and seen.flink != "RUNNING":
-        return (
-            starting,
-            f"the window job is {seen.flink or 'not submitted'}",
-            "open Flink's exceptions (menu Browse)",
-            RUN_STREAMS,
-        )
-    if spec.name == "serving" and not seen.serving:
-        return (
-            starting,
-            "/readyz does not answer 200",
-            "deploy a detector, or look at logs/ray.log",
-            "/dags/deploy_detector",
-        )
-    if spec.name == "scorer" and seen.unscored > seen.lags.get("scorer", 0):
-        return (
-            "red",
-            f"{seen.unscored:,} windows of the last half hour have no score",
-            "its log: make logs P=score_windows",
-            RUN_STREAMS,
-        )
+def _special(stream: Stream, snapshot: Snapshot) -> StageVerdict | None:
+    """Checks of a single stage: window job, readiness of the API, windows without a score."""
+    starting: State = "amber" if _uptime(snapshot, stream.name) < STARTUP_S else "red"
+    if stream is WINDOW_JOB and snapshot.flink != "RUNNING":
+        reason = f"the window job is {snapshot.flink or 'not submitted'}"
+        return StageVerdict(starting, reason, "open Flink's exceptions (menu Browse)", RUN_STREAMS)
+    if stream is SERVING and not snapshot.serving:
+        todo = "deploy a detector, or read logs/ray.log"
+        return StageVerdict(starting, "/readyz does not answer 200", todo, "/dags/deploy_detector")
+    if stream is SCORER and snapshot.unscored > snapshot.lags.get(stream.stage, 0):
+        reason = f"{snapshot.unscored:,} windows of the last half hour have no score"
+        return StageVerdict("red", reason, f"its log: make logs P={stream.name}", RUN_STREAMS)
     return None
 
 
-def _backlog(
-    spec: StageSpec, seen: Snapshot, limits: Limits, age: timedelta | None
-) -> StageVerdict | None:
-    """Too far behind, or silent for too long. Only the generator says when something is due: other producers may fall silent."""
-    lag = seen.lags.get(spec.name, 0)
-    slow = (
-        "is PostgreSQL, S3 or Kafka slow? make status" if spec.program else "look at its last run"
-    )
-    where = "" if spec.program else HANDLE_ALERT
-    if lag > limits.early_lag:
-        return "red" if lag > limits.lag else "amber", f"{lag:,} {spec.unit} wait", slow, where
-    sending = (seen.programs or {}).get("generate_clicks")
-    if not spec.windows or age is None or sending is None or sending.state not in RUNNING:
+def _lag(stream: Stream, snapshot: Snapshot, limits: Limits) -> StageVerdict | None:
+    lag = snapshot.lags.get(stream.stage, 0)
+    if lag <= limits.early_lag:
         return None
-    # Streams that came up a moment ago are given the time to close their first window.
-    settled = min(sending.uptime_s, (seen.programs or {})[spec.program].uptime_s) >= limits.age_s
-    if age.total_seconds() > limits.early_age_s:
-        late: State = "red" if settled and age.total_seconds() > limits.age_s else "amber"
-        return (
-            late,
-            f"the newest window ended {age.total_seconds():.0f} s ago",
-            "does the stage before it run?",
-            RUN_STREAMS,
-        )
-    return None
+    state: State = "red" if lag > limits.lag else "amber"
+    reason = f"lag of {lag:,} {stream.unit}"
+    if stream.supervised:
+        return StageVerdict(state, reason, "is PostgreSQL, S3 or Kafka slow? make status")
+    return StageVerdict(state, reason, "check its last run", f"/dags/{stream.name}")
 
 
-def as_row(stage: Stage, at: datetime) -> dict[str, Any]:
-    """A stage as a row of `stream_health`."""
-    names = ("stage", "state", "reason", "total", "rate", "lag", "freshness_s")
-    return {"at": at} | {
-        name: getattr(stage, "name" if name == "stage" else name) for name in names
-    }
+def _freshness(
+    stream: Stream, snapshot: Snapshot, limits: Limits, age: timedelta | None
+) -> StageVerdict | None:
+    """Windows are due only while the generator runs: other producers may pause."""
+    programs = snapshot.programs or {}
+    sending = programs.get(GENERATOR.name)
+    if not stream.newest or age is None or sending is None or sending.state not in RUNNING:
+        return None
+    if age.total_seconds() <= limits.early_age_s:
+        return None
+    # A stream that has just started needs time to close its first window.
+    settled = min(sending.uptime_s, _uptime(snapshot, stream.name)) >= limits.age_s
+    late: State = "red" if settled and age.total_seconds() > limits.age_s else "amber"
+    reason = f"the newest window ended {age.total_seconds():.0f} s ago"
+    return StageVerdict(late, reason, "is the stage before it running?", RUN_STREAMS)
+
+
+def _uptime(snapshot: Snapshot, name: str) -> float:
+    program = (snapshot.programs or {}).get(name)
+    return program.uptime_s if program else 0

@@ -1,7 +1,6 @@
-"""Deploy the champion: fetch and verify its bundle, roll it out, mark it current, verify the service; and roll back.
+"""Deploy the champion: fetch and verify its bundle, roll it out, verify the service; roll back.
 
-`bundles/` of ADNOMALY_HOME holds the last bundles by version; its `CURRENT` names the one to serve. A process that starts
-serving needs nothing else.
+`bundles/` of ADNOMALY_HOME holds the newest bundles by version; `CURRENT` names the one to serve.
 """
 
 import logging
@@ -18,28 +17,29 @@ if TYPE_CHECKING:
     from adnomaly.stores.model_health import ModelHistory
 
 BY_HAND: Final = "make rollback"
-"""Recorded as the run of a deployment that no DAG made."""
+"""Run id of a deployment without a DAG run."""
 
 log = logging.getLogger(__name__)
 
 
 def fetch(registry: "Registry", bundles: BundleStore, which: str = "champion") -> str:
-    """Download the bundle to deploy, verify it, and check its sentinels; returns its version.
+    """Download the bundle to deploy, verify it and its sentinels; returns its version.
 
     Args:
         which: `champion`, or `previous` for the champion before it.
 
     Raises:
-        NotEnoughHistory: no model was promoted yet, or there was none before.
-        BundleRejected: the bundle is not what was sealed, or fails its sentinels. What is served stays.
+        NotEnoughHistory: there is no champion, or no previous one.
+        BundleRejected: the bundle was changed or fails its sentinels. The served one stays.
     """
     chosen = registry.champion() if which == "champion" else registry.previous()
     if chosen is None and which == "champion":
         raise NotEnoughHistory(
-            "there is no champion yet: run train_detector; its last task says why a model was not promoted"
+            "there is no champion yet: run train_detector;"
+            " its last task says why a model was not promoted"
         )
     if chosen is None:
-        raise NotEnoughHistory("there is no champion before this one to go back to")
+        raise NotEnoughHistory("there is no previous champion to roll back to")
     return _import(registry, chosen, bundles)
 
 
@@ -47,7 +47,7 @@ def promote(registry: "Registry", version: str) -> str:
     """Make the model of a bundle the champion; returns the version. Idempotent.
 
     Raises:
-        NotEnoughHistory: the registry does not know it.
+        NotEnoughHistory: the registry has no such model.
     """
     champion = registry.champion()
     if champion is None or champion.bundle != version:
@@ -59,10 +59,10 @@ def promote(registry: "Registry", version: str) -> str:
 
 
 def roll_out(serving: "Serving", bundles: BundleStore, version: str) -> str:
-    """Have every replica serve this bundle, then mark it current; returns the version.
+    """Deploy a bundle on every replica, then mark it current; returns the version.
 
     Raises:
-        BundleRejected: the replicas refused it and keep serving the current one.
+        BundleRejected: the replicas refuse it and keep serving the current one.
         JobFailed: the application does not start.
     """
     serving.deploy(bundles.path(version))
@@ -70,7 +70,7 @@ def roll_out(serving: "Serving", bundles: BundleStore, version: str) -> str:
 
 
 def mark_current(bundles: BundleStore, version: str) -> str:
-    """Every replica serves this bundle: restarts load it from now on. Returns the version."""
+    """Make restarted replicas load this bundle; returns the version."""
     before = bundles.current()
     bundles.set_current(version)
     log.info("serving %s%s", version, f", before {before}" if before and before != version else "")
@@ -78,19 +78,20 @@ def mark_current(bundles: BundleStore, version: str) -> str:
 
 
 def verify(serving: "Serving", bundles: BundleStore, version: str) -> str:
-    """Ask the service for its version and its sentinels, then prune old bundles; returns the version.
+    """Check the served version and its sentinels, then prune old bundles; returns the version.
 
     Raises:
-        JobFailed: it serves something else, or is not ready.
+        JobFailed: another version is served, or the service is not ready.
     """
     served = serving.served()["model_version"]
     if served != version:
         raise JobFailed(
-            f"/v1/model names {served}, not {version}: another deployment is under way, or a replica was left behind"
+            f"/v1/model names {served}, not {version}:"
+            " another deployment is in progress, or a replica was not updated"
         )
     if not serving.ready():
         raise JobFailed(
-            f"/readyz does not answer 200 for {version}: its sentinel rows fail; see logs/ray.log"
+            f"/readyz does not answer 200 for {version}: its sentinels fail; see logs/ray.log"
         )
     for old in bundles.prune():
         log.info("removed old bundle %s", old)
@@ -98,7 +99,7 @@ def verify(serving: "Serving", bundles: BundleStore, version: str) -> str:
 
 
 def record(history: "ModelHistory", version: str, run_id: str, at: datetime) -> None:
-    """Keep which bundle serves since when. Recording the one that serves already changes nothing."""
+    """Add a deployment to the history. Idempotent for the version that is live."""
     history.deployed(version, run_id, at)
 
 
@@ -110,10 +111,12 @@ def rollback(
     *,
     now: datetime,
 ) -> str:
-    """Serve the champion before this one, and make it the champion; returns its version. Twice goes there and back.
+    """Deploy and promote the previous champion; returns its version.
+
+    A second rollback returns to the first version.
 
     Raises:
-        NotEnoughHistory: there was no champion before.
+        NotEnoughHistory: there is no previous champion.
     """
     version = fetch(registry, bundles, "previous")
     verify(serving, bundles, roll_out(serving, bundles, version))
@@ -123,6 +126,7 @@ def rollback(
 
 
 def _import(registry: "Registry", registered: "Registered", bundles: BundleStore) -> str:
+    # DAG files must not load the ONNX libraries.
     from adnomaly.scoring.rows import RowScorer
 
     download = bundles.folder.parent / "work" / "download" / registered.bundle

@@ -1,4 +1,4 @@
-"""From alerts to incidents that people decide about, and to those who want to be told."""
+"""Turn alerts into incidents with evidence, and apply the rules of open incidents."""
 
 import logging
 from collections.abc import Mapping
@@ -8,66 +8,86 @@ from typing import TYPE_CHECKING, Any, Final
 from adnomaly.alerts import ANOMALY
 
 if TYPE_CHECKING:
-    from adnomaly.clients.postgres import Postgres
+    import psycopg
+
+    from adnomaly.incidents.service import IncidentService
     from adnomaly.stores.alerts import AlertTopic
     from adnomaly.stores.evidence import EvidenceStore
     from adnomaly.stores.incidents import IncidentStore
 
-SWEPT: Final = timedelta(days=2)
-"""How far back anomalous windows are looked for whose alert was missed."""
+LOOK_BACK: Final = timedelta(days=2)
+"""Anomalous windows this recent are checked for missed alerts."""
 
 log = logging.getLogger(__name__)
 
 
-def take_up(
+def update_incidents(
     alerts: "AlertTopic",
     incidents: "IncidentStore",
-    weighing: "EvidenceStore",
-    postgres: "Postgres",
+    service: "IncidentService",
+    evidence: "EvidenceStore",
     *,
     now: datetime,
 ) -> dict[str, int]:
-    """Take up every alert since the last time, and anomalous windows whose alert was missed. Repeating it changes nothing.
+    """Apply every new alert, and anomalous windows whose alert was missed. Idempotent.
+
+    Returns:
+        Numbers of alerts, of changed, reopened (`woken`) and resolved (`over`) incidents.
 
     Raises:
         Unavailable: Kafka or PostgreSQL does not answer.
     """
     changed: list[str] = []
 
-    def effect(connection: Any, messages: list[dict[str, Any]]) -> None:
-        named = dict.fromkeys(m["incident_id"] for m in messages if m["kind"] == ANOMALY)
-        changed.extend(incidents.upsert_from_windows(connection, list(named)))
-        for message in messages:
-            if message["kind"] != ANOMALY:
-                incidents.upsert(connection, **_silence(message))
-        incidents.announce(connection)
+    def apply(connection: "psycopg.Connection", messages: list[dict[str, Any]]) -> None:
+        changed.extend(_apply(connection, incidents, messages))
 
-    count = alerts.consume(effect)
-    if missed := incidents.find_missed(now - SWEPT):
-        with postgres.connection() as connection:
-            effect(connection, [{"kind": ANOMALY, "incident_id": name} for name in missed])
-    for name in dict.fromkeys(changed):
-        _attach_evidence(incidents, weighing, name)
-    woken, settled = incidents.reopen_worsened(now), incidents.resolve_recovered(now)
+    count = alerts.consume(apply)
+    if missed := incidents.find_missed(now - LOOK_BACK):
+        with incidents.transaction() as connection:
+            apply(connection, [{"kind": ANOMALY, "incident_id": name} for name in missed])
+    for incident_id in dict.fromkeys(changed):
+        _attach_evidence(incidents, evidence, incident_id)
+    reopened, resolved = service.reopen_worsened(now), service.resolve_recovered(now)
     log.info(
-        "%d alerts; incidents changed: %s; woken: %s; over: %s",
+        "%d alerts; incidents changed: %s; reopened: %s; resolved: %s",
         count,
         changed or "none",
-        woken or "none",
-        settled or "none",
+        reopened or "none",
+        resolved or "none",
     )
-    return {"alerts": count, "incidents": len(changed), "woken": len(woken), "over": len(settled)}
+    return {
+        "alerts": count,
+        "incidents": len(changed),
+        "woken": len(reopened),
+        "over": len(resolved),
+    }
 
 
-def _attach_evidence(incidents: "IncidentStore", weighing: "EvidenceStore", name: str) -> None:
-    incident = incidents.get(name)
-    evidence = incident and weighing.attribute_clicks(incident)
-    if evidence:
-        incidents.save_evidence(name, evidence)
+def _apply(
+    connection: "psycopg.Connection", incidents: "IncidentStore", messages: list[dict[str, Any]]
+) -> list[str]:
+    """Insert or update the incidents of alerts, in the caller's transaction; returns changed ids."""
+    ids = dict.fromkeys(m["incident_id"] for m in messages if m["kind"] == ANOMALY)
+    changed = incidents.upsert_from_windows(connection, list(ids))
+    for message in messages:
+        if message["kind"] != ANOMALY:
+            incidents.upsert(connection, **_silence(message))
+    incidents.announce(connection)
+    return changed
+
+
+def _attach_evidence(
+    incidents: "IncidentStore", evidence: "EvidenceStore", incident_id: str
+) -> None:
+    incident = incidents.get(incident_id)
+    attributed = incident and evidence.attribute_clicks(incident)
+    if attributed:
+        incidents.save_evidence(incident_id, attributed)
 
 
 def _silence(message: Mapping[str, Any]) -> dict[str, Any]:
-    """An alert about missing windows, as an incident."""
+    """Columns of the incident of an alert about missing windows."""
     since = datetime.fromisoformat(message["since"])
     return {
         "incident_id": message["incident_id"],

@@ -1,4 +1,4 @@
-"""Keeping the stores in shape: old rows and objects go, small objects of the lake become large ones, remains are swept."""
+"""Maintain the stores: delete expired rows and objects, compact the lake."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -10,30 +10,28 @@ if TYPE_CHECKING:
     from adnomaly.stores.retention import Retention
 
 SETTLED: Final = timedelta(hours=3)
-"""Hours that ended longer ago get few clicks any more: their objects are worth being rewritten."""
+"""Hours that ended longer ago get few new clicks and can be compacted."""
 MIN_OBJECTS: Final = 4
-"""Objects of one partition and hour from which on they are rewritten as one."""
+"""Objects of one partition and hour that are worth compacting."""
 
 log = logging.getLogger(__name__)
 
 
 def expire_rows(rows: "Retention", *, days: int, really: bool, now: datetime) -> dict[str, int]:
-    """Delete rows that are older than they are kept; returns how many, or, unless `really`, how many it would be."""
-    gone = rows.expire(now, days) if really else rows.old(now, days)
-    log.info("%s: %s", "deleted" if really else "would delete", gone)
-    return gone
+    """Delete expired rows; returns their number by table. Unless `really`, only count them."""
+    expired = rows.expire(now, days) if really else rows.old(now, days)
+    log.info("%s: %s", "deleted" if really else "would delete", expired)
+    return expired
 
 
 def expire_lake(
     lake: "LakeCompaction", offline: "OfflineFeatures", *, days: int, really: bool, now: datetime
 ) -> dict[str, int]:
-    """Forget hours of clicks, and days of features, that are older than they are kept (features three times as long)."""
+    """Delete expired hours of clicks and days of features (kept three times as long)."""
     before = datetime.combine((now - timedelta(days=days)).date(), datetime.min.time(), UTC)
     old = [day for day in offline.days() if day < (now - timedelta(days=3 * days)).date()]
     if not really:
-        log.info(
-            "would forget the clicks before %s, and the features of %s", before, old or "no day"
-        )
+        log.info("would delete clicks before %s, features of %s", before, old or "no day")
         return {"objects": 0, "days": len(old)}
     lake.remove_replaced()
     objects = lake.expire(before)
@@ -43,17 +41,21 @@ def expire_lake(
 
 
 def compact_lake(lake: "LakeCompaction", *, really: bool, now: datetime) -> int:
-    """Rewrite hours with many small objects; returns how many objects were replaced, or, unless `really`, in how many hours."""
+    """Compact hours with many small objects.
+
+    Returns:
+        The number of replaced objects; unless `really`, the number of hours to compact.
+    """
     hours = lake.small_hours(now - SETTLED, MIN_OBJECTS)
     if not really:
-        log.info("would rewrite %d hours", len(hours))
+        log.info("would compact %d hours", len(hours))
         return len(hours)
     replaced = 0
     for hour in hours:
         count = lake.compact(hour, MIN_OBJECTS)
         if not count:
-            log.info("somebody reads the lake: the rest waits for tomorrow")
+            log.info("a reader holds the lake: the remaining hours are compacted tomorrow")
             break
         replaced += count
-    log.info("%d objects of %d hours became few", replaced, len(hours))
+    log.info("compacted %d objects in %d hours", replaced, len(hours))
     return replaced

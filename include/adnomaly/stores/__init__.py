@@ -1,5 +1,5 @@
-"""Persistence, one module per table, topic or prefix; functions are named by their effect.
+"""Stores, one module per table, topic or prefix.
 
 Belongs here: SQL, object keys, file formats, and the guarantee of each write.
-Does not: rules about the content (pipelines, incidents) and connections (clients).
+Does not: rules about what to store (pipelines, incidents) and connections (clients).
 """

@@ -1,12 +1,13 @@
-"""What an incident is about, read from stored windows and clicks."""
+"""Windows and clicks of an incident, and its evidence."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
+from adnomaly.clients.postgres import one
 from adnomaly.events import COLUMNS
-from adnomaly.features import FEATURES
+from adnomaly.features import FEATURES, VOLUME
 from adnomaly.incidents.decisions import Incident
 from adnomaly.incidents.evidence import DIMENSIONS, Evidence, ValueCounts, attribute_clicks
 from adnomaly.windows import SIZE
@@ -15,41 +16,55 @@ if TYPE_CHECKING:
     from adnomaly.clients.postgres import Postgres
 
 PAST: Final = timedelta(hours=24)
-"""Before the incident, that usual shares are taken from, as far as clicks are stored."""
+"""Reference time before the incident, as far as clicks are stored."""
 MIN_PAST: Final = timedelta(minutes=30)
+"""A shorter reference time is not used."""
 MAX_WINDOWS: Final = 1500
 EXAMPLES: Final = 20
 
-_HERE: Final = 'geo = %(geo)s AND platform = %(platform)s AND "timestamp" >= %(since)s AND "timestamp" < %(until)s'
+_OF_ENTITY: Final = """
+geo = %(geo)s AND platform = %(platform)s
+    AND "timestamp" >= %(since)s AND "timestamp" < %(until)s
+"""
 
 _GROUPS: Final = f"""
-SELECT {{dimension}}, count(*) FILTER (WHERE "timestamp" >= %(began)s), coalesce(avg(cpc) FILTER (WHERE "timestamp" >= %(began)s), 0),
+SELECT {{dimension}}, count(*) FILTER (WHERE "timestamp" >= %(began)s),
+    coalesce(avg(cpc) FILTER (WHERE "timestamp" >= %(began)s), 0),
     count(*) FILTER (WHERE "timestamp" < %(began)s)
-FROM clickstream_events WHERE {_HERE} GROUP BY 1
+FROM clickstream_events WHERE {_OF_ENTITY} GROUP BY 1
 """
 _SPAN: Final = f"""
-SELECT min("timestamp"), coalesce(avg(cpc) FILTER (WHERE "timestamp" >= %(began)s), 0) FROM clickstream_events WHERE {_HERE}
+SELECT min("timestamp"), coalesce(avg(cpc) FILTER (WHERE "timestamp" >= %(began)s), 0)
+FROM clickstream_events WHERE {_OF_ENTITY}
 """
-_EXPECTED: Final = """
-SELECT avg((explanation -> 'expected' ->> 'event_count')::float8) FROM anomaly_results WHERE incident_id = %s
+_EXPECTED: Final = f"""
+SELECT avg((explanation -> 'expected' ->> '{VOLUME}')::float8) FROM anomaly_results
+WHERE incident_id = %s
 """
-_COURSE: Final = """
-SELECT DISTINCT ON (window_end) window_end, anomaly_score, threshold, is_anomaly, {features}, explanation FROM anomaly_results
-WHERE geo = %s AND platform = %s AND window_end > %s AND window_end <= %s ORDER BY window_end, scored_at DESC LIMIT %s
+_SCORED_WINDOWS: Final = """
+SELECT DISTINCT ON (window_end)
+    window_end, anomaly_score, threshold, is_anomaly, {features}, explanation
+FROM anomaly_results
+WHERE geo = %s AND platform = %s AND window_end > %s AND window_end <= %s
+ORDER BY window_end, scored_at DESC LIMIT %s
+"""
+_EXAMPLES: Final = f"""
+SELECT {{columns}} FROM clickstream_events WHERE {_OF_ENTITY}
+ORDER BY "timestamp" DESC LIMIT %(limit)s
 """
 
 
 class EvidenceStore:
-    """Windows and clicks of one incident. Methods raise `Unavailable` while PostgreSQL is away."""
+    """Windows and clicks of one incident. Methods raise `Unavailable` without PostgreSQL."""
 
     def __init__(self, postgres: "Postgres") -> None:
         self._postgres = postgres
 
     def attribute_clicks(self, incident: Incident) -> Evidence | None:
-        """The evidence of an incident about an entity's windows; None when it is about something else."""
+        """The evidence of an incident; None without windows of an entity."""
         if incident.geo is None or not incident.windows:
             return None
-        here = {
+        span = {
             "geo": incident.geo,
             "platform": incident.platform,
             "since": incident.began - PAST,
@@ -57,17 +72,17 @@ class EvidenceStore:
             "until": incident.last_seen,
         }
         with self._postgres.connection() as connection:
-            first, cpc = connection.execute(_SPAN, here).fetchone()
+            first, cpc = one(connection.execute(_SPAN, span))
             groups = {
                 name: [
                     ValueCounts(*row)
                     for row in connection.execute(
-                        sql.SQL(_GROUPS).format(dimension=sql.Identifier(name)), here
+                        sql.SQL(_GROUPS).format(dimension=sql.Identifier(name)), span
                     )
                 ]
                 for name in DIMENSIONS
             }
-            [expected] = connection.execute(_EXPECTED, (incident.incident_id,)).fetchone()
+            [expected] = one(connection.execute(_EXPECTED, (incident.incident_id,)))
         length = incident.last_seen - incident.began
         past = max(timedelta(0), incident.began - first) if first else timedelta(0)
         past = past if past >= MIN_PAST else timedelta(0)
@@ -77,17 +92,19 @@ class EvidenceStore:
             past_minutes=past / timedelta(minutes=1),
             expected_clicks=None if expected is None else expected * (length / SIZE),
             cpc=float(cpc),
-            before=sum(g.usual for g in next(iter(groups.values()))),
+            before=sum(g.before for g in next(iter(groups.values()))),
         )
 
     def scored_windows(
         self, incident: Incident, before: timedelta, behind: timedelta
     ) -> list[dict[str, Any]]:
-        """The scored windows of the entity around an incident, by window_end: score, features, and what was expected of each."""
+        """Scored windows of the entity around an incident, by window_end, with explanations."""
         if incident.geo is None:
             return []
         names = [f.name for f in FEATURES]
-        query = sql.SQL(_COURSE).format(features=sql.SQL(", ").join(map(sql.Identifier, names)))
+        query = sql.SQL(_SCORED_WINDOWS).format(
+            features=sql.SQL(", ").join(map(sql.Identifier, names))
+        )
         span = incident.began - before, incident.last_seen + behind
         with self._postgres.connection() as connection:
             rows = connection.execute(
@@ -101,19 +118,14 @@ class EvidenceStore:
         if incident.geo is None:
             return []
         names = [c.name for c in COLUMNS]
-        query = sql.SQL(
-            "SELECT {} FROM clickstream_events WHERE {} ORDER BY {} DESC LIMIT %(most)s"
-        ).format(
-            sql.SQL(", ").join(map(sql.Identifier, names)),
-            sql.SQL(_HERE),
-            sql.Identifier("timestamp"),
-        )
-        here = {
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        query = sql.SQL(_EXAMPLES).format(columns=columns)
+        span = {
             "geo": incident.geo,
             "platform": incident.platform,
             "since": incident.began,
             "until": incident.last_seen,
-            "most": EXAMPLES,
+            "limit": EXAMPLES,
         }
         with self._postgres.connection() as connection:
-            return [dict(zip(names, row, strict=True)) for row in connection.execute(query, here)]
+            return [dict(zip(names, row, strict=True)) for row in connection.execute(query, span)]

@@ -1,8 +1,9 @@
-"""The lake: valid clicks as Parquet objects by hour of event time. What the manifest does not name does not exist.
+"""The lake: valid clicks as Parquet objects by hour of event time, listed in a manifest.
 
-Objects are only ever created. The name of a stream object carries topic id, partition, first offset and the number of its
-writer's claim, so that two writers never meet in one name; the manifest row and the offsets commit in one transaction,
-which a replaced writer cannot. What a killed writer left behind is an orphan: no reader sees it, `remove_orphans` deletes it.
+Objects are immutable. The name of a stream object has topic id, partition, first offset and the
+epoch of its writer's lease, so names of two writers never collide. Manifest rows and offsets commit
+in one transaction, which a fenced writer cannot. Objects of a killed writer are orphans: readers do
+not see them, and `remove_orphans` deletes them.
 """
 
 import hashlib
@@ -15,37 +16,34 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.clients.postgres import Postgres
 from adnomaly.clients.s3 import ObjectStore
 from adnomaly.errors import LakeConflict
-from adnomaly.events import COLUMNS
+from adnomaly.streams import CLICK_LAKE
 
 PREFIX: Final = "clicks/"
-_ARROW: Final = {
-    "string": pa.string(),
-    "timestamp[us, UTC]": pa.timestamp("us", tz="UTC"),
-    "double": pa.float64(),
-    "int8": pa.int8(),
-}
-SCHEMA: Final = pa.schema(
-    [
-        pa.field(c.name, _ARROW[c.arrow], nullable=False, metadata={"comment": c.comment})
-        for c in COLUMNS
-    ]
-)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 LOCK: Final = 7_262_106
-"""Writers of history share it; whoever removes or rewrites objects holds it alone."""
+"""Advisory lock: shared by writers of history, exclusive for removing or rewriting objects."""
 
-_INSERT = """
-INSERT INTO lake_objects (object_key, source, topic_id, partition, first_offset, last_offset, row_count, sha256, hour)
+_INSERT: Final = """
+INSERT INTO lake_objects (
+    object_key, source, topic_id, partition, first_offset, last_offset, row_count, sha256, hour
+)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
+_DELETE_HISTORY: Final = """
+DELETE FROM lake_objects WHERE source = 'history' AND topic_id = %s AND hour = %s
+RETURNING object_key
+"""
+
+
 class LakeObject(NamedTuple):
-    """One object of the lake, as the manifest has it. `hour` is its hour of event time, UTC."""
+    """One row of the manifest. `hour` is the hour of event time, UTC."""
 
     object_key: str
     source: str
@@ -59,10 +57,10 @@ class LakeObject(NamedTuple):
 
 
 class Lake:
-    """Objects in S3, their manifest in PostgreSQL. Methods raise `Unavailable` while either cannot be reached."""
+    """Objects in S3, manifest in PostgreSQL. Methods raise `Unavailable` without either."""
 
     def __init__(
-        self, objects: ObjectStore, postgres: Postgres, *, sink: str = "archive_clicks"
+        self, objects: ObjectStore, postgres: Postgres, *, sink: str = CLICK_LAKE.name
     ) -> None:
         self._objects, self._postgres, self._sink = objects, postgres, sink
 
@@ -76,12 +74,12 @@ class Lake:
         offsets: tuple[int, int],
         epoch: int,
     ) -> LakeObject:
-        """Upload the clicks of one hour that lie between two offsets of a partition. Not there for readers until `record`ed.
+        """Upload the clicks of one hour between two offsets of a partition.
 
-        Safe to repeat by the same writer: the same rows give the same bytes.
+        Readers see the object after `record`. Idempotent: equal rows give equal bytes.
 
         Raises:
-            LakeConflict: the name is taken by other bytes.
+            LakeConflict: an object of this name has other bytes.
         """
         first, last = offsets
         key = f"{folder_of(hour)}{topic_id}-{partition}-{first:020d}-{epoch}.parquet"
@@ -92,17 +90,18 @@ class Lake:
 
     @staticmethod
     def record(connection: psycopg.Connection, objects: Sequence[LakeObject]) -> None:
-        """Name objects in the manifest, in the caller's transaction."""
+        """Add objects to the manifest, in the caller's transaction."""
         with connection.cursor() as cursor:
             cursor.executemany(_INSERT, objects)
 
     def write_history(
         self, hour: datetime, table: pa.Table, source_id: str = "history"
     ) -> LakeObject:
-        """Store the generated clicks of one hour, in place of what the same source stored for that hour before."""
+        """Replace the generated clicks of one hour and source."""
         body = parquet_bytes(table)
         digest = hashlib.sha256(body).hexdigest()
-        key = f"{folder_of(hour)}{source_id}-0-{int(hour.timestamp()) // 3600:020d}-{digest[:8]}.parquet"
+        number = int(hour.timestamp()) // 3600
+        key = f"{folder_of(hour)}{source_id}-0-{number:020d}-{digest[:8]}.parquet"
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (LOCK,))
             item = self.create(
@@ -119,25 +118,19 @@ class Lake:
                 ),
                 body,
             )
-            deleted = "DELETE FROM lake_objects WHERE source = 'history' AND topic_id = %s AND hour = %s RETURNING object_key"
-            old = [found for (found,) in connection.execute(deleted, (source_id, hour))]
+            old = [name for (name,) in connection.execute(_DELETE_HISTORY, (source_id, hour))]
             self.record(connection, [item])
         for earlier in old:
             if earlier != key:
                 self._objects.delete(earlier)
         return item
 
-    def objects_between(self, start: datetime, end: datetime) -> list[LakeObject]:
-        """The objects of every hour that touches start <= event time < end, in order of hour and key."""
-        query = f"SELECT {', '.join(LakeObject._fields)} FROM lake_objects WHERE hour > %s AND hour < %s ORDER BY hour, object_key"
-        with self._postgres.connection() as connection:
-            return [LakeObject(*row) for row in connection.execute(query, (start - HOUR, end))]
-
     def history_hours(self, start: datetime, end: datetime) -> set[datetime]:
-        """The hours of start <= hour < end that hold generated history, which the stream has never seen."""
+        """The hours of start <= hour < end with generated history."""
         with self._postgres.connection() as connection:
             rows = connection.execute(
-                "SELECT DISTINCT hour FROM lake_objects WHERE source = 'history' AND hour >= %s AND hour < %s",
+                "SELECT DISTINCT hour FROM lake_objects"
+                " WHERE source = 'history' AND hour >= %s AND hour < %s",
                 (start, end),
             )
             return {hour.astimezone(UTC) for (hour,) in rows}
@@ -146,17 +139,18 @@ class Lake:
         """The rows of one object.
 
         Raises:
-            LakeConflict: its bytes are not those the manifest names.
+            LakeConflict: its sha256 differs from the manifest.
         """
         body = self._objects.get(item.object_key)
         if hashlib.sha256(body).hexdigest() != item.sha256:
             raise LakeConflict(
-                f"{item.object_key} is not what the manifest says; restore it, or delete its row and read the topic again"
+                f"{item.object_key} does not have the sha256 of the manifest;"
+                " restore it, or delete its row and read the topic again"
             )
         return pq.ParquetFile(io.BytesIO(body)).read()
 
     def hold(self, reader: str) -> None:
-        """Whoever reads whole hours keeps them as they are: nothing is rewritten until `let_go`, or for an hour."""
+        """Prevent compaction for a reader of whole hours, until `let_go`, at most for one hour."""
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             connection.execute(
@@ -166,33 +160,34 @@ class Lake:
             )
 
     def let_go(self, reader: str) -> None:
-        """It has read everything; fine when it held nothing."""
+        """Allow compaction again. Idempotent."""
         with self._postgres.connection() as connection:
             connection.execute(
                 "DELETE FROM lake_readers WHERE reader = %s OR until < now()", (reader,)
             )
 
     def remove_orphans(self, start: datetime, end: datetime) -> list[str]:
-        """Delete what killed writers left in the hours of start <= event time < end; returns the keys.
+        """Delete objects of killed writers in start <= event time < end; returns the keys.
 
-        An object that the manifest does not name goes when its writer can no longer record it: its partition was claimed
-        by another since, or it is generated history, whose writers hold a lock while they write.
+        An object that is not in the manifest is an orphan if its writer can no longer record it:
+        another writer has the lease of its partition, or it is generated history, whose writers
+        hold a lock.
         """
         with self._postgres.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            there = [
+            stored = [
                 key
                 for day in _days(start, end)
                 for key in self._objects.etags(f"{PREFIX}dt={day}/")
             ]
-            known = {
+            recorded = {
                 key
                 for (key,) in connection.execute(
                     "SELECT object_key FROM lake_objects WHERE hour >= %s AND hour < %s",
                     (start - DAY, end + DAY),
                 )
             }
-            claims = connection.execute(
+            epochs = connection.execute(
                 "SELECT topic_id || '-' || partition, epoch FROM sink_offsets WHERE sink = %s",
                 (self._sink,),
             ).fetchall()
@@ -201,29 +196,31 @@ class Lake:
             }
             orphans = [
                 key
-                for key in there
-                if key not in known and (key in replaced or _is_given_up(key, dict(claims)))
+                for key in stored
+                if key not in recorded and (key in replaced or _is_abandoned(key, dict(epochs)))
             ]
             for key in orphans:
                 self._objects.delete(key)
         return orphans
 
     def create(self, item: LakeObject, body: bytes) -> LakeObject:
-        """Upload one object, which no reader sees before it is recorded; returns it with its hash."""
+        """Upload one object without recording it; returns it with its sha256."""
         digest = hashlib.sha256(body).hexdigest()
         if (
             not self._objects.put_new(item.object_key, body)
             and hashlib.sha256(self._objects.get(item.object_key)).hexdigest() != digest
         ):
-            raise LakeConflict(f"{item.object_key} is there already with other bytes")
+            raise LakeConflict(
+                f"{item.object_key} exists already with other bytes; delete one of them"
+            )
         return item._replace(sha256=digest)
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """Clicks as Parquet: the lake's schema, fixed writer settings, so that the same rows give the same bytes."""
+    """Clicks as Parquet with fixed writer settings, so equal rows give equal bytes."""
     out = io.BytesIO()
     pq.write_table(
-        table.cast(SCHEMA),
+        table.cast(CLICK_SCHEMA),
         out,
         compression="zstd",
         compression_level=3,
@@ -246,14 +243,14 @@ def _days(start: datetime, end: datetime) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def _is_given_up(key: str, claims: dict[str, int]) -> bool:
-    """Whether the writer of an unrecorded object can never record it."""
+def _is_abandoned(key: str, epochs: dict[str, int]) -> bool:
+    """Whether the writer of an unrecorded object can no longer record it."""
     owner, first, number = key.rpartition("/")[2].removesuffix(".parquet").rsplit("-", 2)
     return (
         not number.isdigit()
         or len(first) != 20
-        or owner not in claims
-        or int(number) < claims[owner]
+        or owner not in epochs
+        or int(number) < epochs[owner]
     )
 
 

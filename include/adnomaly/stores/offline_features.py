@@ -1,8 +1,7 @@
-"""All windows, offline: one Parquet file a day in S3, and the local mirror that Feast and training read."""
+"""Offline features: one Parquet file per day in S3, and the mirror for Feast and training."""
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -13,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adnomaly.arrow import TIME
 from adnomaly.clients.s3 import ObjectStore
 from adnomaly.features import ENTITY, FEATURES, Feature
+from adnomaly.files import write_atomic
 from adnomaly.stores.window_arrow import (
-    TIME,
     as_windows,
     day_bytes,
     in_schema,
@@ -29,10 +29,10 @@ _FILE = "windows.parquet"
 
 
 class OfflineFeatures:
-    """Every window, computed from the lake: `features/dt=YYYY-MM-DD/windows.parquet` in S3, and a local mirror of it.
+    """Windows computed from the lake: `features/dt=YYYY-MM-DD/windows.parquet` in S3, mirrored.
 
-    A day holds the windows that end after its midnight and not after the next one. S3 is the truth; Feast and training
-    read the mirror.
+    A day has the windows that end after its midnight and not after the next one. S3 is the source
+    of truth; Feast and training read the mirror.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class OfflineFeatures:
     def write_day(self, day: date, windows: pa.Table) -> str:
         """Replace one day, in S3 and then in the mirror; returns the sha256 of the file.
 
-        The same windows give the same bytes, in whatever order they come. A day computed again, whose averages differ from
-        the stored ones by the order of their sums alone, stays as it is.
+        Equal windows give equal bytes, in any order. A stored day is kept if its averages differ
+        only by the order of summation.
 
         Raises:
-            ValueError: a window is of another day, or comes twice.
+            ValueError: a window is of another day or a duplicate.
         """
         data = day_bytes(day, windows, self._features)
         stored = self._stored(day)
@@ -60,32 +60,32 @@ class OfflineFeatures:
             data = stored
         else:
             self._objects.put(self._key(day), data)
-        self._replace(day, data)
+        self._write_mirror(day, data)
         return hashlib.sha256(data).hexdigest()
 
     def sync(self) -> list[date]:
-        """Make the mirror equal to S3; returns the days that had to be copied or removed."""
-        there = {
+        """Make the mirror equal to S3; returns the copied and removed days."""
+        stored = {
             _day_of_key(key): tag
             for key, tag in self._objects.etags(self.prefix).items()
             if key.endswith("/" + _FILE)
         }
-        here = {
+        mirrored = {
             day: hashlib.md5(self._path(day).read_bytes(), usedforsecurity=False).hexdigest()
             for day in self.days()
         }
         changed = sorted(
-            day for day in there.keys() | here.keys() if there.get(day) != here.get(day)
+            day for day in stored.keys() | mirrored.keys() if stored.get(day) != mirrored.get(day)
         )
         for day in changed:
-            if day in there:
-                self._replace(day, self._objects.get(self._key(day)))
+            if day in stored:
+                self._write_mirror(day, self._objects.get(self._key(day)))
             else:
                 self._path(day).unlink()
         return changed
 
     def remove(self, day: date) -> None:
-        """Forget one day, in S3 and in the mirror; fine when it is gone."""
+        """Delete one day, in S3 and in the mirror. Idempotent."""
         self._objects.delete(self._key(day))
         self._path(day).unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ class OfflineFeatures:
         )
 
     def between(self, start: datetime, end: datetime) -> pa.Table:
-        """The windows with start < window_end <= end, by window_end, geo, platform; an empty table when there are none."""
+        """The windows with start < window_end <= end, by window_end, geo, platform."""
         first, last = day_of(start + timedelta(microseconds=1)), day_of(end)
         parts = [
             pq.ParquetFile(self._path(day)).read() for day in self.days() if first <= day <= last
@@ -118,21 +118,20 @@ class OfflineFeatures:
     def newest(self, start: datetime, end: datetime) -> list[TrafficWindow]:
         """The newest window of each entity with start < window_end <= end."""
         table = self.between(start, end)
-        last = pl.from_arrow(table).unique(list(ENTITY), keep="last", maintain_order=True)
+        last = _frame(table).unique(list(ENTITY), keep="last", maintain_order=True)
         return as_windows(last.to_arrow(), self._features)
 
     def as_of(self, rows: pa.Table) -> pa.Table:
-        """The newest window of each (geo, platform, event_timestamp) that had ended by then and is not older than the view's ttl.
+        """Join each (geo, platform, event_timestamp) with its newest window, not older than TTL.
 
-        The same as Feast's point-in-time join (a test compares them), in a fraction of its time. Rows keep their order;
-        features without such a window are null.
+        Equals Feast's point-in-time join (a test compares them) in a fraction of the time. Rows
+        keep their order; features without a window are null.
         """
-        asked = pl.from_arrow(rows).with_row_index("_row")
-        oldest, newest = asked["event_timestamp"].min(), asked["event_timestamp"].max()
-        windows = pl.from_arrow(
-            self.between(oldest - TTL - timedelta(microseconds=1), newest)
-        ).sort("window_end")
-        joined = asked.sort("event_timestamp").join_asof(
+        wanted = _frame(rows).with_row_index("_row")
+        span = pc.min_max(rows["event_timestamp"]).as_py()
+        since = span["min"] - TTL - timedelta(microseconds=1)
+        windows = _frame(self.between(since, span["max"])).sort("window_end")
+        joined = wanted.sort("event_timestamp").join_asof(
             windows.drop("window_start", "computed_at"),
             left_on="event_timestamp",
             right_on="window_end",
@@ -143,11 +142,11 @@ class OfflineFeatures:
         return joined.sort("_row").drop("_row").to_arrow()
 
     def url(self, prefix: str) -> str:
-        """Where a batch run writes below this prefix: `s3://bucket/prefix`."""
+        """`s3://bucket/prefix`, where a batch run writes."""
         return f"s3://{self._objects.bucket}/{prefix}"
 
     def collect(self, prefix: str) -> pa.Table:
-        """The windows that a batch run left below this S3 prefix."""
+        """The windows that a batch run wrote below an S3 prefix."""
         schema = window_schema(self._features)
         parts = [
             pq.read_table(io.BytesIO(self._objects.get(key)))
@@ -158,7 +157,7 @@ class OfflineFeatures:
         )
 
     def discard(self, prefix: str) -> None:
-        """Delete what a batch run left below this S3 prefix."""
+        """Delete the output of a batch run below an S3 prefix."""
         for key in self._objects.etags(prefix):
             self._objects.delete(key)
 
@@ -168,12 +167,8 @@ class OfflineFeatures:
         except KeyError:
             return None
 
-    def _replace(self, day: date, data: bytes) -> None:
-        """Replace a file in one step, so that a reader sees the old or the new day, never half of one."""
-        path, part = self._path(day), self.mirror.parent / f".{day}.{os.getpid()}.part"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
+    def _write_mirror(self, day: date, data: bytes) -> None:
+        write_atomic(self._path(day), data)
 
     def _key(self, day: date) -> str:
         return f"{self.prefix}dt={day}/{_FILE}"
@@ -182,5 +177,14 @@ class OfflineFeatures:
         return self.mirror / f"dt={day}" / _FILE
 
 
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
 def _day_of_key(key: str) -> date:
-    return date.fromisoformat(re.search(r"dt=(\d{4}-\d{2}-\d{2})/", key)[1])
+    match = re.search(r"dt=(\d{4}-\d{2}-\d{2})/", key)
+    if match is None:
+        raise ValueError(f"{key!r} has no dt=YYYY-MM-DD/; delete the object")
+    return date.fromisoformat(match[1])

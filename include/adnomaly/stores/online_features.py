@@ -1,4 +1,4 @@
-"""The newest window of each entity, online in Redis through Feast."""
+"""Online features: the newest window of each entity, in Redis through Feast."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,24 +12,25 @@ from feast import FeatureStore
 from redis.lock import Lock
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from adnomaly.arrow import TIME
 from adnomaly.clients.feast import VIEW, definitions, open_store, variables
 from adnomaly.errors import Unavailable
 from adnomaly.features import FEATURES, Feature
-from adnomaly.stores.window_arrow import TIME, window_table
+from adnomaly.stores.window_arrow import window_table
 from adnomaly.windows import SIZE, TrafficWindow
 
 _LOCK = "adnomaly:online-features"
 _LOCK_SECONDS = 30
-"""A writer that was killed holds the others up for no longer."""
+"""A killed writer blocks the others no longer than this."""
 
 
 class OnlineFeatures:
-    """The newest window of each entity, in Redis. Never goes back in time: an older window is ignored.
+    """The newest window of each entity, in Redis. Older windows are ignored.
 
-    Feast compares, then writes; so that no other writer (a backfill beside the stream) comes in between, they take turns.
+    Feast compares, then writes: a lock serializes writers, such as a backfill and the stream.
 
-    Every method raises `Unavailable` while Redis or the registry cannot be reached; then nothing or a part was written,
-    and the same call may be repeated.
+    Methods raise `Unavailable` without Redis or the registry; then a write may be partial, and
+    can be retried.
     """
 
     def __init__(
@@ -46,54 +47,55 @@ class OnlineFeatures:
         self._values = variables(registry_url, redis_url, mirror)
 
     def apply(self) -> None:
-        """Put the definitions into the registry. Idempotent."""
+        """Write the definitions to the registry. Idempotent."""
         with _reachable():
             self._store.apply(list(definitions(self._mirror, self._features)))
 
     def write(self, windows: Sequence[TrafficWindow]) -> None:
-        """Write the newest of these windows per entity, in one call; one already stored with the same window_end stays."""
+        """Write the newest window of each entity; a stored one with the same window_end stays."""
         if windows:
-            with _reachable(), self._turn():
+            with _reachable(), self._lock():
                 self._write([(w, w.window_end) for w in _newest(windows)])
 
     def correct(self, windows: Sequence[TrafficWindow]) -> list[TrafficWindow]:
-        """Like `write`, but new values of a stored window replace it; returns the windows that did.
+        """Like `write`, but replace a stored window that has other values; returns the corrections.
 
-        Feast's Redis store ignores a row whose moment equals the stored one, so a correction is written with the stored
-        moment plus one microsecond: above the window it corrects, below the next one.
+        Feast's Redis store ignores a row with the stored time, so a correction is written one
+        microsecond later: newer than the window it corrects, older than the next one.
         """
         newest = _newest(windows)
         if not newest:
             return []
-        with _reachable(), self._turn():
+        with _reachable(), self._lock():
             stored = self._read([(w.geo, w.platform) for w in newest])
             rows, corrected = [], []
-            for window, found in zip(newest, stored, strict=True):
-                old, moment = found or (None, None)
-                if old is not None and old.window_end == window.window_end:
-                    if old.features != window.features:
-                        rows.append((window, moment + timedelta(microseconds=1)))
-                        corrected.append(window)
-                else:
+            for window, old in zip(newest, stored, strict=True):
+                if old is None or old[0].window_end != window.window_end:
                     rows.append((window, window.window_end))
+                elif old[0].features != window.features:
+                    rows.append((window, old[1] + timedelta(microseconds=1)))
+                    corrected.append(window)
             if rows:
                 self._write(rows)
         return corrected
 
     def read(self, entities: Sequence[tuple[str, str]]) -> list[TrafficWindow | None]:
-        """The stored window of each (geo, platform); None where there is none."""
+        """The stored window of each (geo, platform); None without one."""
         with _reachable():
-            return [found and found[0] for found in self._read(entities)]
+            return [stored and stored[0] for stored in self._read(entities)]
 
     def materialize(self, start: datetime, end: datetime) -> None:
-        """Load the newest offline window of each entity with start <= window_end <= end, unless a newer one is stored."""
-        with _reachable(), self._turn():
+        """Write the newest offline window of each entity with start <= window_end <= end.
+
+        Newer stored windows stay.
+        """
+        with _reachable(), self._lock():
             self._store.materialize(start, end, feature_views=[VIEW])
 
     def historical(self, rows: pa.Table) -> pa.Table:
-        """Feast's own point-in-time join: the window of each (geo, platform, event_timestamp) as it was then.
+        """Feast's point-in-time join of each (geo, platform, event_timestamp) with its window.
 
-        Slow on many rows of few entities; `OfflineFeatures.as_of` gives the same for training.
+        Slow for many rows of few entities; training uses `OfflineFeatures.as_of`.
         """
         references = [f"{VIEW}:{f.name}" for f in self._features]
         with _reachable():
@@ -102,10 +104,11 @@ class OnlineFeatures:
             ).to_df()
         return pa.Table.from_pandas(frame, preserve_index=False)
 
-    def _turn(self) -> Lock:
-        return self._redis.lock(
+    def _lock(self) -> Lock:
+        lock: Lock = self._redis.lock(
             _LOCK, timeout=_LOCK_SECONDS, blocking_timeout=2 * _LOCK_SECONDS, sleep=0.01
         )
+        return lock
 
     @cached_property
     def _store(self) -> FeatureStore:
@@ -115,54 +118,48 @@ class OnlineFeatures:
         table = window_table([w for w, _ in rows], self._features).drop_columns(
             ["window_start", "window_end"]
         )
-        moments = pa.array([moment for _, moment in rows], TIME)
+        times = pa.array([time for _, time in rows], TIME)
         frame = (
-            table.append_column("window_end", moments)
-            .append_column("computed_at", moments)
-            .to_pandas()
+            table.append_column("window_end", times).append_column("computed_at", times).to_pandas()
         )
         self._store.write_to_online_store(VIEW, df=frame)
 
     def _read(
         self, entities: Sequence[tuple[str, str]]
     ) -> list[tuple[TrafficWindow, datetime] | None]:
-        """Each stored window with the moment it is stored under: window_end plus its corrections in microseconds."""
+        """Each stored window and its time: window_end plus a microsecond per correction."""
         if not entities:
             return []
         names = [f.name for f in self._features]
-        asked = [{"geo": geo, "platform": platform} for geo, platform in entities]
+        rows = [{"geo": geo, "platform": platform} for geo, platform in entities]
         answer = self._store.get_online_features(
-            features=[f"{VIEW}:{n}" for n in names], entity_rows=asked
+            features=[f"{VIEW}:{n}" for n in names], entity_rows=rows
         )
         values = answer.to_dict()
         vectors = dict(
             zip(answer.proto.metadata.feature_names.val, answer.proto.results, strict=True)
         )
-        found = []
+        windows: list[tuple[TrafficWindow, datetime] | None] = []
         for row, (geo, platform) in enumerate(entities):
             features = {n: values[n][row] for n in names if values[n][row] is not None}
             if not features:
-                found.append(None)
+                windows.append(None)
                 continue
-            moment = max(vectors[n].event_timestamps[row].ToDatetime(UTC) for n in names)
-            end = moment.replace(microsecond=0)
-            found.append(
-                (
-                    TrafficWindow(
-                        window_start=end - SIZE,
-                        window_end=end,
-                        geo=geo,
-                        platform=platform,
-                        features=features,
-                    ),
-                    moment,
-                )
+            time = max(vectors[n].event_timestamps[row].ToDatetime(UTC) for n in names)
+            end = time.replace(microsecond=0)
+            window = TrafficWindow(
+                window_start=end - SIZE,
+                window_end=end,
+                geo=geo,
+                platform=platform,
+                features=features,
             )
-        return found
+            windows.append((window, time))
+        return windows
 
 
 def _newest(windows: Sequence[TrafficWindow]) -> list[TrafficWindow]:
-    """The newest window of each entity; of equal ones the last."""
+    """The newest window of each entity; the last of equal ones."""
     newest: dict[str, TrafficWindow] = {}
     for window in windows:
         if window.key not in newest or window.window_end >= newest[window.key].window_end:
@@ -172,8 +169,8 @@ def _newest(windows: Sequence[TrafficWindow]) -> list[TrafficWindow]:
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """Redis or the registry's PostgreSQL out of reach, under one name."""
+    """Raise `Unavailable` for errors of Redis and of the registry's PostgreSQL."""
     try:
         yield
     except (redis.RedisError, OperationalError, InterfaceError) as error:
-        raise Unavailable(f"the feature store cannot be reached: {error}") from error
+        raise Unavailable(f"the feature store does not answer: {error}") from error

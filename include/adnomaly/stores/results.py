@@ -1,14 +1,15 @@
-"""Every scored window: the table `anomaly_results`, one row per geo, platform, window_end and model version."""
+"""Scored windows: `anomaly_results`, one row per geo, platform, window_end and model version."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from adnomaly.alerts import ScoredWindow
+from adnomaly.clients.postgres import one
 from adnomaly.features import ENTITY, FEATURES
 from adnomaly.windows import TrafficWindow
 
@@ -29,7 +30,7 @@ _SCORE: Final = (
 
 
 class ResultStore:
-    """Saving the same window of the same model again changes nothing."""
+    """Saving a window of the same model again is idempotent."""
 
     def __init__(self, postgres: "Postgres", *, table: str = TABLE) -> None:
         self._postgres, self._table = postgres, sql.Identifier(table)
@@ -48,33 +49,40 @@ class ResultStore:
             return cursor.rowcount
 
     def windows(self, start: datetime, end: datetime) -> list[TrafficWindow]:
-        """The windows with start < window_end <= end that were scored, by whichever model, each once; by window_end."""
+        """Windows with start < window_end <= end, scored by any model, each once, by window_end."""
         query = sql.SQL(
-            "SELECT DISTINCT {} FROM {} WHERE window_end > %s AND window_end <= %s ORDER BY window_end"
+            "SELECT DISTINCT {} FROM {} WHERE window_end > %s AND window_end <= %s"
+            " ORDER BY window_end"
         ).format(self._columns, self._table)
         with self._postgres.connection() as connection:
             return [_window(row) for row in connection.execute(query, (start, end))]
 
     def newest(self) -> datetime | None:
-        """window_end of the newest window that was scored."""
+        """window_end of the newest scored window; None without one."""
         with self._postgres.connection() as connection:
-            return connection.execute(
-                sql.SQL("SELECT max(window_end) FROM {}").format(self._table)
-            ).fetchone()[0]
+            query = sql.SQL("SELECT max(window_end) FROM {}").format(self._table)
+            newest: datetime | None = one(connection.execute(query))[0]
+            return newest
 
     def last_incidents(
         self, start: datetime, end: datetime, model_version: str
     ) -> list[tuple[str, str, datetime, str]]:
-        """Of each geo and platform the last anomalous window with start < window_end <= end: geo, platform, window_end, incident."""
+        """The last anomalous window of each entity with start < window_end <= end.
+
+        Returns:
+            geo, platform, window_end and incident of each.
+        """
         query = sql.SQL(
-            "SELECT DISTINCT ON (geo, platform) geo, platform, window_end, incident_id FROM {} WHERE incident_id IS NOT NULL"
-            " AND model_version = %s AND window_end > %s AND window_end <= %s ORDER BY geo, platform, window_end DESC"
+            "SELECT DISTINCT ON (geo, platform) geo, platform, window_end, incident_id FROM {}"
+            " WHERE incident_id IS NOT NULL AND model_version = %s"
+            " AND window_end > %s AND window_end <= %s"
+            " ORDER BY geo, platform, window_end DESC"
         ).format(self._table)
         with self._postgres.connection() as connection:
             return connection.execute(query, (model_version, start, end)).fetchall()
 
 
-def _window(row: Sequence[object]) -> TrafficWindow:
+def _window(row: Sequence[Any]) -> TrafficWindow:
     start, end, geo, platform, *values = row
     features = {
         f.name: value for f, value in zip(FEATURES, values, strict=True) if value is not None

@@ -9,21 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adnomaly.arrow import TIME
 from adnomaly.features import ENTITY, FEATURES, Feature
 from adnomaly.windows import TrafficWindow
 
 KEY: Final = ("window_end", *ENTITY)
-"""One row each; also the order of rows in a file."""
+"""Primary key of a window, and sort order of a file."""
 
 SUM_ORDER: Final = 1e-12
-"""Flink adds up in the order in which readers deliver: the last bits of an average differ from run to run, by less than this."""
-
-TIME: Final = pa.timestamp("us", tz="UTC")
-"""Microseconds: DuckDB, which reads the files for Feast, refuses nanoseconds."""
+"""Largest relative difference of averages between runs: Flink sums in order of delivery."""
 
 
 def window_schema(features: Sequence[Feature] = FEATURES) -> pa.Schema:
-    """Columns of offline windows, in order. Times are UTC, microseconds."""
+    """Columns of offline windows, in order."""
     values = [
         pa.field(
             f.name, pa.int64() if f.dtype == "int64" else pa.float64(), nullable=not f.required
@@ -43,7 +41,7 @@ def window_schema(features: Sequence[Feature] = FEATURES) -> pa.Schema:
 def window_table(
     windows: Sequence[TrafficWindow], features: Sequence[Feature] = FEATURES
 ) -> pa.Table:
-    """Windows as columns, in the order given."""
+    """Windows as an Arrow table, in the given order."""
     names = [f.name for f in features]
     fixed = ("window_start", "window_end", *ENTITY)
     rows = [
@@ -53,7 +51,7 @@ def window_table(
 
 
 def as_windows(table: pa.Table, features: Sequence[Feature] = FEATURES) -> list[TrafficWindow]:
-    """The rows of a window table, in their order; a feature without a value is left out."""
+    """The rows of a window table, in order, without null features."""
     names = [f.name for f in features if f.name in table.column_names]
     return [
         TrafficWindow(
@@ -68,10 +66,10 @@ def as_windows(table: pa.Table, features: Sequence[Feature] = FEATURES) -> list[
 
 
 def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema`, in its types; times without a zone are UTC, absent features are null.
+    """Cast to a schema. Times without a zone are UTC, missing optional features are null.
 
     Raises:
-        ValueError: a column that every window has is missing.
+        ValueError: a required column is missing.
     """
     columns = []
     for field in schema:
@@ -81,18 +79,19 @@ def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
             columns.append(pa.nulls(table.num_rows, field.type))
         else:
             raise ValueError(
-                f"windows lack the column {field.name!r}; they have {table.column_names}"
+                f"windows have no column {field.name!r}, only {table.column_names};"
+                " compute them again"
             )
     return pa.table(columns, schema=schema)
 
 
 def day_bytes(day: date, windows: pa.Table, features: Sequence[Feature] = FEATURES) -> bytes:
-    """The Parquet file of one day: rows in the order of KEY, `computed_at` the end of the day, fixed writer settings.
+    """The Parquet file of one day: sorted by KEY, `computed_at` is the end of the day.
 
-    Nothing here depends on the clock or on the order of the rows, so the same windows give the same bytes.
+    Independent of the clock and the order of rows, so equal windows give equal bytes.
 
     Raises:
-        ValueError: a window is of another day, or comes twice.
+        ValueError: a window is of another day or a duplicate.
     """
     midnight = datetime.combine(day, datetime.min.time(), UTC)
     end = midnight + timedelta(days=1)
@@ -105,10 +104,11 @@ def day_bytes(day: date, windows: pa.Table, features: Sequence[Feature] = FEATUR
         span = pc.min_max(table["window_end"]).as_py()
         if not (midnight < span["min"] and span["max"] <= end):
             raise ValueError(
-                f"windows of {day} end after {midnight} and not after {end}, got {span['min']} to {span['max']}"
+                f"windows of {day} end after {midnight} and not after {end},"
+                f" got {span['min']} to {span['max']}"
             )
         if table.group_by(list(KEY)).aggregate([]).num_rows != table.num_rows:
-            raise ValueError(f"a window of {day} comes twice")
+            raise ValueError(f"{day} has a window twice: same window_end, geo and platform")
     computed = pa.array([end] * table.num_rows, TIME)
     out = io.BytesIO()
     table = table.append_column("computed_at", computed)
@@ -119,7 +119,7 @@ def day_bytes(day: date, windows: pa.Table, features: Sequence[Feature] = FEATUR
 
 
 def same_windows(one: bytes, other: bytes) -> bool:
-    """Whether two files of a day hold the same windows: times, entities and counts equal, averages but for SUM_ORDER."""
+    """Whether two files of a day have equal windows; averages may differ by SUM_ORDER."""
     first, second = (pq.ParquetFile(io.BytesIO(data)).read() for data in (one, other))
     if first.schema != second.schema or first.num_rows != second.num_rows:
         return False
@@ -127,9 +127,12 @@ def same_windows(one: bytes, other: bytes) -> bool:
 
 
 def _same_column(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
-    if not pa.types.is_floating(one.type) or one.equals(other):
-        return one.equals(other)
+    equal = bool(one.equals(other))
+    if not pa.types.is_floating(one.type) or equal:
+        return equal
     if not pc.is_null(one).equals(pc.is_null(other)):
         return False
     allowed = pc.multiply(SUM_ORDER, pc.max_element_wise(pc.abs(one), 1.0))
-    return pc.all(pc.less_equal(pc.abs(pc.subtract(one, other)), allowed)).as_py() is not False
+    close = pc.less_equal(pc.abs(pc.subtract(one, other)), allowed)
+    close_or_null: bool | None = pc.all(close).as_py()
+    return close_or_null is not False

@@ -1,4 +1,4 @@
-"""The page *Adnomaly* in Airflow's UI: what flows, what looks wrong, what was decided, which model scores.
+"""The page *Adnomaly* in Airflow's UI: streams, incidents, decisions, model.
 
 Belongs here: HTTP routes, access rules, static files.
 Does not: queries (stores) and rules (incidents, monitoring).

@@ -1,4 +1,4 @@
-"""The page's own small web application, which Airflow's API server mounts below /adnomaly."""
+"""The web application of the page *Adnomaly*, mounted below /adnomaly by Airflow's API server."""
 
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,10 @@ PREFIX: Final = "/adnomaly"
 STATIC: Final = Path(__file__).parent / "static"
 PLOTLY: Final = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL: Final = f"/static/plotly-{metadata.version('plotly')}.min.js"
-POLICY: Final = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
+POLICY: Final = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline';"
+    " frame-ancestors 'self'"
+)
 VIEWS: Final = ("/", "/incidents", "/model")
 
 app = FastAPI(title="Adnomaly", docs_url=None, redoc_url=None, openapi_url=None)
@@ -29,7 +32,7 @@ app.include_router(router)
 
 @app.get(PLOTLY_URL)
 def plotly_library() -> FileResponse:
-    """The charts' library, as it is installed: nothing is fetched from elsewhere."""
+    """The installed plotly.js; the page fetches nothing from other hosts."""
     return FileResponse(
         PLOTLY,
         media_type="text/javascript",
@@ -38,7 +41,7 @@ def plotly_library() -> FileResponse:
 
 
 def page() -> Response:
-    """One document for every view; its script looks at the address."""
+    """One document for every view; its script reads the address."""
     text = (STATIC / "index.html").read_text().replace("{plotly}", PREFIX + PLOTLY_URL)
     return Response(
         text,
@@ -52,13 +55,13 @@ for view in VIEWS:
 
 app.mount("/static", StaticFiles(directory=STATIC))
 
-# What the first look at the path imports takes seconds: now, while the API server starts, and not while somebody waits.
-AHEAD: Final = backends().collector
+# Import the collector's libraries while the API server starts, not during the first request.
+PRELOADED: Final = backends().collector
 
 
 @app.exception_handler(HTTPException)
-def refused(request: Request, error: HTTPException) -> Response:
-    """Whoever is not logged in and wants the page goes to the login, and comes back."""
+def http_error(request: Request, error: HTTPException) -> Response:
+    """Redirect a view without login to the login page and back."""
     at = request.url.path.removeprefix(PREFIX)
     if error.status_code == 401 and request.method == "GET" and at in VIEWS:
         query = f"?{request.url.query}" if request.url.query else ""
@@ -68,7 +71,7 @@ def refused(request: Request, error: HTTPException) -> Response:
 
 @app.exception_handler(Unavailable)
 def unavailable(_: Request, error: Unavailable) -> Response:
-    """A server behind the page is away; the page says which."""
+    """A backend does not answer; the message names it."""
     return JSONResponse({"detail": str(error)}, 424)
 
 
@@ -78,8 +81,8 @@ def invalid(_: Request, error: InvalidDecision) -> Response:
 
 
 @app.exception_handler(psycopg.DataError)
-def no_such_text(_: Request, error: psycopg.DataError) -> Response:
-    """A text that PostgreSQL cannot hold, such as one with a NUL character."""
+def invalid_text(_: Request, error: psycopg.DataError) -> Response:
+    """Text that PostgreSQL cannot store, such as a NUL character."""
     return JSONResponse({"detail": str(error).splitlines()[0]}, 422)
 
 

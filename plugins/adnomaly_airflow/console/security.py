@@ -1,4 +1,4 @@
-"""Who may do what: Airflow's own login and roles, requests of this very page only, bodies of a bearable size."""
+"""Access control: Airflow's login and roles, same-origin requests, limited bodies."""
 
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -17,48 +17,51 @@ from airflow.api_fastapi.core_api.security import (
 from fastapi import Depends, HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adnomaly.streams import INCIDENTS
+
 MAX_BODY: Final = 64 * 1024
 
 
 def same_origin(request: Request) -> None:
-    """Refuse what another page sends: other ports of this host are the same site to a cookie.
+    """Refuse cross-origin requests; cookies do not distinguish ports of a host.
 
-    A client that is no browser names no origin, and must then bring a bearer token.
+    A client without an origin, which is no browser, needs a bearer token.
     """
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     if site is not None:
-        ours = site == "same-origin"
+        same = site == "same-origin"
     elif origin is not None:
-        ours = urlsplit(origin).netloc == request.headers.get("host")
+        same = urlsplit(origin).netloc == request.headers.get("host")
     else:
-        ours = request.headers.get("authorization", "").lower().startswith("bearer ")
-    if not ours:
+        same = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not same:
         raise HTTPException(
             403,
-            "this request comes from another page; act on the page Adnomaly itself, or send a bearer token",
+            "this request comes from another page;"
+            " use the page Adnomaly itself, or send a bearer token",
         )
 
 
 def json_only(request: Request) -> None:
-    """Refuse what a plain form could send."""
+    """Refuse the content types that an HTML form can send."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "content-type: must be application/json")
 
 
 def may_act(user: GetUserDep) -> bool:
-    """Whether the user may decide and trigger: roles op and admin may, viewers may not."""
+    """Whether the user may decide and trigger: roles op and admin, not viewer."""
     manager = get_auth_manager()
     return manager.is_authorized_dag(
         method="PUT",
         access_entity=DagAccessEntity.RUN,
-        details=DagDetails(id="handle_alert"),
+        details=DagDetails(id=INCIDENTS.name),
         user=user,
     )
 
 
 def name_of(user: GetUserDep) -> str:
-    """The login's name."""
+    """The name of the logged-in user."""
     return user.get_name()
 
 
@@ -66,14 +69,14 @@ READS: Final = [Depends(requires_access_view(AccessView.PLUGINS))]
 ACTS: Final = [
     Depends(same_origin),
     Depends(json_only),
-    Depends(requires_access_dag("PUT", DagAccessEntity.RUN, param_dag_id="handle_alert")),
+    Depends(requires_access_dag("PUT", DagAccessEntity.RUN, param_dag_id=INCIDENTS.name)),
 ]
 MayAct = Annotated[bool, Depends(may_act)]
 Author = Annotated[str, Depends(name_of)]
 
 
 class SmallBodies:
-    """ASGI: a body over 64 KiB is refused with 413 before anything reads it whole."""
+    """ASGI middleware: answers 413 to a body over 64 KiB without reading all of it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -105,7 +108,8 @@ class SmallBodies:
 
 
 async def _refuse(send: Send) -> None:
-    body = f'{{"detail":"the body is larger than {MAX_BODY // 1024} KiB; shorten the comment"}}'.encode()
+    detail = f"the body is larger than {MAX_BODY // 1024} KiB; shorten the comment"
+    body = f'{{"detail":"{detail}"}}'.encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})

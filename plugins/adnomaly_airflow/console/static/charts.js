@@ -1,4 +1,4 @@
-// Plotly, fetched when the first chart is drawn.
+// Charts with Plotly, which is loaded with the first chart.
 let loading;
 
 function plotly() {
@@ -6,13 +6,13 @@ function plotly() {
     const script = document.createElement("script");
     script.src = document.querySelector("script[data-plotly]").dataset.plotly;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("the charts' library did not load"));
+    script.onerror = () => reject(new Error("plotly.js did not load; reload the page"));
     document.head.append(script);
   });
   return loading;
 }
 
-// A chart takes the size of its place, which has none before it is on the page.
+// A chart takes the size of its box, which has none before it is on the page.
 async function ready(box) {
   const Plotly = await plotly();
   for (let frames = 0; !box.isConnected && frames < 600; frames += 1) await new Promise(requestAnimationFrame);
@@ -31,8 +31,8 @@ function layout(title, shapes, range) {
   };
 }
 
-// One series over time, the usual band below it, anomalous windows marked.
-export async function course(box, title, points, read, { band = null, limit = null, range = {} } = {}) {
+// One series over time, with its expected band, its threshold, and marked anomalous windows.
+export async function windows(box, title, points, read, { band = null, threshold = null, range = {} } = {}) {
   const Plotly = await ready(box);
   const x = points.map((p) => p.window_end), y = points.map(read);
   const bad = points.filter((p) => p.is_anomaly && read(p) !== null);
@@ -43,7 +43,7 @@ export async function course(box, title, points, read, { band = null, limit = nu
   }
   traces.push({ x, y, mode: "lines", line: { color: color("accent"), width: 1.6 }, name: title, hovertemplate: "%{y:.4~g}<extra></extra>" });
   traces.push({ x: bad.map((p) => p.window_end), y: bad.map(read), mode: "markers", marker: { color: color("red"), size: 5 }, hoverinfo: "skip" });
-  const shapes = limit === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: color("red"), width: 1, dash: "dot" } }];
+  const shapes = threshold === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: threshold, y1: threshold, line: { color: color("red"), width: 1, dash: "dot" } }];
   await Plotly.react(box, traces, layout(title, shapes, range), { displayModeBar: false, responsive: true });
 }
 

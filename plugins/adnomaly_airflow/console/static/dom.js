@@ -1,4 +1,4 @@
-// Building the page, asking the server, and living inside Airflow's frame. Text is only ever set as text, never as markup.
+// DOM elements, requests, formats, and Airflow's frame. Text is set as text, never as markup.
 
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -25,7 +25,7 @@ export async function ask(path, body) {
   }
   const text = await answer.text();
   let data = null;
-  try { data = JSON.parse(text); } catch { /* told below */ }
+  try { data = JSON.parse(text); } catch { /* reported below */ }
   if (!answer.ok) {
     const detail = data && data.detail;
     throw new Refused(answer.status, typeof detail === "string" ? detail : text.slice(0, 300) || `the server answers ${answer.status}`);
@@ -39,7 +39,7 @@ export function framed() {
   try { return window.parent !== window && Boolean(window.parent.document); } catch { return false; }
 }
 
-// A link to another page of Airflow, or to another console: inside the frame it has to leave the frame.
+// A link to another page of Airflow or another console. It leaves the frame.
 export function link(href, text, { blank = /^https?:/.test(href) } = {}) {
   const go = (event) => {
     if (!framed()) return;

@@ -1,4 +1,4 @@
-// Which view, when to ask again, and whose theme.
+// Views, refresh and theme.
 import { api, el, followTheme, Refused } from "./dom.js";
 import * as incidents from "./incidents.js";
 import * as model from "./model.js";
@@ -23,13 +23,13 @@ async function open(navigated) {
     active = { view, every };
     target.dataset.ready = name;
     performance.measure(`adnomaly:${name}`, { start: navigated ? began : 0 });
-  } catch (error) { told(error); active = { view: { refresh: () => open(false) }, every }; }
+  } catch (error) { showError(error); active = { view: { refresh: () => open(false) }, every }; }
   again();
 }
 
-function told(error) {
+function showError(error) {
   if (error instanceof Refused && error.status === 401) return;
-  target.replaceChildren(el("p", { class: "problem" }, error.message), el("p", { class: "quiet" }, "Trying again …"));
+  target.replaceChildren(el("p", { class: "problem" }, error.message), el("p", { class: "quiet" }, "Retrying …"));
 }
 
 function again() {

@@ -1,8 +1,7 @@
-// The path of a click, live; the ledger; the dead letters.
+// Live stages, reconciliation of click counts, dead letters, changes.
 import { api, el, link, moment, number, short, table, toast } from "./dom.js";
 
-const COLUMNS = [["generator"], ["gate"], ["table", "lake", "windows"], ["features", "serving", "scorer"], ["incidents"]];
-const WORDS = { green: "OK", amber: "behind", red: "wrong", grey: "stopped" };
+const WORDS = { green: "OK", amber: "behind", red: "failed", grey: "stopped" };
 let user, box;
 
 export async function show(view, me) {
@@ -18,13 +17,13 @@ export async function refresh() { draw(await api("now")); }
 function draw(data) {
   const stages = Object.fromEntries(data.stages.map((stage) => [stage.name, stage]));
   box.problems.replaceChildren(...data.problems.map((text) => el("p", { class: "problem" }, text)));
-  box.path.replaceChildren(...COLUMNS.map((names) => el("div", { class: "column" }, names.map((name) => card(stages[name], data.serving)))));
-  box.ledger.replaceChildren(el("h2", {}, "Ledger of clicks"), ...data.ledger.map(equation));
+  box.path.replaceChildren(...data.columns.map((names) => el("div", { class: "column" }, names.map((name) => card(stages[name], data.serving)))));
+  box.ledger.replaceChildren(el("h2", {}, "Reconciliation of clicks"), ...data.ledger.map(equation));
   const rows = data.changes.map((c) => el("tr", {}, el("td", {}, moment(c.at)), el("td", {}, stages[c.stage]?.title ?? c.stage),
     el("td", {}, el("span", { class: `state ${c.state}` }, WORDS[c.state])), el("td", { class: "text" }, c.reason)));
-  box.changes.replaceChildren(el("h2", {}, "What fell, and what came back"),
-    rows.length ? table(["when", "stage", "state", "reason"], rows) : el("p", { class: "quiet" }, "Nothing in the last 24 hours."));
-  // Dead letters are read from Kafka: only when there are others than before, and not while somebody reads them.
+  box.changes.replaceChildren(el("h2", {}, "Changes of state"),
+    rows.length ? table(["when", "stage", "state", "reason"], rows) : el("p", { class: "quiet" }, "None in the last 24 hours."));
+  // Read dead letters from Kafka only when there are new ones, and not while a person reads them.
   const rejected = data.ledger[0]?.parts.rejected ?? null;
   if (rejected !== box.rejected && !box.dead.querySelector("details[open]")) {
     box.rejected = rejected;
@@ -36,9 +35,9 @@ function card(stage, serving) {
   const facts = [];
   const fact = (name, value) => facts.push(el("dt", {}, name), el("dd", {}, value));
   if (stage.unit) fact("rate", stage.rate === null ? "–" : rate(stage));
-  if (stage.lag !== null) fact("waiting", number(stage.lag));
+  if (stage.lag !== null) fact("lag", number(stage.lag));
   if (stage.freshness_s !== null) fact("newest", `${stage.freshness_s.toFixed(0)} s ago`);
-  if (stage.total !== null && stage.unit) fact("so far", number(stage.total));
+  if (stage.total !== null && stage.unit) fact("total", number(stage.total));
   if (stage.name === "serving" && serving) fact("model", serving.slice(0, 10));
   return el("article", { class: `stage ${stage.state}`, "data-stage": stage.name, "data-state": stage.state },
     el("h3", {}, stage.title, el("span", { class: "state" }, WORDS[stage.state])),
@@ -47,7 +46,7 @@ function card(stage, serving) {
     stage.todo ? el("p", { class: "quiet" }, stage.link ? link(stage.link, stage.todo) : stage.todo) : null);
 }
 
-// Windows and alerts come by the minute.
+// Windows and alerts come once a minute.
 function rate({ rate: perSecond, unit }) {
   return unit === "clicks" ? `${short(perSecond)} clicks/s` : `${number(60 * perSecond)} per min`;
 }
@@ -55,7 +54,7 @@ function rate({ rate: perSecond, unit }) {
 function equation(line) {
   const parts = Object.entries(line.parts).map(([name, value], i) => el("span", { class: "part" }, `${i ? " + " : " = "}${number(value)} ${name}`));
   const verdict = line.balanced
-    ? el("span", { class: "state green" }, line.difference ? `${number(line.difference)} on their way` : "balanced")
+    ? el("span", { class: "state green" }, line.difference ? `${number(line.difference)} in flight` : "balanced")
     : el("span", { class: "state red" }, line.difference < 0 ? `${number(-line.difference)} counted twice` : `${number(line.difference - line.on_its_way)} missing`);
   return el("p", { class: "equation" }, el("strong", {}, `${number(line.left)} ${line.name}`), ...parts, "   ", verdict);
 }
@@ -70,8 +69,8 @@ async function showDeadLetters() {
       el("p", { class: "quiet small" }, `${moment(s.at_ms)}, partition ${s.partition}, offset ${number(s.offset)}, ${number(s.bytes)} bytes; the value: `, el("bdi", {}, s.error_value)),
       el("pre", { class: "bytes" }, s.value)));
     return el("details", { class: "panel" },
-      el("summary", {}, el("strong", {}, number(reason.count)), " × ", el("bdi", {}, `${reason.field}: ${reason.rule}`), reason.replayed ? el("span", { class: "quiet" }, ` (${number(reason.replayed)} sent again)`) : null),
-      ...samples, el("p", { class: "buttons" }, button, el("span", { class: "quiet small" }, "Sends them into the stream again, to the byte. Mend the cause first, or they come back.")));
+      el("summary", {}, el("strong", {}, number(reason.count)), " × ", el("bdi", {}, `${reason.field}: ${reason.rule}`), reason.replayed ? el("span", { class: "quiet" }, ` (${number(reason.replayed)} replayed)`) : null),
+      ...samples, el("p", { class: "buttons" }, button, el("span", { class: "quiet small" }, "Sends the unchanged messages again. Fix the cause first, or they are rejected again.")));
   });
   box.dead.replaceChildren(el("h2", {}, "Dead letters"), ...(list.length ? list : [el("p", { class: "quiet" }, "None.")]));
 }
@@ -80,7 +79,7 @@ async function replay(reason, button) {
   button.disabled = true;
   try {
     const { sent } = await api("dead-letters/replay", { field: reason.field, rule: reason.rule });
-    toast(`${sent} dead letters were sent into the stream again.`);
+    toast(`${sent} dead letters were replayed.`);
   } catch (error) { toast(error.message); }
   showDeadLetters();
 }
