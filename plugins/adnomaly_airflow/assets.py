@@ -18,7 +18,7 @@ DRIFT = Asset("adnomaly_drift", group="adnomaly")
 """Inputs or scores have moved away from what the detector was trained on."""
 
 ALERTS_CONNECTION = "kafka_alerts"
-"""Airflow connection of the watcher; `stack.environment` has it."""
+"""Airflow connection of the watcher; `stack.servers.airflow` defines it."""
 
 ALERTS = Asset(
     "adnomaly_alerts",

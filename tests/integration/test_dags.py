@@ -16,10 +16,11 @@ from adnomaly.features import FEATURES
 from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
-from stack import environment, prepare
 from stack.demo.report import await_alert
 from stack.demo.story import spelled
 from stack.progress import Progress
+from stack.servers.airflow import prepare_test_home
+from stack.shell import shell
 
 pytestmark = pytest.mark.integration
 
@@ -36,8 +37,8 @@ def history_end():
 @pytest.fixture(scope="module")
 def dags_test(settings, only_deployer):
     """Runs a DAG with a form; fails with the end of its log unless it exits 0."""
-    prepare.airflow_test(settings)
-    environ = os.environ | environment.shell(settings)
+    prepare_test_home(settings)
+    environ = os.environ | shell(settings)
 
     def run(dag_id: str, options: Sequence[str] = (), **form: object) -> str:
         command = ["airflow", "dags", "test", *options, dag_id, "-c", json.dumps(form)]
