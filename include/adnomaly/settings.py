@@ -260,7 +260,7 @@ def load_settings() -> Settings:
     for file in files:
         _check_names(file)
     try:
-        return Settings(_env_file=files)
+        return Settings(_env_file=files)  # type: ignore[call-arg]  # of pydantic-settings
     except ValidationError as error:
         # A default derived from an invalid field is reported too; it adds nothing.
         causes = [

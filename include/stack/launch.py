@@ -90,7 +90,7 @@ def _marked(home: Path, name: str | None) -> list[psutil.Process]:
 def _runs(process: psutil.Process) -> bool:
     """Whether it still runs; a zombie has ended."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

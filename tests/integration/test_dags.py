@@ -17,7 +17,7 @@ from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
 from stack.demo.report import await_alert
-from stack.demo.story import spelled
+from stack.demo.story import form_value
 from stack.progress import Progress
 from stack.servers.airflow import prepare_test_home
 from stack.shell import shell
@@ -107,7 +107,7 @@ def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
         "run_streams",
         action="start",
         begin=(attack.start - ATTACK_AFTER).isoformat(),
-        attacks=[spelled(attack)],
+        attacks=[form_value(attack)],
         base_eps=EPS,
     )
     programs = backends.supervisor.programs()

@@ -108,7 +108,8 @@ def schemas_page() -> str:
 
 
 def _clicks_table() -> str:
-    rules = json_schema()["$defs"]["Click"]["properties"]
+    schema: dict[str, Any] = json_schema()
+    rules = schema["$defs"]["Click"]["properties"]
     optional = {"event_id"}
     stored = {column.field: column for column in COLUMNS}
     rows = (
@@ -165,14 +166,15 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 
 
 def write() -> None:
-    """Bring every page up to date."""
+    """Write every page."""
     for name, page in PAGES.items():
         (ROOT / name).write_text(page())
 
 
 def _settings() -> Iterable[tuple[str, str, str]]:
     """(VARIABLE, default as text, meaning) of every setting."""
-    defaults = Defaults(**{name.lower(): "generated" for name in SECRETS})
+    secrets: dict[str, Any] = {name.lower(): "generated" for name in SECRETS}
+    defaults = Defaults(**secrets)
     for name, info in Settings.model_fields.items():
         upper = name.upper()
         default = (

@@ -44,8 +44,6 @@ def _discover() -> tuple[tuple[Server, ...], tuple[Preparation, ...]]:
     )
 
 
-SERVERS: Final[tuple[Server, ...]]
-PREPARATIONS: Final[tuple[Preparation, ...]]
 SERVERS, PREPARATIONS = _discover()
 
 STORES: Final = tuple(server.name for server in SERVERS if server.store)

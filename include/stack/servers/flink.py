@@ -27,7 +27,8 @@ PACKAGE: Final = Path(pyflink.__file__).parent
 def configuration(settings: Settings) -> str:
     """config.yaml: the shipped one, which has the JVM options of Java 17, with our values."""
     shipped = yaml.safe_load((PACKAGE / "conf" / "config.yaml").read_text())
-    return yaml.safe_dump(dict(_flatten(shipped)) | _values(settings), width=100_000)
+    text: str = yaml.safe_dump(dict(_flatten(shipped)) | _values(settings), width=100_000)
+    return text
 
 
 def _values(settings: Settings) -> dict[str, Any]:
