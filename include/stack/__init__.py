@@ -1,1 +1,1 @@
-"""The native profile: every server of the system as a real process under supervisord, without Docker."""
+"""The native stack: every server as a process under supervisord, without Docker."""

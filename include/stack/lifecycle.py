@@ -94,7 +94,10 @@ def reset(settings: Settings, progress: Progress) -> None:
 
 
 def status(settings: Settings) -> list[tuple[str, str, str]]:
-    """(program, state, detail) of every program; NOT READY for a running server that does not work."""
+    """(program, state, detail) of every program.
+
+    The state is supervisord's, or NOT READY for a running server whose readiness check fails.
+    """
     if not supervisord.is_running(settings):
         return [("supervisord", "STOPPED", "run `make up`")]
     rows = []
@@ -111,7 +114,7 @@ def _needs(step: str) -> tuple[str, ...]:
 
 
 def _with_needs(names: Sequence[str]) -> list[str]:
-    """These servers, and the servers and preparations they need, in the order of the whole start."""
+    """These servers, with all servers and preparations that they need."""
     if unknown := [name for name in names if name not in _SERVERS]:
         raise UnknownServer(f"no server {', '.join(unknown)}; servers are {', '.join(_SERVERS)}")
     steps, pending = set[str](), list(names)

@@ -1,4 +1,4 @@
-"""Runs a DAG and prints its progress: each change of a task's state, and log lines while waiting."""
+"""Runs a DAG and prints each change of a task's state, and log lines while it waits."""
 
 import time
 from collections.abc import Mapping

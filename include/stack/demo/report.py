@@ -74,8 +74,9 @@ def await_present(backends: Backends, progress: Progress) -> None:
         _, newest = _scored(backends, datetime.now(UTC) - timedelta(hours=1))
         if newest and datetime.now(UTC) - newest < timedelta(minutes=3):
             return
-        line = f"   scored up to {time_text(newest)}" if newest else "   no window scored yet"
-        progress.waiting(lambda: f"{line}, catching up with the clock")  # noqa: B023 - called at once
+        scored = f"scored up to {time_text(newest)}" if newest else "no window scored yet"
+        line = f"   {scored}, catching up with the clock"
+        progress.waiting(lambda: line)  # noqa: B023 - called at once
         time.sleep(1)
 
 

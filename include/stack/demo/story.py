@@ -149,7 +149,7 @@ class Demo:
             self._run("deploy_detector", {})
 
     def _show_evaluation(self, run_id: str) -> None:
-        """Print the table of metrics from the task's log: detector, chance and reference detectors."""
+        """Print the metrics of detector, chance and reference detectors from the task's log."""
         for task in self._airflow.tasks("train_detector", run_id):
             if task.task_id == "evaluate":
                 print(
@@ -184,7 +184,7 @@ class Demo:
         return attack
 
     def _wait_for_active_runs(self, dag_id: str) -> None:
-        """Wait for runs that an interrupted demo or an asset has started; their results are reused."""
+        """Wait for runs started by an interrupted demo or an asset; reuse their results."""
         dag_runs.wait_for_active_runs(self._airflow, self._progress, dag_id)
 
     def _run(
@@ -222,7 +222,10 @@ def form_value(attack: Attack) -> str:
 
 
 def _scheduled(now: datetime) -> datetime:
-    """The logical date that the daily schedule would run first; our run takes it, so it runs once."""
+    """The logical date that the daily schedule would run first.
+
+    Our run takes this date, so the schedule does not repeat it.
+    """
     tick = now.replace(hour=0, minute=30, second=0, microsecond=0)
     return (tick if tick <= now else tick - DAY) - DAY
 

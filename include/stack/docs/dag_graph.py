@@ -82,7 +82,7 @@ def facts(dag_id: str) -> str:
 
 
 def flowchart() -> str:
-    """DAGs and assets in Mermaid: an arrow into an asset is an update, one out of it starts a DAG."""
+    """Mermaid block: an arrow into an asset is an update, one out of it starts a DAG."""
     dags = {name: dag for name, dag in read().items() if dag["woken_by"] or dag["updates"]}
     assets = sorted({name for dag in dags.values() for name in (*dag["woken_by"], *dag["updates"])})
     edges = [(name, asset) for name, dag in dags.items() for asset in dag["updates"]]

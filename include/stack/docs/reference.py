@@ -1,7 +1,7 @@
 """`make reference`: pages and tables derived from code. A test fails while one is stale.
 
-`.env.example`, `docs/dags.md`, `docs/schemas.md`, and the tables of `README.md` between markers such
-as `<!-- settings -->`.
+`.env.example`, `docs/dags.md`, `docs/schemas.md`, and the tables of `README.md` between markers
+such as `<!-- settings -->`.
 """
 
 import ast
@@ -19,14 +19,15 @@ from adnomaly.settings import DEFAULT_PORTS, ROOT, SECRETS, Settings
 from stack.docs import dag_graph
 from stack.ports import PORTS
 
-ENV_HEAD: Final = """# Every setting of Adnomaly with its default, made by `make reference`. Copy to .env and uncomment what you change.
-# The environment wins over .env, .env over the generated secrets. PORT_OFFSET moves every default port.
+ENV_HEAD: Final = """# Every setting with its default, written by `make reference`. To change one, copy this file to
+# .env and uncomment its line. The environment overrides .env, and .env the generated secrets.
+# PORT_OFFSET moves every default port.
 """
 
 DAGS_HEAD: Final = """# DAGs
 
-What Airflow runs, when, and what to do when it fails. Written from the DAGs by `make reference`; the same text
-is shown in Airflow on each DAG's page.
+Each DAG with its schedule, its tasks and what to do when it fails. Written from the DAG files by
+`make reference`; Airflow shows the same text on each DAG's page.
 
 ## DAGs and assets
 

@@ -78,7 +78,10 @@ def _alerts_connection(settings: Settings) -> str:
 
 
 def write_passwords(settings: Settings, folder: Path) -> None:
-    """Write Airflow's users with their passwords, mode 0600; Airflow's own file is world-readable."""
+    """Write the users with their passwords, mode 0600, unless the file exists.
+
+    Airflow would write a world-readable file.
+    """
     file = folder / "passwords.json"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if file.exists():

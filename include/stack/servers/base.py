@@ -1,4 +1,4 @@
-"""Parts of a server's file: `Server`, `Preparation`, ports, readiness checks, common environment."""
+"""What a server's file is made of: `Server`, `Port`, `Preparation`, readiness checks."""
 
 import os
 import socket
@@ -76,7 +76,7 @@ class Server(Program):
     Attributes:
         ready: asks the server itself.
         prepare: runs before every start: folders, configuration, first-time set-up.
-        needs: servers and preparations. `up` waits for the preparations before it starts the server;
+        needs: servers and preparations. `up` waits for the preparations, then starts the server;
             the server's process waits for the servers at every start, also after a crash.
         ready_through: other servers that `ready` asks.
         account: the account it runs under when the stack runs as root.
