@@ -8,7 +8,7 @@ import tempfile
 from functools import lru_cache
 from typing import Any, Final
 
-from adnomaly.settings import ROOT
+from adnomaly.settings import ROOT, SECRETS
 
 _READ: Final = '''
 import json, sys
@@ -54,8 +54,9 @@ def read() -> dict[str, dict[str, Any]]:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-            "PYTHONPATH": f"{ROOT / 'plugins'}",
+            "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("plugins", "include", "")),
             "DEPLOY_APPROVAL": "false",
+            **dict.fromkeys(SECRETS, "unused"),
         }
         command = [sys.executable, "-W", "ignore", "-c", _READ, str(ROOT / "dags")]
         done = subprocess.run(
