@@ -1,4 +1,4 @@
-# Adnomaly. `make help` lists what there is; every target sets up what it needs.
+# Adnomaly. `make help` lists the targets; each installs what is missing first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -12,13 +12,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
-setup: ## install everything that is missing (instant when nothing is)
+setup: ## install missing packages (instant when nothing is missing)
 	@include/stack/setup.sh
 
-demo: setup ## the main job on real servers: from clicks to the alert of a planted attack
+demo: setup ## the main job on real servers: from clicks to the alert about a planted attack
 	@$(PY) -m stack up && $(PY) -m stack demo
 
-test: setup ## lint and every test, on servers of their own
+test: setup ## lint and all tests, on a stack of their own
 	@tests/run.sh
 
 lint: setup ## ruff, import-linter and mypy
@@ -45,7 +45,7 @@ env: setup ## shell lines: eval "$$(make -s env)"
 airflow: setup ## the live Airflow's command line: make airflow ARGS="dags list"
 	@$(PY) -m stack airflow $(ARGS)
 
-create-topic: setup ## create the topics that are missing
+create-topic: setup ## create missing topics
 	@$(PY) -m stack topics
 
 gen: setup ## send clicks in the foreground (ARGS="--from -2h")
@@ -63,19 +63,19 @@ db-consumer: setup ## clicks into PostgreSQL, in the foreground
 minio-consumer: setup ## clicks into the lake, in the foreground
 	@$(PY) -m streaming.archive_clicks
 
-flink-submit: setup ## submit the window job, and keep watch, in the foreground
+flink-submit: setup ## submit the window job and monitor it, in the foreground
 	@$(PY) -m streaming.window_job
 
 feast-ingestor: setup ## windows into Feast, in the foreground
 	@$(PY) -m streaming.publish_features
 
-feast-apply: setup ## put the feature definitions into Feast's registry
+feast-apply: setup ## apply the feature definitions to Feast's registry
 	@$(PY) -m stack features apply
 
 feast-backfill: setup ## compute days from the lake (FROM=2026-11-01 TO=2026-11-02; default yesterday)
 	@$(PY) -m stack features backfill $(if $(FROM),--first $(FROM)) $(if $(TO),--last $(TO))
 
-feast-test: setup ## read features back online and compare with offline
+feast-test: setup ## compare online with offline features
 	@$(PY) -m stack features check
 
 build-ds: setup ## build the training set
@@ -84,10 +84,10 @@ build-ds: setup ## build the training set
 train-model: setup ## fit the detector
 	@$(PY) -m stack model train-model
 
-eval-model: setup ## judge it on injected attacks
+eval-model: setup ## evaluate it on injected attacks
 	@$(PY) -m stack model eval-model
 
-eval: setup ## judge the detector and its rivals on worlds with planted attacks (ARGS="--seeds development")
+eval: setup ## evaluate the detector and the reference detectors on scenarios with planted attacks (ARGS="--seeds development")
 	@$(PY) -m adnomaly.evaluation worlds $(ARGS)
 
 eval-real: setup ## the same on labelled real series: make eval-real DATA=<folder>
@@ -99,26 +99,26 @@ export-onnx: setup ## seal the bundle, register it, let the promotion check deci
 rollback: setup ## serve the previous champion again
 	@$(PY) -m stack model rollback
 
-serve: setup ## deploy the current bundle, and keep watch, in the foreground
+serve: setup ## deploy the current bundle and monitor it, in the foreground
 	@$(PY) -m serving.serve_detector
 
 db-query: setup ## SQL on the stack's PostgreSQL: make db-query Q="select count(*) from clickstream_events"
 	@eval "$$($(PY) -m stack env)" && psql -c "$(Q)"
 
-bench-windows: setup ## what the features over groups cost, beside the plain query; on the stack that is up, at rest
+bench-windows: setup ## cost of the grouped features against the plain query; on an idle running stack
 	@$(PY) tests/bench/bench_windows.py $(ARGS)
 
-screenshots: setup ## the README's pictures, from the running stack after make demo (needs chromium, chromium-driver)
+screenshots: setup ## the README's screenshots, of the running stack after make demo (needs chromium, chromium-driver)
 	@$(PY) -m stack screenshots
 
-bench-console: setup ## the page's queries and paints on 14 million clicks, 14 days and 200 incidents; on the stack that is up
+bench-console: setup ## the page's queries and rendering with 14 million clicks, 14 days and 200 incidents; on the running stack
 	@$(PY) tests/bench/bench_console.py $(ARGS)
 
-bench-incidents: setup ## from the begin of an attack to its incident on the page, on the stack that is up (ARGS="--attacks 20")
+bench-incidents: setup ## latency from an attack's start to its incident on the page; on the running stack (ARGS="--attacks 20")
 	@$(PY) tests/bench/bench_incidents.py $(ARGS)
 
 lock: setup ## compile requirements.in into the hashed lock
 	@uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header -q requirements.in -o requirements.txt
 
-reference: setup ## write .env.example, docs/dags.md, docs/schemas.md and the README's tables anew from the code
+reference: setup ## write .env.example, docs/dags.md, docs/schemas.md and the README's tables from the code
 	@$(PY) -m stack reference

@@ -10,7 +10,6 @@ from airflow.plugins_manager import AirflowPlugin
 from adnomaly.settings import load_settings
 
 _SETTINGS = load_settings()
-_S3_CONSOLE = f"http://localhost:{9001 + _SETTINGS.port_offset}"
 
 
 def _link(name: str, url: str) -> dict[str, str]:
@@ -46,7 +45,7 @@ class AdnomalyPlugin(AirflowPlugin):
         _link("Ray dashboard", _SETTINGS.ray_dashboard_url),
         _link("MLflow", _SETTINGS.mlflow_tracking_uri),
         _link("Scoring API", f"{_SETTINGS.serving_url}/docs"),
-        _link("S3 console", _S3_CONSOLE),
+        _link("S3 console", _SETTINGS.s3_console_url),
     ]
     fastapi_root_middlewares = [
         {"name": "safe login", "middleware": HttpOnlyCookieMiddleware, "args": [], "kwargs": {}}

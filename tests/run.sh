@@ -1,13 +1,13 @@
 #!/bin/bash
-# Every test there is: first those that need no server, then those on the real servers of a stack of their own,
-# with its own ports and data, so that it can run beside a demo. ONLY="tests/integration/test_x.py ..." runs just those.
+# All tests: unit tests, then integration tests on a test stack with its own ports (+500) and data,
+# which can run next to another stack. ONLY="tests/integration/test_x.py ..." runs only these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PWD/.venv/bin:$PATH
 began=$SECONDS
 step() { printf '\n=== %4d s  %s\n' "$((SECONDS - began))" "$1"; }
 
-# Only tests need a browser.
+# Only the tests need a browser.
 command -v chromium >/dev/null && command -v chromedriver >/dev/null || include/stack/setup.sh chromium chromium-driver
 
 step "lint"
@@ -16,10 +16,10 @@ ruff format --check .
 PYTHONPATH=plugins lint-imports
 mypy
 
-step "tests without servers"
+step "unit tests"
 pytest -q -m "not integration" -n 2 --dist loadscope
 
-step "the test stack: real servers on ports of their own (+500), data in .adnomaly-test"
+step "the test stack: ports +500, data in .adnomaly-test"
 export ADNOMALY_HOME=$PWD/.adnomaly-test PORT_OFFSET=500
 python -m stack secrets
 python -m stack reset --yes
@@ -27,13 +27,13 @@ trap 'step "stopping the test stack"; python -m stack down' EXIT
 python -m stack secrets
 python -m stack up
 
-# ONLY may name files without tests of a kind; all of them together must have some.
+# pytest exits with 5 when ONLY selects no test of a kind; accept that.
 integration() { pytest -v --timeout 900 "$@" ${ONLY:-tests} || { [ $? = 5 ] && [ -n "${ONLY:-}" ]; }; }
 
-step "integration tests on the real servers, two files at a time (${ONLY:-all})"
+step "integration tests, two files in parallel (${ONLY:-all})"
 integration -m "integration and not kills" -n 2 --dist loadfile
 
-step "tests that kill servers, one after the other (${ONLY:-all})"
+step "tests that kill servers, one by one (${ONLY:-all})"
 integration -m "integration and kills"
 
 step "all tests passed. Next: make demo, then open docs/architecture.md"

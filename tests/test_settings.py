@@ -28,6 +28,7 @@ def test_defaults_are_those_of_the_contract():
 
 def test_port_offset_moves_every_default_and_nothing_that_was_given():
     settings = make(port_offset=500, db_port=6000)
+    assert settings.s3_console_url == "http://localhost:9501"
     assert (settings.kafka_bootstrap, settings.serving_url, settings.db_port) == (
         "localhost:29592",
         "http://localhost:8580",

@@ -9,12 +9,12 @@ from pathlib import Path
 from adnomaly.settings import ROOT, Settings
 
 MAX_SOCKET = 100
-"""Unix socket paths end at 107 bytes; some servers append a few of their own."""
+"""A unix socket path has at most 107 bytes; some servers append a suffix."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Folders and files of one stack; `jars` and the virtual environment are shared by all stacks of a checkout."""
+    """Folders and files of one stack. All stacks of a checkout share `jars` and `venv`."""
 
     path: Path
 
@@ -54,21 +54,21 @@ class Home:
 
     @property
     def wanted_streams(self) -> Path:
-        """A file for each stream that was started and not stopped since; `make up` starts these again."""
+        """A file per stream that was started and not stopped since; `make up` restarts these."""
         return self.run / "wanted"
 
     @property
     def starts(self) -> Path:
-        """When each stream was started, a file per stream."""
+        """Times of the starts of each stream, a file per stream."""
         return self.run / "starts"
 
     @property
     def given_up(self) -> Path:
-        """Streams that are not restarted any more, each with its reason."""
+        """Streams given up after repeated crashes, a file with the reason per stream."""
         return self.run / "given-up"
 
     def lock(self, name: str) -> Path:
-        """Lock file of something that must run once per home."""
+        """Lock file of a process that must run only once per home."""
         return self.run / f"{name}.lock"
 
     # Secrets
@@ -81,7 +81,7 @@ class Home:
     def airflow_keys(self) -> Path:
         return self.path / "airflow.keys"
 
-    # What we keep
+    # Data of the pipeline
 
     @property
     def bundles(self) -> Path:
@@ -90,7 +90,7 @@ class Home:
 
     @property
     def work(self) -> Path:
-        """Training runs and downloads."""
+        """Folders of training runs, and downloads."""
         return self.path / "work"
 
     @property
@@ -105,22 +105,22 @@ class Home:
 
     @property
     def plan(self) -> Path:
-        """What the generator should send."""
+        """The plan of the generator."""
         return self.path / "truth" / "plan.json"
 
     @property
     def ground_truth(self) -> Path:
-        """Attacks that were planted."""
+        """Planted attacks."""
         return self.path / "truth" / "attacks.jsonl"
 
     @property
     def progress(self) -> Path:
-        """What the generator has sent."""
+        """Time spans that the generator has sent."""
         return self.run / "generator.json"
 
     @property
     def history(self) -> Path:
-        """Up to where generated history fills the lake."""
+        """The end of the generated history in the lake."""
         return self.run / "history.json"
 
     # Servers
@@ -144,12 +144,12 @@ class Home:
         return self.path / "serving" / "metrics"
 
     def data(self, server: str) -> Path:
-        """Data folder of a server that needs nothing special."""
+        """Data folder of a server."""
         return self.path / server
 
     @property
     def postgres_data(self) -> Path:
-        """Below the home if PostgreSQL's account can reach it, else in a folder of its own outside."""
+        """Below the home if PostgreSQL's account can reach it, else below /var/lib."""
         if os.geteuid() != 0 or _reachable_by_all(self.path.parent):
             return self.path / "postgres"
         return Path("/var/lib/adnomaly") / self._digest / "postgres"
@@ -167,16 +167,20 @@ class Home:
     # Short paths
 
     def short(self, name: str, *, below: int = 0) -> Path:
-        """A path for a unix socket, or for a folder with sockets up to `below` characters further down.
+        """Path of a unix socket: in `run/` if short enough, else in `temporary`.
 
-        In `run/` if it fits there, else in `temporary`.
+        Args:
+            below: characters that a server appends, when the path is a folder of sockets.
         """
         path = self.run / name
         return path if len(str(path)) + below <= MAX_SOCKET else self.temporary / name
 
     @property
     def temporary(self) -> Path:
-        """A short-named folder of this home; Ray's HAProxy appends 70 characters and can take 97."""
+        """A folder with a short path.
+
+        Ray's HAProxy appends 70 characters, and its paths may have at most 97.
+        """
         return Path("/tmp") / f"adnomaly-{self._digest[:8]}"  # noqa: S108
 
     @property

@@ -1,12 +1,13 @@
-"""The only reader of the environment: one frozen object, built once at the edge of each process.
+"""The only reader of the environment: one frozen object, built once in each process's `main`.
 
-Precedence: environment, then `.env`, then the generated `secrets.env` (mode 0600) in ADNOMALY_HOME, then defaults.
+Precedence: environment, `.env`, the generated `secrets.env` (mode 0600) in ADNOMALY_HOME, defaults.
 """
 
 import os
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Final
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -27,16 +28,37 @@ SECRETS = (
 """Secrets that `make setup` generates; none of them has a default."""
 
 
-def _at(port: int, description: str, scheme: str = ""):
-    """Default `localhost:<port + PORT_OFFSET>`; the offset lets a second stack (the tests') run beside the first."""
+DEFAULT_PORTS: Final = {
+    "kafka": 29092,
+    "postgres": 5433,
+    "redis": 6390,
+    "s3": 9000,
+    "s3-console": 9001,
+    "jobmanager": 8081,
+    "ray": 8265,
+    "mlflow": 5000,
+    "api-server": 8088,
+    "serving": 8080,
+    "scorer-metrics": 9108,
+}
+"""Ports that clients connect to, before PORT_OFFSET. Other ports stand in their server's file."""
+
+
+def _at(port: str, description: str, scheme: str = "") -> Any:
+    """Default `localhost:<default port + PORT_OFFSET>`."""
     return Field(
-        default_factory=lambda data: f"{scheme}localhost:{port + data['port_offset']}",
+        default_factory=lambda data: (
+            f"{scheme}localhost:{DEFAULT_PORTS[port] + data['port_offset']}"
+        ),
         description=description,
     )
 
 
-def _port(port: int, description: str):
-    return Field(default_factory=lambda data: port + data["port_offset"], description=description)
+def _port(port: str, description: str) -> Any:
+    return Field(
+        default_factory=lambda data: DEFAULT_PORTS[port] + data["port_offset"],
+        description=description,
+    )
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -45,7 +67,7 @@ def _weights(text: str) -> dict[str, float]:
 
 
 class Settings(BaseSettings):
-    """Every setting of the system. Rates are per second, amplitudes are shares of the mean, ports are TCP on loopback."""
+    """Every setting. Rates are per second, amplitudes are shares of the mean, ports are TCP."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True)
 
@@ -101,34 +123,34 @@ class Settings(BaseSettings):
     )
 
     # Kafka
-    kafka_bootstrap: str = _at(29092, "Kafka broker")
+    kafka_bootstrap: str = _at("kafka", "Kafka broker")
     max_event_age_hours: float = Field(168, gt=0, description="Older clicks go to the dead letters")
 
     # PostgreSQL
     db_host: str = Field("localhost", description="PostgreSQL")
-    db_port: int = _port(5433, "PostgreSQL")
+    db_port: int = _port("postgres", "PostgreSQL")
     db_name: str = Field("adnomaly", description="Database of clicks, windows and alerts")
     db_user: str = Field("adnomaly_user", description="Its user")
     db_password: SecretStr = Field(description="Its password")
 
     # S3
-    minio_endpoint: str = _at(9000, "S3 API")
+    minio_endpoint: str = _at("s3", "S3 API")
     minio_access_key: SecretStr = Field(description="S3 key id")
     minio_secret_key: SecretStr = Field(description="S3 secret key, and password of the S3 console")
     minio_bucket: str = Field("adnomaly-data", description="Bucket of the lake")
 
     # Redis, Flink, MLflow, Ray, Airflow
-    redis_url: str = _at(6390, "Online features", "redis://")
-    flink_url: str = _at(8081, "Flink REST and UI", "http://")
-    mlflow_tracking_uri: str = _at(5000, "Model registry", "http://")
-    ray_dashboard_url: str = _at(8265, "Ray dashboard and jobs", "http://")
+    redis_url: str = _at("redis", "Online features", "redis://")
+    flink_url: str = _at("jobmanager", "Flink REST and UI", "http://")
+    mlflow_tracking_uri: str = _at("mlflow", "Model registry", "http://")
+    ray_dashboard_url: str = _at("ray", "Ray dashboard and jobs", "http://")
     ray_auth_token: SecretStr = Field(description="Token of Ray's APIs")
-    airflow_url: str = _at(8088, "Airflow UI and API", "http://")
+    airflow_url: str = _at("api-server", "Airflow UI and API", "http://")
     airflow_admin_password: SecretStr = Field(description="Password of Airflow's user admin")
 
     # Scoring
-    serving_url: str = _at(8080, "Scoring API", "http://")
-    scorer_metrics_port: int = _port(9108, "Prometheus metrics of score_windows")
+    serving_url: str = _at("serving", "Scoring API", "http://")
+    scorer_metrics_port: int = _port("scorer-metrics", "Prometheus metrics of score_windows")
     model_path: Path | None = Field(
         None, description="Serve this model.onnx instead of the champion's (with the next two)"
     )
@@ -162,14 +184,15 @@ class Settings(BaseSettings):
     @field_validator("geo_weights", "platform_weights")
     @classmethod
     def _are_weights(cls, text: str) -> str:
-        """`name:weight,name:weight`, every weight above 0; they need not sum to 1."""
+        """Require `name:weight,name:weight`, each weight above 0; the sum need not be 1."""
         try:
             weights = _weights(text)
         except ValueError:
             weights = {}
         if not weights or min(weights.values()) <= 0 or "" in weights:
             raise ValueError(
-                f"must be name:weight pairs such as US:0.6,DE:0.4 with weights above 0, got {text!r}"
+                "must be name:weight pairs such as US:0.6,DE:0.4 with weights above 0, "
+                f"got {text!r}"
             )
         return text
 
@@ -191,6 +214,10 @@ class Settings(BaseSettings):
     def s3_url(self) -> str:
         return f"http://{self.minio_endpoint}"
 
+    @property
+    def s3_console_url(self) -> str:
+        return f"http://localhost:{DEFAULT_PORTS['s3-console'] + self.port_offset}"
+
     def postgres_url(self, database: str | None = None) -> str:
         """`postgresql://user:password@host:port/database`; the database defaults to DB_NAME."""
         credentials = f"{self.db_user}:{self.db_password.get_secret_value()}"
@@ -200,13 +227,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, dotenv_settings)
 
 
 def _check_names(file: Path) -> None:
-    """A misspelt name in a settings file would be ignored in silence; refuse it instead."""
+    """Refuse unknown names in a settings file; pydantic would ignore a misspelt one silently."""
     if not file.exists():
         return
     for line in file.read_text().splitlines():
@@ -222,22 +254,23 @@ def load_settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        InvalidSetting: a value is malformed, a secret is missing, or a file names an unknown setting.
+        InvalidSetting: a malformed value, a missing secret, or an unknown name in a file.
     """
     home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
     files = (home / "secrets.env", ROOT / ".env")
     for file in files:
         _check_names(file)
     try:
-        return Settings(_env_file=files)
+        return Settings(_env_file=files)  # type: ignore[call-arg]  # of pydantic-settings
     except ValidationError as error:
-        # A default made from others is not looked at when one of them is wrong: that says nothing of its own.
-        own = [
+        # A default derived from an invalid field is reported too; it adds nothing.
+        causes = [
             e
             for e in error.errors(include_input=False)
             if e["type"] != "default_factory_not_called"
         ]
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in own)
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in causes)
         raise InvalidSetting(
-            f"{problems}. Secrets are generated by `make setup`; the rest is described in .env.example"
+            f"{problems}. `make setup` generates the secrets; "
+            ".env.example describes the other settings"
         ) from None

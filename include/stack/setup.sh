@@ -1,6 +1,6 @@
 #!/bin/sh
-# Everything this checkout needs, in the order of need; what is there already is left alone, and a cut-off run goes on.
-# Arguments are further system packages to install.
+# Installs what this checkout needs: system packages, virtual environment, Java libraries, secrets.
+# Skips what exists; an interrupted run resumes. Arguments: additional system packages.
 set -eu
 more=$*
 cd "$(dirname "$0")/../.."
@@ -28,7 +28,7 @@ install_packages() {
   fi
   command -v apt-get >/dev/null || { echo "error: these system packages are missing: $packages. Install them with your package manager, then run this again" >&2; exit 1; }
   say "installing system packages: $packages"
-  # The distribution's own servers must not start: ours run on ports of their own.
+  # Keep the packages from starting their servers; the stack starts its own.
   policy=/usr/sbin/policy-rc.d
   [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' | $as tee $policy >/dev/null; $as chmod +x $policy; trap '$as rm -f $policy' EXIT INT TERM; }
   $as apt-get update -qq

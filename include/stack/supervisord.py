@@ -1,22 +1,41 @@
-"""supervisord: its configuration, its start, and the words we have for it."""
+"""supervisord: its configuration, its start and end, and starting and stopping programs."""
 
-import http.client
 import os
 import signal
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from pathlib import Path
 from typing import Any
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults
 
+from adnomaly.clients.supervisord import Supervisor
 from adnomaly.errors import Unavailable
 from adnomaly.home import Home
 from adnomaly.settings import Settings
-from stack import environment
-from stack.programs import PROGRAMS, SERVERS
+from stack.programs import PROGRAMS
+from stack.servers.base import Program, common_env
+
+MAX_START_S = 20.0
+MAX_SHUTDOWN_S = 90.0
+
+_HEAD = """\
+[supervisord]
+nodaemon=false
+logfile={logs}/supervisord.log
+pidfile={run}/supervisord.pid
+identifier=adnomaly
+directory={root}
+minfds=4096
+[unix_http_server]
+file={socket}
+chmod=0700
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[supervisorctl]
+serverurl=unix://{socket}
+"""
 
 _PROGRAM = """
 [program:{name}]
@@ -36,161 +55,118 @@ stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=2
 """
 
-_STOP_SIGNALS = {
-    "postgres": "INT",
-    "api-server": "INT",
-    "scheduler": "INT",
-    "dag-processor": "INT",
-    "triggerer": "INT",
-}
-"""PostgreSQL's fast shutdown; Airflow's components stop their children on Ctrl-C alone."""
-
-
-_STOP_SECONDS = {"ray": 8}
-"""Ray waits for its processes far longer than they need; nothing of ours is lost when they are killed."""
-
 
 def write_config(settings: Settings) -> None:
-    """supervisord.conf of this stack; every program is started by name, so that `up` decides the order."""
-    paths = Home.of(settings)
-    for folder in (paths.run, paths.logs, paths.supervisor_socket.parent):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755 if folder == paths.logs else 0o711)
-    paths.run.joinpath("socket").write_text(f"{paths.supervisor_socket}\n")
-    root = paths.venv.parent
-    head = (
-        f"[supervisord]\nnodaemon=false\nlogfile={paths.logs}/supervisord.log\npidfile={paths.run}/supervisord.pid\nidentifier=adnomaly\n"
-        f"directory={root}\nminfds=4096\n"
-        f"[unix_http_server]\nfile={paths.supervisor_socket}\nchmod=0700\n"
-        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
-        f"[supervisorctl]\nserverurl=unix://{paths.supervisor_socket}\n"
+    """Write supervisord.conf. No program starts by itself; `up` decides the order."""
+    home = Home.of(settings)
+    for folder in (home.run, home.logs, home.supervisor_socket.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755 if folder == home.logs else 0o711)
+    (home.run / "socket").write_text(f"{home.supervisor_socket}\n")
+    head = _HEAD.format(
+        logs=home.logs, run=home.run, root=home.venv.parent, socket=home.supervisor_socket
     )
-    servers = {server.name for server in SERVERS}
-    programs = [
-        _PROGRAM.format(
-            name=name,
-            python=sys.executable,
-            root=root,
-            log=paths.log(name),
-            signal=_STOP_SIGNALS.get(name, "TERM"),
-            group="false" if name in _STOP_SIGNALS else "true",
-            stop_s=_STOP_SECONDS.get(name, 30 if name in servers else 60),
-        )
-        for name in PROGRAMS
-    ]
-    paths.supervisor_conf.write_text((head + "".join(programs)).replace("%", "%%"))
+    sections = [_section(home, program) for program in PROGRAMS.values()]
+    home.supervisor_conf.write_text("".join([head, *sections]).replace("%", "%%"))
+
+
+def _section(home: Home, program: Program) -> str:
+    return _PROGRAM.format(
+        name=program.name,
+        python=sys.executable,
+        root=home.venv.parent,
+        log=home.log(program.name),
+        signal=program.stop_signal,
+        group="true" if program.stop_signal == "TERM" else "false",
+        stop_s=program.stop_s,
+    )
 
 
 def is_running(settings: Settings) -> bool:
     try:
-        call(settings, "getState")
+        _client(settings).call("getState")
     except Unavailable:
         return False
     return True
 
 
 def ensure_running(settings: Settings) -> None:
-    """Start supervisord, or let a running one take up a changed configuration without touching what runs.
+    """Start supervisord, or let a running one reload its configuration.
+
+    A reload restarts no program whose configuration is unchanged.
 
     Raises:
         Unavailable: it does not answer within 20 s.
     """
     write_config(settings)
     if is_running(settings):
-        added, changed, removed = call(settings, "reloadConfig")[0]
-        for name in (*changed, *removed):
-            call(settings, "stopProcessGroup", name)
-            call(settings, "removeProcessGroup", name)
-        for name in (*added, *changed):
-            call(settings, "addProcessGroup", name)
-        return
-    paths = Home.of(settings)
-    paths.supervisor_socket.unlink(missing_ok=True)
-    environ = {
-        name: value for name, value in os.environ.items() if name != "ADNOMALY_PROGRAM"
-    } | environment.common(settings)
-    with paths.log("supervisord.start").open("w") as log:
-        command = [str(paths.venv / "bin" / "supervisord"), "-c", str(paths.supervisor_conf)]
+        _client(settings).reload()
+    else:
+        _start_daemon(settings)
+
+
+def _start_daemon(settings: Settings) -> None:
+    home = Home.of(settings)
+    home.supervisor_socket.unlink(missing_ok=True)
+    inherited = {name: value for name, value in os.environ.items() if name != "ADNOMALY_PROGRAM"}
+    with home.log("supervisord.start").open("w") as log:
         subprocess.run(
-            command,
-            env=environ,
-            cwd=paths.venv.parent,
+            [str(home.venv / "bin" / "supervisord"), "-c", str(home.supervisor_conf)],
+            env=inherited | common_env(settings),
+            cwd=home.venv.parent,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             check=True,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + MAX_START_S
     while not is_running(settings):
         if time.monotonic() > deadline:
-            raise Unavailable(f"supervisord does not answer; see {paths.logs}/supervisord.log")
+            raise Unavailable(f"supervisord does not answer; see {home.logs}/supervisord.log")
         time.sleep(0.2)
 
 
 def states(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What supervisord says of each program, by name."""
-    return {info["name"]: info for info in call(settings, "getAllProcessInfo")}
+    """supervisord's information about each program, by name."""
+    return {info["name"]: info for info in _client(settings).call("getAllProcessInfo")}
 
 
 def start(settings: Settings, names: list[str]) -> None:
-    """Start those that do not run, without waiting."""
-    now = states(settings)
+    """Start programs that do not run, without waiting."""
+    current = states(settings)
     for name in names:
-        if now[name]["statename"] not in ("RUNNING", "STARTING"):
+        if current[name]["statename"] not in ("RUNNING", "STARTING"):
             try:
-                call(settings, "startProcess", name, False)
+                _client(settings).call("startProcess", name, False)
             except xmlrpc.client.Fault as fault:
                 if fault.faultCode != Faults.ALREADY_STARTED:
                     raise
 
 
 def stop(settings: Settings, names: list[str]) -> None:
-    """Stop these at the same time, and wait until they have."""
-    running = [
-        name
-        for name in names
-        if states(settings)[name]["statename"] not in ("STOPPED", "EXITED", "FATAL")
-    ]
+    """Stop programs at the same time, and wait until all have ended."""
+    current = states(settings)
+    running = [n for n in names if current[n]["statename"] not in ("STOPPED", "EXITED", "FATAL")]
     for name in running:
-        call(settings, "stopProcess", name, False)
+        _client(settings).call("stopProcess", name, False)
     while any(
-        states(settings)[name]["statename"] in ("STOPPING", "RUNNING", "STARTING")
-        for name in running
+        info["statename"] in ("STOPPING", "RUNNING", "STARTING")
+        for name, info in states(settings).items()
+        if name in running
     ):
         time.sleep(0.2)
 
 
 def shut_down(settings: Settings) -> None:
-    """End supervisord itself."""
+    """End supervisord; kill it after 90 s."""
     pid_file = Home.of(settings).run / "supervisord.pid"
-    call(settings, "shutdown")
-    deadline = time.monotonic() + 90
+    _client(settings).shutdown()
+    deadline = time.monotonic() + MAX_SHUTDOWN_S
     while is_running(settings):
         if time.monotonic() > deadline and pid_file.exists():
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
         time.sleep(0.2)
 
 
-def call(settings: Settings, method: str, *arguments: Any) -> Any:
-    """One XML-RPC call.
-
-    Raises:
-        Unavailable: supervisord does not answer.
-    """
-    transport = SupervisorTransport(
-        "", "", serverurl=f"unix://{Home.of(settings).supervisor_socket}"
-    )
-    try:
-        return getattr(
-            xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor, method
-        )(*arguments)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"supervisord does not answer ({error}); run `make up`") from error
-    finally:
-        transport.close()
-
-
-def log_tail(path: Path, lines: int) -> str:
-    return (
-        "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
-    )
+def _client(settings: Settings) -> Supervisor:
+    return Supervisor(Home.of(settings))

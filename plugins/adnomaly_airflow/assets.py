@@ -19,7 +19,7 @@ DRIFT = Asset("adnomaly_drift", group="adnomaly")
 """Inputs or scores have drifted from the training data."""
 
 ALERTS_CONNECTION = "kafka_alerts"
-"""Airflow connection of the watcher, defined by the stack."""
+"""Airflow connection of the watcher; `stack.servers.airflow` defines it."""
 
 ALERTS = Asset(
     "adnomaly_alerts",

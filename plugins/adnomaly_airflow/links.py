@@ -63,4 +63,4 @@ class S3Link(_Link):
 
     def url(self, value: str) -> str:
         s = load_settings()
-        return f"http://localhost:{9001 + s.port_offset}/files?path=/buckets/{s.minio_bucket}/{value.rstrip('/')}"
+        return f"{s.s3_console_url}/files?path=/buckets/{s.minio_bucket}/{value.rstrip('/')}"

@@ -24,9 +24,11 @@ from adnomaly.clients.postgres import Postgres
 from adnomaly.incidents.decisions import worst_first
 from adnomaly.settings import ROOT, Settings, load_settings
 from adnomaly.wiring import Backends
-from stack import environment, supervisord
+from stack import supervisord
 from stack.docs.browser import chromium, log_in, open_console
 from stack.ports import port
+from stack.servers.airflow import live_env
+from stack.servers.base import common_env
 
 DATABASE = "bench_console"
 DAYS, PER_DAY, INCIDENTS = 14, 1_000_000, 200
@@ -189,7 +191,7 @@ def bench_queries(settings: Settings) -> None:
 def api_server(settings: Settings) -> Iterator[tuple[Settings, psutil.Process]]:
     """An API server of its own whose page reads the database of the bench."""
     number = PORT + settings.port_offset
-    own = environment.common(settings) | environment.live_airflow(settings)
+    own = common_env(settings) | live_env(settings)
     own |= {
         "DB_NAME": DATABASE,
         "AIRFLOW__API__PORT": str(number),

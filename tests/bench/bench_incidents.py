@@ -21,7 +21,7 @@ from adnomaly.clients.airflow import Airflow
 from adnomaly.settings import Settings, load_settings
 from adnomaly.wiring import Backends, connect
 from stack.demo import dag_runs as follow
-from stack.demo.story import spelled
+from stack.demo.story import form_value
 from stack.docs.browser import password_of
 from stack.progress import Progress
 
@@ -150,7 +150,7 @@ def main() -> None:
         airflow,
         Progress(),
         "run_streams",
-        {"action": "start", "attacks": [spelled(a) for a in attacks]},
+        {"action": "start", "attacks": [form_value(a) for a in attacks]},
     )
     print(f"{len(attacks)} attacks from {attacks[0].start:%H:%M} UTC on, one a minute", flush=True)
     found = watch(b, Page(settings), attacks)

@@ -109,11 +109,9 @@ def routes(settings: Settings) -> list[tuple[str, str]]:
     import sys
 
     from adnomaly.settings import ROOT
-    from stack import environment
+    from stack.servers.airflow import live_env
 
-    environ = (
-        os.environ | environment.live_airflow(settings) | {"PYTHONPATH": f"{ROOT / 'plugins'}"}
-    )
+    environ = os.environ | live_env(settings) | {"PYTHONPATH": f"{ROOT / 'plugins'}"}
     done = subprocess.run(
         [sys.executable, "-c", EVERY_ROUTE],
         env=environ,

@@ -17,10 +17,11 @@ from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
 from integration.lake_manifest import lake_objects_between
-from stack import environment, prepare
 from stack.demo.report import await_alert
-from stack.demo.story import spelled
+from stack.demo.story import form_value
 from stack.progress import Progress
+from stack.servers.airflow import prepare_test_home
+from stack.shell import shell
 
 pytestmark = pytest.mark.integration
 
@@ -37,8 +38,8 @@ def history_end():
 @pytest.fixture(scope="module")
 def dags_test(settings, only_deployer):
     """Runs a DAG with a form; fails with the end of its log unless it exits 0."""
-    prepare.airflow_test(settings)
-    environ = os.environ | environment.shell(settings)
+    prepare_test_home(settings)
+    environ = os.environ | shell(settings)
 
     def run(dag_id: str, options: Sequence[str] = (), **form: object) -> str:
         command = ["airflow", "dags", "test", *options, dag_id, "-c", json.dumps(form)]
@@ -107,7 +108,7 @@ def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
         "run_streams",
         action="start",
         begin=(attack.start - ATTACK_AFTER).isoformat(),
-        attacks=[spelled(attack)],
+        attacks=[form_value(attack)],
         base_eps=EPS,
     )
     programs = backends.supervisor.programs()

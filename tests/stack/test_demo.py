@@ -51,7 +51,7 @@ def test_two_demos_in_a_row_attack_different_entities(tmp_path):
 
 def test_the_form_field_means_the_same_attack(tmp_path):
     attack = _attack(tmp_path)
-    assert Attack.parse(demo.spelled(attack), now=NOON) == attack
+    assert Attack.parse(demo.form_value(attack), now=NOON) == attack
 
 
 @pytest.mark.parametrize(("now", "day"), [((12, 0, 29), 10), ((12, 0, 30), 11), ((12, 23, 59), 11)])

@@ -5,18 +5,24 @@ import socket
 import stat
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
 from adnomaly.home import MAX_SOCKET, Home
 from adnomaly.settings import ROOT, SECRETS
-from stack import configs, launch
+from adnomaly.streams import START_ORDER
+from stack import launch, lifecycle, servers, supervisord
 from stack import secrets as secrets_file
 from stack.docs import reference
 from stack.docs.reference import Defaults
-from stack.ports import BASE, holder, is_open
+from stack.ports import BASE, holders
 from stack.programs import PROGRAMS
+from stack.progress import Progress
+from stack.servers import PREPARATIONS, SERVERS, STORES, flink, kafka, redis
+from stack.servers.base import is_open
+from stack.shell import shell
 
 
 @pytest.fixture
@@ -48,8 +54,8 @@ def test_a_taken_port_is_named_with_who_holds_it():
         server.listen()
         number = server.getsockname()[1]
         assert is_open(number)
-        assert holder(number).startswith(f"pid {os.getpid()} (")
-    assert holder(number) is None
+        assert holders([number])[number].startswith(f"pid {os.getpid()} (")
+    assert holders([number]) == {}
 
 
 def test_no_two_servers_of_two_stacks_share_a_port():
@@ -59,9 +65,9 @@ def test_no_two_servers_of_two_stacks_share_a_port():
 
 
 def test_servers_listen_on_loopback(settings):
-    assert "listeners=PLAINTEXT://127.0.0.1:29092," in configs.kafka(settings)
-    assert "bind 127.0.0.1\n" in configs.redis(settings)
-    assert "rest.bind-address: 127.0.0.1" in configs.flink(settings)
+    assert "listeners=PLAINTEXT://127.0.0.1:29092," in kafka.properties(settings)
+    assert "bind 127.0.0.1\n" in redis.configuration(settings)
+    assert "rest.bind-address: 127.0.0.1" in flink.configuration(settings)
     assert "-h 127.0.0.1" in " ".join(PROGRAMS["postgres"].command(settings))
     assert "-ip.bind=127.0.0.1" in PROGRAMS["s3"].command(settings)
 
@@ -103,3 +109,66 @@ def test_what_a_killed_program_left_behind_is_cleared_and_nothing_else(tmp_path)
         for process in (left, other_program, other_home):
             process.kill()
             process.wait()
+
+
+def test_servers_start_after_their_needs_and_stores_come_first():
+    assert tuple(server.name for server in SERVERS[: len(STORES)]) == STORES
+    names = [server.name for server in SERVERS]
+    steps = {*names, *(step.name for step in PREPARATIONS)}
+    assert len(steps) == len(SERVERS) + len(PREPARATIONS)
+    for server in SERVERS:
+        assert steps >= {*server.needs, *server.ready_through}
+        assert all(
+            names.index(need) < names.index(server.name) for need in server.needs if need in names
+        )
+    for step in PREPARATIONS:
+        assert steps >= set(step.needs)
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["kafka"], ["kafka"]),
+        (["taskmanager"], ["jobmanager", "taskmanager"]),
+        (["mlflow"], ["postgres", "s3", "mlflow", "databases"]),
+        (
+            ["scheduler"],
+            ["postgres", "api-server", "scheduler", "databases", "airflow metadata"],
+        ),
+    ],
+)
+def test_up_with_names_starts_these_servers_and_what_they_need(names, steps):
+    assert lifecycle._with_needs(names) == steps
+
+
+def test_up_refuses_an_unknown_server_and_names_the_known_ones(settings):
+    with pytest.raises(lifecycle.UnknownServer, match=r"no server kafak; servers are kafka, "):
+        lifecycle.up(settings, Progress(), ["kafak"])
+    assert not settings.adnomaly_home.exists()
+
+
+def test_a_new_module_in_the_package_is_a_new_server():
+    folder = Path(servers.__file__).parent
+    modules = {file.stem for file in folder.glob("*.py")} - {"__init__", "base"}
+    assert {server.command.__module__.rpartition(".")[2] for server in SERVERS} == modules
+
+
+def test_the_tables_of_programs_name_each_once_with_its_stop_signal(settings):
+    supervisord.write_config(settings)
+    conf = ConfigParser(interpolation=None)
+    conf.read(Home.of(settings).supervisor_conf)
+    programs = {s.removeprefix("program:"): conf[s] for s in conf if s.startswith("program:")}
+    assert list(programs) == [*(server.name for server in SERVERS), *START_ORDER]
+    assert programs["postgres"]["stopsignal"] == "INT"
+    assert programs["scheduler"]["stopasgroup"] == "false"
+    assert programs["kafka"]["stopasgroup"] == "true"
+    seconds = {name: int(section["stopwaitsecs"]) for name, section in programs.items()}
+    assert (seconds["ray"], seconds["kafka"], seconds["score_windows"]) == (8, 30, 60)
+
+
+def test_a_shell_gets_the_client_variables_of_every_server(settings):
+    env = shell(settings)
+    assert env["PGPORT"] == "5433"
+    assert env["RAY_ADDRESS"] == settings.ray_dashboard_url
+    assert env["AIRFLOW_HOME"] == str(Home.of(settings).test_airflow)
+    assert env["PATH"].split(":")[-1] == str(Home.of(settings).flink / "home" / "bin")

@@ -74,6 +74,27 @@ class Supervisor:
             if self._accepted("stopProcess", name, unless=Faults.NOT_RUNNING, wait=True)
         ]
 
+    def call(self, method: str, *arguments: object) -> Any:
+        """One method of supervisord's XML-RPC API.
+
+        Raises:
+            xmlrpc.client.Fault: supervisord refused the call.
+        """
+        return self._call(method, *arguments)
+
+    def reload(self) -> None:
+        """Reload the configuration; programs whose configuration is unchanged keep running."""
+        added, changed, removed = self._call("reloadConfig")[0]
+        for name in (*changed, *removed):
+            self._call("stopProcessGroup", name)
+            self._call("removeProcessGroup", name)
+        for name in (*added, *changed):
+            self._call("addProcessGroup", name)
+
+    def shutdown(self) -> None:
+        """Ask supervisord to stop every program and end, without waiting."""
+        self._call("shutdown")
+
     def _accepted(self, method: str, name: str, *, unless: int, wait: bool = False) -> bool:
         """Whether the request changed anything; the fault `unless` says that there was nothing to change."""
         try:

@@ -1,5 +1,5 @@
-"""`make demo`: one click's whole life, driven through Airflow's REST API.
+"""`make demo`: the whole life of a click, driven through Airflow's REST API.
 
-Belongs here: the story, following DAG runs, what is printed at the end.
+Belongs here: the steps of the demo, following DAG runs, the final report.
 Does not: anything that the product needs without a demo.
 """

@@ -1,18 +1,18 @@
-"""Follows one run of a DAG from outside: each change of a task's state is a line, and a wait shows the task's last log line."""
+"""Runs a DAG and prints each change of a task's state, and log lines while it waits."""
 
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from adnomaly.clients.airflow import Airflow, TaskState
 from adnomaly.errors import JobFailed, Unavailable
 from stack.progress import Progress
 
-PATIENCE_SECONDS = 300
-"""How long Airflow may be out of reach while a run is followed."""
+PATIENCE_SECONDS: Final = 300
+"""How long Airflow may be unavailable while a run is followed."""
 
-_SHOWN = {"running", "deferred", "success", "failed", "up_for_retry", "upstream_failed"}
+_SHOWN: Final = {"running", "deferred", "success", "failed", "up_for_retry", "upstream_failed"}
 
 
 def run_dag(
@@ -23,15 +23,15 @@ def run_dag(
     *,
     logical_date: datetime | None = None,
 ) -> str:
-    """Trigger a DAG and follow it to its end; returns the run's id. Runs that are under way already are waited for first.
+    """Trigger a DAG and follow the run to its end; returns its id. Waits for active runs first.
 
     Args:
-        logical_date: gives the run that date, when no run has it yet. The schedule then leaves the date to this run.
+        logical_date: of the run, unless a run has that date; the schedule then skips this date.
 
     Raises:
         JobFailed: the run failed; with the last lines of the log.
     """
-    settle(airflow, progress, dag_id)
+    wait_for_active_runs(airflow, progress, dag_id)
     date = (
         None if logical_date is None or airflow.has_run_of(dag_id, logical_date) else logical_date
     )
@@ -41,12 +41,12 @@ def run_dag(
     return run_id
 
 
-def settle(airflow: Airflow, progress: Progress, dag_id: str) -> None:
-    """Wait for the runs of a DAG that are under way: of an earlier attempt that was interrupted, or woken by an asset."""
-    while earlier := airflow.active_run(dag_id):
+def wait_for_active_runs(airflow: Airflow, progress: Progress, dag_id: str) -> None:
+    """Wait for active runs of a DAG, from an interrupted attempt or started by an asset."""
+    while run_id := airflow.active_run(dag_id):
         airflow.set_paused(dag_id, False)
-        progress.say(f"   {dag_id}: waiting for {earlier}, which is under way already")
-        follow(airflow, progress, dag_id, earlier, must_succeed=False)
+        progress.say(f"   {dag_id}: waiting for the active run {run_id}")
+        follow(airflow, progress, dag_id, run_id, must_succeed=False)
 
 
 def follow(
@@ -55,56 +55,56 @@ def follow(
     """Report a run until it has ended.
 
     Raises:
-        JobFailed: it ended in failure, and `must_succeed`.
+        JobFailed: it failed, and `must_succeed`.
+        Unavailable: Airflow has not answered for PATIENCE_SECONDS.
     """
-    seen: dict[str, str | None] = {}
-    began, reached = time.monotonic(), time.monotonic()
+    states: dict[str, str | None] = {}
+    start = answered = time.monotonic()
     while True:
         try:
             state, tasks = airflow.run_state(dag_id, run_id), airflow.tasks(dag_id, run_id)
-            reached = time.monotonic()
+            answered = time.monotonic()
         except Unavailable as error:
-            if time.monotonic() - reached > PATIENCE_SECONDS:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
-            progress.waiting(lambda error=error: f"   {error}; still trying")
+            problem = str(error)
+            progress.waiting(lambda: f"   {problem}; retrying")  # noqa: B023 - called at once
             time.sleep(2)
             continue
-        _report(progress, dag_id, tasks, seen)
+        _report(progress, dag_id, tasks, states)
         if state in ("success", "failed"):
             break
-        progress.waiting(
-            lambda state=state, tasks=tasks: _wait_line(
-                airflow, dag_id, run_id, state, tasks, time.monotonic() - began
-            )
-        )
+        line = (airflow, dag_id, run_id, state, tasks, time.monotonic() - start)
+        progress.waiting(lambda: _wait_line(*line))  # noqa: B023 - called at once
         time.sleep(1)
     if state == "failed" and must_succeed:
         raise JobFailed(f"{dag_id} failed\n{_failures(airflow, dag_id, run_id, tasks)}")
 
 
 def _report(
-    progress: Progress, dag_id: str, tasks: list[TaskState], seen: dict[str, str | None]
+    progress: Progress, dag_id: str, tasks: list[TaskState], states: dict[str, str | None]
 ) -> None:
+    """Print the tasks whose state differs from `states`, and update `states`."""
     for task in tasks:
-        if seen.get(task.task_id) != task.state and task.state in _SHOWN:
+        if states.get(task.task_id) != task.state and task.state in _SHOWN:
             progress.say(f"   {dag_id}.{task.task_id}: {task.state}")
-        seen[task.task_id] = task.state
+        states[task.task_id] = task.state
 
 
 def _wait_line(
     airflow: Airflow, dag_id: str, run_id: str, state: str, tasks: list[TaskState], seconds: float
 ) -> str:
-    """Which task is waited for, since when, and what it said last."""
+    """The current task, the seconds since the start of the run, and the task's last log line."""
     current = [task for task in tasks if task.state in ("running", "deferred", "up_for_retry")]
     if not current:
         return f"   {dag_id}: {state} for {seconds:.0f} s, its next task waits for the scheduler"
+    task = current[0]
     try:
-        said = airflow.log_tail(dag_id, run_id, current[0], lines=1)
+        tail = airflow.log_tail(dag_id, run_id, task, lines=1)
     except (Unavailable, JobFailed):
-        said = []
-    return f"   {dag_id}.{current[0].task_id}: {current[0].state}, {seconds:.0f} s so far" + (
-        f": {said[0].splitlines()[0][:150]}" if said and said[0] else ""
-    )
+        tail = []
+    last = f": {tail[0].splitlines()[0][:150]}" if tail and tail[0] else ""
+    return f"   {dag_id}.{task.task_id}: {task.state}, {seconds:.0f} s so far{last}"
 
 
 def _failures(airflow: Airflow, dag_id: str, run_id: str, tasks: list[TaskState]) -> str:

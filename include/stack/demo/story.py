@@ -1,7 +1,7 @@
-"""`python -m stack demo`: one click's whole life, driven through Airflow's REST API as a person would drive it by hand.
+"""`python -m stack demo`: the whole life of a click, driven through Airflow's REST API.
 
-History, backfill, training and deployment happen once; what is there already is used. Each demo plants one attack and
-follows it from click to alert. It can be stopped at any time: the servers go on, and the next demo does too.
+History, backfill, training and deployment run once and are reused. Each demo plants one attack and
+follows it from click to alert. Stopping a demo stops no server; the next demo resumes.
 """
 
 import time
@@ -16,7 +16,7 @@ from adnomaly.errors import AdnomalyError, JobFailed
 from adnomaly.generator_state import GeneratorFiles
 from adnomaly.settings import load_settings
 from adnomaly.wiring import Backends, connect
-from stack.demo import dag_runs as follow
+from stack.demo import dag_runs
 from stack.demo.consoles import print_consoles
 from stack.demo.report import await_alert, await_incident, print_verdict
 from stack.progress import Progress
@@ -24,10 +24,10 @@ from stack.progress import Progress
 BASE_EPS: Final = 4
 HISTORY_DAYS: Final = 21
 CATCH_UP: Final = timedelta(hours=2)
-"""The history ends so long ago, and the stream catches up from there."""
+"""Age of the end of the history; the stream catches up from there."""
 
 STALE: Final = timedelta(hours=6)
-"""After a longer pause the history is written anew: the generator does not catch up further."""
+"""After a longer pause the history is generated again; the generator does not catch up further."""
 
 DAGS: Final = (
     "generate_history",
@@ -48,22 +48,23 @@ TARGETS: Final = (
     ("click_flood", "IN", "ios"),
     ("click_flood", "US", "android"),
 )
-"""What is planted, in turn, so that two demos in a row do not touch the same entity."""
+"""Attacks in turn, so that consecutive demos attack different entities."""
 
 STRENGTH: Final = 2
+MAX_PARSE_S: Final = 180
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 
 
 class Demo:
-    """The story, step by step. Every step looks first at what is there."""
+    """The steps of the demo. Each step is skipped when its result exists."""
 
     def __init__(self, backends: Backends, airflow: Airflow, progress: Progress) -> None:
         self._backends, self._airflow, self._progress = backends, airflow, progress
         self._files = GeneratorFiles(backends.home)
 
     def run(self) -> None:
-        """All of it; ends with the alert and the way to the consoles."""
+        """Run every step; print the alert and the page of its incident."""
         self._await_dags()
         now = datetime.now(UTC)
         end = self._history(now)
@@ -75,35 +76,32 @@ class Demo:
         for dag_id in DAGS:
             self._airflow.set_paused(dag_id, False)
         print_verdict(self._backends, attack, alert, since=end, progress=self._progress)
-        with self._progress.step("the incident that people decide about"):
+        with self._progress.step("the incident, which waits for a decision"):
             page = await_incident(self._backends, attack, self._progress)
-        print(f"decide about it: {page}", flush=True)
+        print(f"decide it at: {page}", flush=True)
 
     def _await_dags(self) -> None:
-        """Airflow reads the DAG files some seconds after it has come up."""
+        """Wait until Airflow has parsed the DAG files, some seconds after its start."""
         with self._progress.step("Airflow reads the DAGs"):
-            for _ in range(180):
-                missing = [dag_id for dag_id in DAGS if not self._airflow.knows(dag_id)]
-                if not missing:
-                    return
-                self._progress.waiting(
-                    lambda missing=missing: f"   not read yet: {', '.join(missing)}"
-                )
+            deadline = time.monotonic() + MAX_PARSE_S
+            while missing := ", ".join(d for d in DAGS if not self._airflow.knows(d)):
+                if time.monotonic() > deadline:
+                    errors = "; ".join(self._airflow.import_errors())
+                    raise JobFailed(f"Airflow does not know {missing}: {errors or 'see make logs'}")
+                line = f"   not read yet: {missing}"
+                self._progress.waiting(lambda: line)  # noqa: B023 - called at once
                 time.sleep(1)
-            raise JobFailed(
-                f"Airflow does not know {', '.join(missing)}: {'; '.join(self._airflow.import_errors()) or 'see make logs'}"
-            )
 
     def _history(self, now: datetime) -> datetime:
-        """Weeks of clicks in the lake, to learn from; returns where they end and the stream begins."""
-        self._settle("generate_history")
+        """Generate weeks of clicks in the lake, for training; returns their end, exclusive."""
+        self._wait_for_active_runs("generate_history")
         end = self._files.read_history_end()
         if (
             end is not None
             and self._covers(end)
             and now - (self._files.read_progress().next or end) < STALE
         ):
-            self._progress.say(f"== history: in the lake already, up to {end:%Y-%m-%d %H:%M}Z")
+            self._progress.say(f"== history: already in the lake, up to {end:%Y-%m-%d %H:%M}Z")
             return end
         end = (now - CATCH_UP).replace(minute=0, second=0, microsecond=0)
         with self._progress.step(
@@ -116,7 +114,7 @@ class Demo:
         return end
 
     def _covers(self, end: datetime) -> bool:
-        """Whether the lake's manifest has every hour of the history, not just its end."""
+        """Whether the lake's manifest has every hour of the history."""
         return (
             len(self._backends.lake.history_hours(end - HISTORY_DAYS * DAY, end))
             >= HISTORY_DAYS * 24
@@ -124,26 +122,26 @@ class Demo:
 
     def _backfill(self, end: datetime, now: datetime) -> None:
         first, last = (end - HISTORY_DAYS * DAY).date(), end.date()
-        wanted = {first + i * DAY for i in range((last - first).days + 1)}
+        days = {first + i * DAY for i in range((last - first).days + 1)}
         offline = self._backends.offline_features
-        self._settle("backfill_features")
-        if wanted <= set(offline.days()):
-            self._progress.say(f"== features: {len(wanted)} days are there already")
+        self._wait_for_active_runs("backfill_features")
+        if days <= set(offline.days()):
+            self._progress.say(f"== features: {len(days)} days are already computed")
             return
         with self._progress.step(
-            f"features: Flink computes the windows of {first} to {last} in batch"
+            f"features: Flink computes the windows from {first} to {last} in batch"
         ):
             conf = {"first_day": str(first), "last_day": str(last), "until": end.isoformat()}
             self._run("backfill_features", conf, logical_date=_scheduled(now))
 
     def _detector(self) -> None:
-        self._settle("train_detector")
-        self._settle("deploy_detector")
+        self._wait_for_active_runs("train_detector")
+        self._wait_for_active_runs("deploy_detector")
         if self._backends.bundles.current():
-            self._progress.say("== detector: trained and deployed already")
+            self._progress.say("== detector: already trained and deployed")
             return
         with self._progress.step(
-            "detector: train on 21 days, judge on planted attacks, check before promotion"
+            "detector: train on 21 days, evaluate on planted attacks, check before promotion"
         ):
             run_id = self._run("train_detector", {})
         self._show_evaluation(run_id)
@@ -151,7 +149,7 @@ class Demo:
             self._run("deploy_detector", {})
 
     def _show_evaluation(self, run_id: str) -> None:
-        """What the training found, beside chance and simple rules: the table from the task's own log."""
+        """Print the metrics of detector, chance and reference detectors from the task's log."""
         for task in self._airflow.tasks("train_detector", run_id):
             if task.task_id == "evaluate":
                 print(
@@ -160,12 +158,13 @@ class Demo:
                 )
         if not self._airflow.returned("train_detector", run_id, "promote_if_better"):
             raise JobFailed(
-                "the promotion check refused the detector; its reasons are in the log of promote_if_better and in MLflow"
+                "the promotion check refused the detector; "
+                "its reasons are in the log of promote_if_better and in MLflow"
             )
 
     def _streams(self, end: datetime) -> Attack:
-        """Start the streams with one attack in what is still to be sent."""
-        # A generator that runs already is soon at the present, wherever it is now.
+        """Start the streams with one attack in the traffic that is still to be sent."""
+        # A running generator reaches the present soon, wherever it is now.
         sending = self._backends.supervisor.programs()["generate_clicks"].state in (
             "STARTING",
             "RUNNING",
@@ -178,20 +177,20 @@ class Demo:
             conf = {
                 "action": "start",
                 "begin": end.isoformat(),
-                "attacks": [spelled(attack)],
+                "attacks": [form_value(attack)],
                 "base_eps": BASE_EPS,
             }
             self._run("run_streams", conf)
         return attack
 
-    def _settle(self, dag_id: str) -> None:
-        """What an interrupted demo, or an asset, has started counts, once it has ended."""
-        follow.settle(self._airflow, self._progress, dag_id)
+    def _wait_for_active_runs(self, dag_id: str) -> None:
+        """Wait for runs started by an interrupted demo or an asset; reuse their results."""
+        dag_runs.wait_for_active_runs(self._airflow, self._progress, dag_id)
 
     def _run(
         self, dag_id: str, conf: Mapping[str, Any], *, logical_date: datetime | None = None
     ) -> str:
-        return follow.run_dag(
+        return dag_runs.run_dag(
             self._airflow, self._progress, dag_id, conf, logical_date=logical_date
         )
 
@@ -199,7 +198,10 @@ class Demo:
 def next_attack(
     files: GeneratorFiles, history_end: datetime, now: datetime, *, sending: bool = False
 ) -> Attack:
-    """An attack on the next entity in turn: 40 to 20 minutes ago when that is still to be sent, else as soon as possible."""
+    """An attack on the next entity in turn, in traffic that is still to be sent.
+
+    40 to 20 minutes ago if that is unsent, else as soon as possible.
+    """
     sent_until = max(
         files.read_progress().next or history_end, history_end, now if sending else history_end
     )
@@ -212,36 +214,39 @@ def next_attack(
     )
 
 
-def spelled(attack: Attack) -> str:
-    """The attack as a form field has it."""
+def form_value(attack: Attack) -> str:
+    """The attack as the form of `run_streams` takes it; `Attack.parse` reads it."""
     minutes = (attack.end - attack.start) // MINUTE
-    return f"{attack.kind}:{attack.geo}:{attack.platform}:{attack.start:%Y-%m-%dT%H:%MZ}:{minutes}m:{attack.strength:g}"
+    target = f"{attack.kind}:{attack.geo}:{attack.platform}"
+    return f"{target}:{attack.start:%Y-%m-%dT%H:%MZ}:{minutes}m:{attack.strength:g}"
 
 
 def _scheduled(now: datetime) -> datetime:
-    """The date that the daily schedule would run next when it is switched on: given to our run, it is not run twice."""
+    """The logical date that the daily schedule would run first.
+
+    Our run takes this date, so the schedule does not repeat it.
+    """
     tick = now.replace(hour=0, minute=30, second=0, microsecond=0)
     return (tick if tick <= now else tick - DAY) - DAY
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Ends in one plain sentence instead of a traceback."""
+def _short_errors() -> Iterator[None]:
+    """End with a message instead of a traceback."""
     try:
         yield
     except KeyboardInterrupt:
         raise SystemExit(
-            "\nstopped watching; the servers go on. `make demo` goes on from here, `make down` stops them"
+            "\nstopped watching; the servers keep running. "
+            "`make demo` resumes, `make down` stops them"
         ) from None
     except AdnomalyError as error:
-        raise SystemExit(
-            f"\n{error}\n`make demo` goes on from here once that is repaired"
-        ) from None
+        raise SystemExit(f"\n{error}\n`make demo` resumes once that is fixed") from None
 
 
 def main() -> None:
-    """Exit code 0 when the alert names the planted attack."""
-    with _explained():
+    """Exit with code 0 when the alert names the planted attack."""
+    with _short_errors():
         settings, progress = load_settings(), Progress()
         airflow = Airflow(
             settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value()

@@ -1,5 +1,5 @@
-"""Pages and pictures derived from code, and screenshots of what runs.
+"""Pages derived from code, and screenshots of the running stack.
 
-Belongs here: what `make reference` and `make screenshots` write.
-Does not: prose, which stands in README.md and docs/.
+Belongs here: the writers of `make reference` and `make screenshots`.
+Does not: prose, which is in README.md and docs/.
 """

@@ -1,4 +1,4 @@
-"""A headless Chromium on the running stack's Airflow, for pictures and for tests."""
+"""A headless Chromium on the running stack's Airflow, for screenshots and tests."""
 
 import json
 import shutil
@@ -18,10 +18,10 @@ MISSING = "Chromium and its driver are missing: install the packages chromium an
 
 @contextmanager
 def chromium(width: int = 1280, height: int = 900, *, dark: bool = False) -> "Iterator[Chrome]":
-    """A browser without any history.
+    """A browser with a fresh profile.
 
     Raises:
-        FileNotFoundError: it is not installed.
+        FileNotFoundError: Chromium or its driver is not installed.
     """
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
@@ -41,7 +41,7 @@ def chromium(width: int = 1280, height: int = 900, *, dark: bool = False) -> "It
     if dark:
         options.add_argument("--force-dark-mode")
     browser = Chrome(options, ChromeService(driver))
-    # The window has a frame of its own; pages see what is asked for.
+    # Set the size of the page itself; the window size includes the frame.
     metrics: dict[str, Any] = {
         "width": width,
         "height": height,
@@ -56,12 +56,14 @@ def chromium(width: int = 1280, height: int = 900, *, dark: bool = False) -> "It
 
 
 def password_of(settings: Settings, user: str) -> str:
-    """The generated password of one of Airflow's users: admin, operator or viewer."""
-    return json.loads((Home.of(settings).airflow / "passwords.json").read_text())[user]
+    """Generated password of an Airflow user: admin, operator or viewer."""
+    file = Home.of(settings).airflow / "passwords.json"
+    passwords: dict[str, str] = json.loads(file.read_text())
+    return passwords[user]
 
 
 def log_in(browser: "Chrome", settings: Settings, user: str = "admin") -> None:
-    """Through the login form, as a person would."""
+    """Log in through the form."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -79,7 +81,11 @@ def log_in(browser: "Chrome", settings: Settings, user: str = "admin") -> None:
 def open_console(
     browser: "Chrome", settings: Settings, path: str = "", *, framed: bool = True
 ) -> None:
-    """A view of the page Adnomaly, inside Airflow's frame or by itself; returns when it is drawn."""
+    """Open a view of the page Adnomaly and wait until it is drawn.
+
+    Args:
+        framed: inside Airflow's frame; otherwise by itself.
+    """
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 

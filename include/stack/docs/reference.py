@@ -1,55 +1,54 @@
-"""`make reference`: every page and table that is derived from code. A test fails while one of them is stale.
+"""`make reference`: pages and tables derived from code. A test fails while one is stale.
 
-`.env.example`, `docs/dags.md` with its picture, `docs/schemas.md`, and the parts of `README.md` between `<!-- settings -->` and its like.
+`.env.example`, `docs/dags.md`, `docs/schemas.md`, and the tables of `README.md` between markers
+such as `<!-- settings -->`.
 """
 
 import ast
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from adnomaly import topics, windows
 from adnomaly.events import COLUMNS, Click, json_schema
 from adnomaly.features import FEATURES
-from adnomaly.settings import ROOT, SECRETS, Settings
+from adnomaly.settings import DEFAULT_PORTS, ROOT, SECRETS, Settings
 from stack.docs import dag_graph, drawings
-from stack.ports import BASE
+from stack.ports import PORTS
 
-ENV_HEAD: Final = """# Every setting of Adnomaly with its default, made by `make reference`. Copy to .env and uncomment what you change.
-# The environment wins over .env, .env over the generated secrets. PORT_OFFSET moves every default port.
+ENV_HEAD: Final = """# Every setting with its default, written by `make reference`. To change one, copy this file to
+# .env and uncomment its line. The environment overrides .env, and .env the generated secrets.
+# PORT_OFFSET moves every default port.
 """
 
 DAGS_HEAD: Final = """# DAGs
 
-What Airflow runs, when, and what to do when it fails. Written from the DAGs by `make reference`; the same text
-is shown in Airflow on each DAG's page.
+Each DAG with its schedule, its tasks and what to do when it fails. Written from the DAG files by
+`make reference`; Airflow shows the same text on each DAG's page.
 
-![DAGs (boxes) and the assets by which they wake each other (rounded)](images/assets.svg)
+## DAGs and assets
+
+A DAG (box) updates an asset (rounded); an update starts the DAGs that are scheduled on it.
 """
 
 TABLE: Final = "| {} |".format
-SHOWN_PORTS: Final = {
-    "kafka": "Kafka",
-    "postgres": "PostgreSQL",
-    "redis": "Redis",
-    "s3": "S3",
-    "s3-console": "S3 console",
-    "jobmanager": "Flink UI",
-    "serving": "Scoring API",
-    "api-server": "Airflow UI",
-    "mlflow": "MLflow UI",
-    "ray": "Ray dashboard",
-}
 
 
 class Defaults(Settings):
-    """The settings without any environment."""
+    """The settings without the environment."""
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls, init_settings, **others):
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
 
@@ -74,41 +73,61 @@ def settings_table() -> str:
 
 
 def ports_table() -> str:
-    """What a person or a client connects to."""
+    """Ports that people and clients connect to."""
     return _table(
         ("what", "port"),
         [
-            *((title, str(BASE[name])) for name, title in SHOWN_PORTS.items()),
-            ("scorer's metrics", "9108"),
+            *((port.title, str(port.number)) for port in PORTS.values() if port.title),
+            ("scorer's metrics", str(DEFAULT_PORTS["scorer-metrics"])),
         ],
     )
 
 
 def dags_page(folder: Path = ROOT / "dags") -> str:
-    """The runbook of every DAG, in the order of the names."""
-    return (
-        "\n\n".join([DAGS_HEAD.rstrip(), *(_runbook(file) for file in sorted(folder.glob("*.py")))])
-        + "\n"
-    )
+    """The flowchart of DAGs and assets, and the runbook of every DAG by name."""
+    runbooks = [_runbook(file) for file in sorted(folder.glob("*.py"))]
+    return "\n\n".join([DAGS_HEAD.rstrip(), dag_graph.flowchart(), *runbooks]) + "\n"
 
 
 def schemas_page() -> str:
     """The click, the window and the topics."""
-    rules = json_schema()["$defs"]["Click"]["properties"]
+    size, slide = (span // windows.SLIDE for span in (windows.SIZE, windows.SLIDE))
+    return "\n\n".join(
+        [
+            "# Schemas",
+            "Written by `make reference` from `adnomaly.events`, `adnomaly.features` and "
+            "`adnomaly.topics`.",
+            "## Click (topic `clickstream`, one JSON object per message, key `geo|platform`)",
+            _clicks_table(),
+            f"## Window ({size} minutes, sliding by {slide}, per geo and platform)",
+            "`window_start`, `window_end`, `geo`, `platform`, and:",
+            _features_table(),
+            "## Topics",
+            _topics_table() + "\n",
+        ]
+    )
+
+
+def _clicks_table() -> str:
+    schema: dict[str, Any] = json_schema()
+    rules = schema["$defs"]["Click"]["properties"]
     optional = {"event_id"}
     stored = {column.field: column for column in COLUMNS}
-    fields = Click.__struct_fields__
-    clicks = (
+    rows = (
         (
-            f"`{f}`",
-            _rule(rules[f]),
-            "" if f in optional else "yes",
-            f"`{stored[f].name} {stored[f].sql}`",
-            rules[f]["description"],
+            f"`{field}`",
+            _rule(rules[field]),
+            "" if field in optional else "yes",
+            f"`{stored[field].name} {stored[field].sql}`",
+            rules[field]["description"],
         )
-        for f in fields
+        for field in Click.__struct_fields__
     )
-    features = (
+    return _table(("field", "rule", "required", "stored as", "meaning"), rows)
+
+
+def _features_table() -> str:
+    rows = (
         (
             f"`{f.name}`",
             f.dtype,
@@ -118,36 +137,24 @@ def schemas_page() -> str:
         )
         for f in FEATURES
     )
-    kept = (
+    return _table(("feature", "type", "unit", "range", "aggregate over the clicks"), rows)
+
+
+def _topics_table() -> str:
+    rows = (
         (f"`{t.name}`", str(t.partitions), f"{t.retention_hours // 24} days")
         for t in topics.ALL_TOPICS
     )
-    minutes = [span // windows.SLIDE for span in (windows.SIZE, windows.SLIDE)]
-    return "\n\n".join(
-        [
-            "# Schemas",
-            "Written by `make reference` from `adnomaly.events`, `adnomaly.features` and `adnomaly.topics`.",
-            "## Click (topic `clickstream`, one JSON object per message, key `geo|platform`)",
-            _table(("field", "rule", "required", "stored as", "meaning"), clicks),
-            f"## Window ({minutes[0]} minutes, sliding by {minutes[1]}, per geo and platform)",
-            "`window_start`, `window_end`, `geo`, `platform`, and:",
-            _table(("feature", "type", "unit", "range", "aggregate over the clicks"), features),
-            "## Topics",
-            _table(("topic", "partitions", "kept"), kept) + "\n",
-        ]
-    )
+    return _table(("topic", "partitions", "kept"), rows)
 
 
 def readme() -> str:
-    """README.md with its derived parts made anew."""
+    """README.md with its derived tables up to date."""
     text = (ROOT / "README.md").read_text()
-    for name, made in (("settings", settings_table), ("ports", ports_table)):
-        text = re.sub(
-            rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)",
-            lambda _, made=made: f"{made()}\n",
-            text,
-            flags=re.DOTALL,
-        )
+    for name, table in (("settings", settings_table()), ("ports", ports_table())):
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, _, rest = text.partition(start)
+        text = f"{head}{start}{table}\n{end}{rest.partition(end)[2]}"
     return text
 
 
@@ -155,21 +162,21 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     ".env.example": env_example,
     drawings.PAGE: drawings.architecture,
     "docs/dags.md": dags_page,
-    "docs/images/assets.svg": dag_graph.picture,
     "docs/schemas.md": schemas_page,
     "README.md": readme,
 }
 
 
 def write() -> None:
-    """Bring every page up to date."""
-    for name, made in PAGES.items():
-        (ROOT / name).write_text(made())
+    """Write every page."""
+    for name, page in PAGES.items():
+        (ROOT / name).write_text(page())
 
 
 def _settings() -> Iterable[tuple[str, str, str]]:
     """(VARIABLE, default as text, meaning) of every setting."""
-    defaults = Defaults(**{name.lower(): "generated" for name in SECRETS})
+    secrets: dict[str, Any] = {name.lower(): "generated" for name in SECRETS}
+    defaults = Defaults(**secrets)
     for name, info in Settings.model_fields.items():
         upper = name.upper()
         default = (
@@ -188,7 +195,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _runbook(file: Path) -> str:
-    """The text of one DAG, its title one level down and with the DAG's id."""
+    """The docstring of one DAG file as a section, with the DAG's id in its title."""
     title, _, text = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")
     return (
         f"## {title.lstrip('# ')} (`{file.stem}`)\n\n{dag_graph.facts(file.stem)}\n\n{text.strip()}"

@@ -1,0 +1,72 @@
+"""A real supervisord of a temporary home: start, reload, stop and end, without running a server."""
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from adnomaly.home import Home
+from adnomaly.settings import SECRETS
+from stack import supervisord
+from stack.docs.reference import Defaults
+from stack.programs import PROGRAMS
+
+
+@pytest.fixture
+def settings(tmp_path):
+    settings = Defaults(**{name.lower(): "s" * 32 for name in SECRETS}, adnomaly_home=tmp_path)
+    yield settings
+    if supervisord.is_running(settings):
+        supervisord.shut_down(settings)
+
+
+def _pid(settings):
+    return int((Home.of(settings).run / "supervisord.pid").read_text())
+
+
+def test_supervisord_starts_without_programs_and_ends(settings):
+    assert not supervisord.is_running(settings)
+    supervisord.ensure_running(settings)
+    assert {info["statename"] for info in supervisord.states(settings).values()} == {"STOPPED"}
+    assert set(supervisord.states(settings)) == set(PROGRAMS)
+    supervisord.stop(settings, ["kafka", "generate_clicks"])
+    supervisord.shut_down(settings)
+    assert not supervisord.is_running(settings)
+
+
+def test_a_changed_configuration_is_reloaded_and_programs_that_are_unchanged_run_on(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(supervisord, "_PROGRAM", supervisord._PROGRAM.replace(RUN, "sleep 600"))
+    supervisord.ensure_running(settings)
+    supervisord.start(settings, ["kafka", "redis"])
+    supervisord.start(settings, ["kafka"])
+    before = _running(settings, "kafka", "redis")
+    monkeypatch.setitem(supervisord.PROGRAMS, "redis", replace(PROGRAMS["redis"], stop_s=5))
+    monkeypatch.delitem(supervisord.PROGRAMS, "mlflow")
+    daemon = _pid(settings)
+    supervisord.ensure_running(settings)
+    assert _pid(settings) == daemon
+    states = supervisord.states(settings)
+    assert "mlflow" not in states
+    assert states["kafka"]["pid"] == before["kafka"]
+    assert states["redis"]["statename"] == "STOPPED"
+    supervisord.stop(settings, ["kafka", "redis"])
+    assert supervisord.states(settings)["kafka"]["statename"] == "STOPPED"
+    with pytest.raises(ProcessLookupError):
+        os.kill(before["kafka"], 0)
+
+
+RUN = "{python} -m stack run {name}"
+
+
+def _running(settings, *names):
+    """Process ids, once all of these run."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        states = supervisord.states(settings)
+        if all(states[name]["statename"] == "RUNNING" for name in names):
+            return {name: states[name]["pid"] for name in names}
+        time.sleep(0.2)
+    raise AssertionError(states)
