@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from threading import Event
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaException, Message
 
@@ -23,11 +23,13 @@ from adnomaly.retry import retry, until
 from adnomaly.settings import Settings
 from adnomaly.sinks.base import Batch, Written, run_sink
 from adnomaly.sinks.consumer import GroupConsumer
-from adnomaly.stores.online_features import OnlineFeatures
-from adnomaly.stores.windows import WindowStore
 from adnomaly.topics import FEATURES_TOPIC
 from adnomaly.windows import TrafficWindow, parse_window
 from adnomaly.wiring import connect
+
+if TYPE_CHECKING:
+    from adnomaly.stores.online_features import OnlineFeatures
+    from adnomaly.stores.windows import WindowStore
 
 GROUP: Final = "publish_features"
 MAX_BATCH: Final = 500
@@ -39,7 +41,9 @@ log = logging.getLogger(GROUP)
 class FeatureSink:
     """Writes windows to the online store, then to the table."""
 
-    def __init__(self, online: OnlineFeatures, store: WindowStore, failpoints: Failpoints) -> None:
+    def __init__(
+        self, online: "OnlineFeatures", store: "WindowStore", failpoints: Failpoints
+    ) -> None:
         self._online, self._store, self._failpoints = online, store, failpoints
 
     def write(self, batch: Batch) -> Written:
