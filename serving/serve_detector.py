@@ -1,7 +1,7 @@
 """Keeps the scoring application on Ray: deploys it when it is absent, also after a restart of Ray.
 
-Waits while no model is deployed (`bundles/CURRENT` does not exist). `deploy_detector` rolls out new models; a running
-application is left alone.
+Waits while no model is deployed (`bundles/CURRENT` does not exist). `deploy_detector` rolls out new
+models; a running application is left alone.
 """
 
 import logging
@@ -41,7 +41,8 @@ class ServeReconciler:
         """Check once; waits for the next check while Ray cannot be reached.
 
         Raises:
-            JobFailed: Ray could not start the application; it is deleted, so that the next check deploys it again.
+            JobFailed: Ray could not start the application; it is deleted, so that the next check
+                deploys it again.
         """
         try:
             self._reconcile()

@@ -1,7 +1,7 @@
 """Valid clicks -> S3 lake as Parquet by hour of event time, effectively once.
 
-A flush covers one range of offsets of one partition: its objects are created, then named in the manifest in the
-transaction that moves the offset. It is due by size, by a new hour, or after 60 s.
+A flush covers one range of offsets of one partition: its objects are created, then named in the
+manifest in the transaction that moves the offset. It is due by size, by a new hour, or after 60 s.
 
     python -m streaming.archive_clicks            start several to share the partitions
 """
@@ -34,7 +34,7 @@ from adnomaly.wiring import connect
 
 @dataclass
 class Flush:
-    """Clicks of one partition that are in no object yet, with their offsets, by hour of event time."""
+    """Clicks of one partition that are in no object yet, by hour of event time."""
 
     next_offset: int
     opened_s: float = 0.0
@@ -139,7 +139,7 @@ def _table(rows: list[Row]) -> pa.Table:
 
 
 def run(settings: Settings, args: argparse.Namespace, stop: Event) -> None:
-    """Archive clicks until `stop` is set; what is not flushed then is read again by the next run."""
+    """Archive clicks until `stop` is set; unflushed ones are read again by the next run."""
     backends, bootstrap = connect(settings), settings.kafka_bootstrap
     topic_id = await_topic_id(bootstrap, args.topic, stop)
     offsets = SinkOffsets(backends.postgres, args.sink, args.topic, topic_id)

@@ -1,9 +1,10 @@
 """Topic `features` -> Feast's online store and `feature_aggregates`.
 
-At least once from the topic, effectively once in the stores: offsets are committed after both writes, and writing a window
-again changes nothing. While Redis, PostgreSQL or Kafka is unavailable it retries; no window is skipped. A recomputed
-window (same entity and window_end, other values, later) replaces the stored one in both. An invalid message is logged and
-skipped; `score_windows` writes it to `features.dlq`.
+At least once from the topic, effectively once in the stores: offsets are committed after both
+writes, and writing a window again changes nothing. While Redis, PostgreSQL or Kafka is unavailable
+it retries; no window is skipped. A recomputed window (same entity and window_end, other values,
+later) replaces the stored one in both. An invalid message is logged and skipped; `score_windows`
+writes it to `features.dlq`.
 """
 
 import argparse
@@ -49,7 +50,8 @@ class FeatureSink:
     def write(self, batch: Batch) -> Written:
         """Write the windows of a batch, in the order of their partitions. Idempotent.
 
-        Online first: a window in `feature_aggregates` is online too, so a repeat after a crash still detects a correction.
+        Online first: a window in `feature_aggregates` is online too, so a repeat after a crash
+        still detects a correction.
 
         Raises:
             Unavailable: Redis or PostgreSQL does not answer.
@@ -73,7 +75,7 @@ class FeatureSink:
 
 
 def _parse(message: Message) -> tuple[TrafficWindow, datetime] | None:
-    """A window and the time at which it was computed; None, and a log line, for an invalid message."""
+    """A window and the time it was computed; None, and a log line, for an invalid message."""
     try:
         return parse_window(message.value(), now=datetime.now(UTC)), record_time(message)
     except ValueError as error:

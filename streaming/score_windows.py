@@ -1,9 +1,11 @@
-"""Topic `features` -> the deployed detector -> topic `alerts` + `anomaly_results` (every scored window).
+"""Topic `features` -> the deployed detector -> topic `alerts` + `anomaly_results` (every scored
+window).
 
-One process scores all entities, minute by minute, with the bundle that `bundles/CURRENT` names, the same that Ray Serve
-uses; a new bundle is loaded between two minutes. Effectively once: rows are keyed by window and model version, and alerts
-commit together with the offsets in one Kafka transaction. While there is no model, or PostgreSQL or Kafka is unavailable, it
-retries and never skips a window. Invalid messages go to `features.dlq` with the reason. Prometheus metrics on
+One process scores all entities, minute by minute, with the bundle that `bundles/CURRENT` names, the
+same that Ray Serve uses; a new bundle is loaded between two minutes. Effectively once: rows are
+keyed by window and model version, and alerts commit together with the offsets in one Kafka
+transaction. While there is no model, or PostgreSQL or Kafka is unavailable, it retries and never
+skips a window. Invalid messages go to `features.dlq` with the reason. Prometheus metrics on
 SCORER_METRICS_PORT (9108).
 """
 

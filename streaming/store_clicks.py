@@ -1,4 +1,5 @@
-"""Valid clicks -> PostgreSQL, effectively once: rows and offsets commit together, a replaced writer is fenced.
+"""Valid clicks -> PostgreSQL, effectively once: rows and offsets commit together, a replaced writer
+is fenced.
 
 python -m streaming.store_clicks            start several to share the partitions
 """

@@ -1,10 +1,11 @@
 """Click validation: each message of `clickstream` goes to `clickstream.valid` or `clickstream.dlq`.
 
-Exactly once: verdicts, offsets and verdict counts commit in one Kafka transaction. A click whose event_id was seen within the
-last 15 minutes on its partition is dropped and counted; the ids are rebuilt from the end of `clickstream.valid` after a
-restart. Dead letters keep key and value byte for byte; their headers name field, rule, value and source.
+Exactly once: verdicts, offsets and verdict counts commit in one Kafka transaction. A click whose
+event_id was seen within the last 15 minutes on its partition is dropped and counted; the ids are
+rebuilt from the end of `clickstream.valid` after a restart. Dead letters keep key and value byte
+for byte; their headers name field, rule, value and source.
 
-    python -m streaming.validate_clicks [--member N]        one process per member; the members share the partitions
+    python -m streaming.validate_clicks [--member N]    one process per member, which share the partitions
 """
 
 import argparse

@@ -1,7 +1,9 @@
-"""Keeps the Flink job running that turns valid clicks into windows; submits it when none runs, from the newest checkpoint.
+"""Keeps the Flink job running that turns valid clicks into windows; submits it when none runs, from
+the newest checkpoint.
 
-A restarted JobManager does not know its jobs; the checkpoints remain, and no window is emitted twice. Stopping this program
-cancels the job; its last checkpoint stays for the next start. Rules: `adnomaly.clients.flink_job`.
+A restarted JobManager does not know its jobs; the checkpoints remain, and no window is emitted
+twice. Stopping this program cancels the job; its last checkpoint stays for the next start. Rules:
+`adnomaly.clients.flink_job`.
 
     python -m streaming.window_job
 """

@@ -1,4 +1,5 @@
-"""Runs a script of SQL statements as one Flink job; `adnomaly.clients.flink` submits it through Flink's client.
+"""Runs a script of SQL statements as one Flink job; `adnomaly.clients.flink` submits it through
+Flink's client.
 
     flink run -d -py streaming/window_program.py <script.json> <id of the job>
 

@@ -1,4 +1,4 @@
-"""Delivery log of the generator: acknowledged clicks, read by checks for lost and duplicate clicks."""
+"""Delivery log: acknowledged clicks, read by checks for lost and duplicate clicks."""
 
 import os
 from hashlib import sha256

@@ -1,11 +1,13 @@
-"""Failpoints: named lines at which a test makes a process kill itself, to reproduce a crash between two steps."""
+"""Failpoints: named lines at which a test makes a process kill itself."""
 
 import os
 import signal
 
 
 class Failpoints:
-    """Kills this process (SIGKILL) when it reaches a line for the n-th time: `after_put`, or `after_put:3`."""
+    """Kills this process (SIGKILL) when it reaches a line for the n-th time: `after_put`, or
+    `after_put:3`.
+    """
 
     def __init__(self, setting: str) -> None:
         self._name, _, times = setting.partition(":")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
-    """Yield a draft path next to `path`; the draft replaces `path` atomically at the end of the block.
+    """Yield a draft path next to `path`; the draft replaces `path` atomically at the end of the
+    block.
 
     If the block raises, `path` is unchanged and the draft is removed. Missing folders are created.
 

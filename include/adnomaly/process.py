@@ -1,4 +1,4 @@
-"""The frame of an always-on process: settings, a log on standard output, a graceful stop on SIGTERM and Ctrl-C."""
+"""The frame of an always-on process: settings, log, graceful stop on SIGTERM and Ctrl-C."""
 
 import fcntl
 import logging
@@ -44,7 +44,8 @@ def run_process(
 
     Args:
         run: returns soon after the event is set.
-        ends_on: a further error that is logged in one line instead of a traceback, as AdnomalyError is.
+        ends_on: a further error that is logged in one line instead of a traceback, as AdnomalyError
+            is.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -35,7 +35,9 @@ class Arrival(NamedTuple):
 
 
 class Valid(NamedTuple):
-    """A valid click in canonical form: contract fields only, always with event_id, time in microseconds."""
+    """A valid click in canonical form: contract fields only, always with event_id, time in
+    microseconds.
+    """
 
     value: bytes
 
@@ -124,7 +126,8 @@ class DuplicateMemory:
 def validate_batch(
     arrivals: Sequence[Arrival], memory: DuplicateMemory, *, now: datetime, max_age_hours: float
 ) -> tuple[list[Verdict], list[UUID]]:
-    """Verdicts on messages of one partition, in order, and the ids to add once the verdicts are committed.
+    """Verdicts on messages of one partition, in order, and the ids to add once the verdicts are
+    committed.
 
     `memory` is not changed: a batch whose transaction is aborted is validated again.
     """
@@ -158,5 +161,7 @@ def canonical(click: Click, moment: datetime, event_id: UUID) -> Click:
 
 
 def derived_id(arrival: Arrival) -> UUID:
-    """Id of a click that has none: derived from its position, so a replay gives the same one (UUIDv5, RFC 9562)."""
+    """Id of a click that has none: derived from its position, so a replay gives the same one
+    (UUIDv5, RFC 9562).
+    """
     return uuid5(_NAMESPACE, f"{arrival.topic_id}/{arrival.partition}/{arrival.offset}")

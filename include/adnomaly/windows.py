@@ -1,7 +1,8 @@
 """The definition of a window: 5 minutes, sliding by 1 minute, per geo and platform, in event time.
 
 `window_sql` is the SELECT that Flink runs in stream and in batch; only its source table differs.
-`parse_window` is the only decoder of messages from outside, `check_window` the only rule about them.
+`parse_window` is the only decoder of messages from outside, `check_window` the only rule about
+them.
 """
 
 import math
@@ -65,7 +66,8 @@ def decode_window(message: bytes) -> TrafficWindow:
     """A message of the topic `features`.
 
     Raises:
-        ValueError: naming the missing or malformed field; other errors for a message that is no JSON object.
+        ValueError: naming the missing or malformed field; other errors for a message that is no
+            JSON object.
     """
     raw = msgspec.json.decode(message)
     try:
@@ -120,7 +122,8 @@ def _check_feature(feature: Feature, value: object) -> None:
 
 
 def parse_window(message: bytes | None, *, now: datetime) -> TrafficWindow:
-    """A message of the topic `features`, decoded and checked; each feature has the type of the feature list.
+    """A message of the topic `features`, decoded and checked; each feature has the type of the
+    feature list.
 
     Raises:
         ValueError: naming the field, its value and the rule.
@@ -143,12 +146,13 @@ def parse_window(message: bytes | None, *, now: datetime) -> TrafficWindow:
 
 
 def day_of(window_end: datetime) -> date:
-    """UTC day of the last instant of a window: one that ends at midnight belongs to the day before."""
+    """UTC day of a window's last instant: one that ends at midnight belongs to the day before."""
     return (window_end - timedelta(microseconds=1)).date()
 
 
 def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
-    """The SELECT of every window of `source`, a Flink table with the click columns and the time attribute `event_time`.
+    """The SELECT of every window of `source`, a Flink table with the click columns and the time
+    attribute `event_time`.
 
     Columns: window_start, window_end, geo, platform, then the features in their order.
     """
@@ -158,7 +162,8 @@ def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
     keys = ("window_start", "window_end", *ENTITY)
     if not groupings:
         return _select(keys, plain, hop, ", ".join(keys))
-    # One pass in one chain over all clicks of a window and over its groups. Separate branches, joined again, would close
+    # One pass in one chain over all clicks of a window and over its groups. Separate branches,
+    # joined again, would close
     # a window by the fastest of them when traffic returns after a pause.
     entity = ", ".join(ENTITY)
     sets = ", ".join(f"({part})" for part in (entity, *(f"{entity}, {over}" for over in groupings)))

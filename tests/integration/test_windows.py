@@ -187,7 +187,7 @@ class Told:
 
 
 def message(click: Sent) -> bytes:
-    """A click in the form the gate gives it."""
+    """A click as validate_clicks writes it."""
     return msgspec.json.encode(
         {
             "timestamp": f"{click.at:%Y-%m-%dT%H:%M:%S.%fZ}",

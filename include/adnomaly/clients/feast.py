@@ -30,7 +30,7 @@ class Definitions(NamedTuple):
 
 
 def definitions(mirror: Path, features: Sequence[Feature] = FEATURES) -> Definitions:
-    """The feature view of traffic windows per geo and platform, over the Parquet files below `mirror`."""
+    """The feature view of windows per geo and platform, over Parquet files below `mirror`."""
     from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType, types
     from feast.data_format import ParquetFormat
 
@@ -76,7 +76,7 @@ def variables(registry_url: str, redis_url: str, mirror: Path) -> dict[str, str]
 
 
 def repo_config(repo: Path, values: Mapping[str, str]) -> "RepoConfig":
-    """feature_store.yaml with these values, the same for our processes and the command line tool."""
+    """feature_store.yaml with these values, as our processes and `feast` use it."""
     import yaml
     from feast import RepoConfig
 

@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 class Flink:
-    """One session cluster. Every method raises `Unavailable` while the JobManager does not answer."""
+    """One session cluster. Methods raise `Unavailable` while the JobManager does not answer."""
 
     def __init__(
         self,
@@ -78,14 +78,15 @@ class Flink:
         return RUNNING if tasks == {RUNNING} else "CREATED"
 
     def job_state(self, job_id: str) -> str | None:
-        """State of one job; None when the JobManager does not know it, for example after its restart."""
+        """State of one job; None when the JobManager does not know it, as after its restart."""
         return next(
             (job["state"] for job in self._get("/jobs/overview")["jobs"] if job["jid"] == job_id),
             None,
         )
 
     def submit(self, script: Script, job_id: str, *, checkpoint: Path | None = None) -> None:
-        """Submit a job under a given id, optionally resumed from a checkpoint; returns when it is accepted.
+        """Submit a job under a given id, optionally resumed from a checkpoint; returns when it is
+        accepted.
 
         Raises:
             JobFailed: Flink's client refused; the message is its last error.
@@ -109,7 +110,8 @@ class Flink:
             time.sleep(0.3)
 
     def stop(self, job_id: str, *, patience_s: float = 120.0) -> Path:
-        """End a stream with a savepoint, from which `submit` resumes exactly once; returns the savepoint.
+        """End a stream with a savepoint, from which `submit` resumes exactly once; returns the
+        savepoint.
 
         Raises:
             JobFailed: Flink could not take one; the job continues.
@@ -140,7 +142,8 @@ class Flink:
         return str(entries[0]["stacktrace"]).splitlines()[0] if entries else ""
 
     def late_clicks(self, name: str = WINDOW_JOB) -> int | None:
-        """Late clicks counted by the running job since it or its TaskManager started; None when no job runs.
+        """Late clicks counted by the running job since it or its TaskManager started; None when no
+        job runs.
 
         The topic `clickstream.late` has all of them, each with the number of windows it missed.
         """

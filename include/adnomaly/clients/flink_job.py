@@ -1,8 +1,8 @@
-"""The one Flink job that turns valid clicks into windows: submit, resume from a checkpoint, replace.
+"""The Flink job that turns valid clicks into windows: submit, resume from a checkpoint, replace.
 
-A checkpoint fits only the SQL and the topic it was taken with. After a change of the SQL (a feature was added) the job
-restarts where the windows of the topic end: none is missing, none is repeated. A recreated topic of clicks is read from its
-start; its windows begin with the first complete one.
+A checkpoint fits only the SQL and the topic it was taken with. After a change of the SQL (a feature
+was added) the job restarts where the windows of the topic end: none is missing, none is repeated. A
+recreated topic of clicks is read from its start; its windows begin with the first complete one.
 """
 
 import logging
@@ -30,7 +30,7 @@ CHECK_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 5.0
 REPORT_SECONDS: Final = 30.0
 FIRST_OFFSETS: Final = 1000
-"""Offsets in which to look for the oldest click of a partition, as the first ones may be out of order."""
+"""Offsets searched for the oldest click of a partition; the first may be out of order."""
 LAST_OFFSETS: Final = 1000
 """Offsets in which to look for the newest window of a partition, behind transaction markers."""
 MAX_JOBS: Final = 10
@@ -76,7 +76,8 @@ def next_start(
     end_of_windows: Callable[[], datetime | None],
     first_complete_window: Callable[[], datetime],
 ) -> tuple[JobState, Path | None]:
-    """Where the next job starts: a fitting checkpoint, else the end of the windows, else the first complete window.
+    """Where the next job starts: a fitting checkpoint, else the end of the windows, else the first
+    complete window.
 
     Args:
         topic: current id of the topic of clicks.
@@ -199,7 +200,7 @@ class JobReconciler:
         return state
 
     def _end_of_windows(self) -> datetime | None:
-        """Start of the first window not emitted yet; None when none was emitted. Skips invalid messages."""
+        """Start of the first window not emitted yet; None when none was emitted."""
         ends = []
         for value in last_values(self._topics.bootstrap, self._topics.windows, LAST_OFFSETS):
             try:

@@ -1,6 +1,7 @@
 """Flink SQL around the window SELECT: sources and sinks of the stream and of the batch.
 
-A script is data: `streaming/window_program.py` runs it in Flink's client, and its fingerprint tells whether a checkpoint fits.
+A script is data: `streaming/window_program.py` runs it in Flink's client, and its fingerprint tells
+whether a checkpoint fits.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ from adnomaly.features import ENTITY, FEATURES, FLINK_TYPES, Feature
 from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, SLIDE, window_sql
 
 IDLE_SECONDS: Final = 60
-"""An idle partition does not hold back the watermark after this time. Longer than any server restart: otherwise, after a
-pause, the clicks of other partitions would close windows before the backlog of this one is read."""
+"""An idle partition does not hold back the watermark after this time. Longer than any server
+restart: otherwise, after a pause, the clicks of other partitions would close windows before the
+backlog of this one is read.
+"""
 
 TRANSACTION_MS: Final = 600_000
 """Longer than any checkpoint or recovery; the broker allows at most 15 minutes."""
@@ -58,12 +61,13 @@ def stream_script(
     since: datetime | None = None,
     features: Sequence[Feature] = FEATURES,
 ) -> Script:
-    """Windows of valid clicks into one topic; late clicks, with the number of windows they missed, into another.
+    """Windows of valid clicks into one topic; late clicks, with the number of windows they missed,
+    into another.
 
     Args:
         name: of the job, and prefix of its Kafka transactions.
-        since: read clicks written since then, and emit only windows that start at or after it, which are complete; None
-            reads from the first click of the topic.
+        since: read clicks written since then, and emit only windows that start at or after it,
+            which are complete; None reads from the first click of the topic.
     """
     complete = f" WHERE window_start >= {_literal(since)}" if since else ""
     windows = (
@@ -93,8 +97,8 @@ def batch_script(
 ) -> Script:
     """The windows with start < window_end <= end of the clicks below `lake`, as Parquet.
 
-    The span is divided into one part per output, computed in parallel. Within a part clicks have the order of the lake, so
-    the same objects give the same bits.
+    The span is divided into one part per output, computed in parallel. Within a part clicks have
+    the order of the lake, so the same objects give the same bits.
     """
     start, end = start.astimezone(UTC), end.astimezone(UTC)
     minutes = (end - start) // SLIDE
@@ -206,7 +210,9 @@ def _click_lake(lake: str) -> str:
 
 
 def _clicks_between(name: str, first: datetime, end: datetime) -> str:
-    """A view of the clicks with first <= event time < end that reads only the folders of their hours."""
+    """A view of the clicks with first <= event time < end that reads only the folders of their
+    hours.
+    """
     last = end - _MICROSECOND
     folders = (
         f"(dt > '{first:%Y-%m-%d}' OR (dt = '{first:%Y-%m-%d}' AND hr >= '{first:%H}')) "
@@ -234,7 +240,9 @@ def _window_files(name: str, output: str, features: Sequence[Feature]) -> str:
 
 
 def _closed(minutes: int) -> str:
-    """SQL: whether the window that ends this many minutes after the start of the click's minute is closed."""
+    """SQL: whether the window that ends this many minutes after the start of the click's minute is
+    closed.
+    """
     return f"CURRENT_WATERMARK(event_time) >= FLOOR(event_time TO MINUTE) + INTERVAL '{minutes * 60 - 1}.999' SECOND(3)"
 
 

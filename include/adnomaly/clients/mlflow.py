@@ -1,4 +1,4 @@
-"""The MLflow model registry: runs with metrics and plots, versions with bundles, the alias `champion`."""
+"""The MLflow model registry: runs with metrics and plots, versions with bundles, aliases."""
 
 import contextlib
 import tempfile
@@ -46,7 +46,8 @@ class Registry:
         bundle: Path,
         source: str,
     ) -> Registered:
-        """Log a run with parameters, metrics and the files of a folder; register its bundle as the challenger.
+        """Log a run with parameters, metrics and the files of a folder; register its bundle as the
+        challenger.
 
         Idempotent: the same bundle from the same source is registered once.
 
@@ -139,7 +140,8 @@ class Registry:
             try:
                 return _registered(client.get_model_version_by_alias(self._model, alias))
             except MlflowException as error:
-                # INVALID_PARAMETER_VALUE: the alias is not set. RESOURCE_DOES_NOT_EXIST: no such model.
+                # INVALID_PARAMETER_VALUE: the alias is not set. RESOURCE_DOES_NOT_EXIST: no such
+                # model.
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise

@@ -1,4 +1,6 @@
-"""Listing of the model registry over MLflow's REST API, as its client library takes seconds to import."""
+"""Listing of the model registry over MLflow's REST API, as its client library takes seconds to
+import.
+"""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +18,9 @@ WITH_METRICS: Final = 4
 
 
 class CatalogEntry(msgspec.Struct, kw_only=True):
-    """One registered model. `roles` are the registry's aliases; `figures` its metrics on planted attacks."""
+    """One registered model. `roles` are the registry's aliases; `figures` its metrics on planted
+    attacks.
+    """
 
     number: str
     model_version: str

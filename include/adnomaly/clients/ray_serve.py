@@ -18,13 +18,17 @@ APPLICATION: Final = "detector"
 ABSENT: Final = "ABSENT"
 POLL_SECONDS: Final = 0.5
 SAME_ANSWERS: Final = 6
-"""Consecutive answers that must name the new version: the proxy spreads connections over both replicas."""
+"""Consecutive answers that must name the new version: the proxy spreads connections over both
+replicas.
+"""
 
 log = logging.getLogger("ray_serve")
 
 
 class Serving:
-    """The scoring application on one Ray cluster. Every method raises Unavailable while Ray cannot be reached."""
+    """The scoring application on one Ray cluster. Every method raises Unavailable while Ray cannot
+    be reached.
+    """
 
     def __init__(self, dashboard_url: str, serving_url: str, token: str, *, metrics: Path) -> None:
         self._metrics = metrics
@@ -36,7 +40,8 @@ class Serving:
         """Deploy a bundle; returns when every replica serves it. Idempotent.
 
         Raises:
-            BundleRejected: the replicas refused it and keep the previous one; /v1/model gives the reason.
+            BundleRejected: the replicas refused it and keep the previous one; /v1/model gives the
+                reason.
             JobFailed: the application does not start, or not within `timeout`.
         """
         self.begin(bundle)

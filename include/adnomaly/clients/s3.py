@@ -13,7 +13,9 @@ _CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 
 
 class ObjectStore:
-    """One bucket. Every method raises `Unavailable` while the store cannot be reached; the call may have taken effect."""
+    """One bucket. Every method raises `Unavailable` while the store cannot be reached; the call may
+    have taken effect.
+    """
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
         self.bucket = bucket
@@ -64,7 +66,9 @@ class ObjectStore:
         return body
 
     def etags(self, prefix: str) -> dict[str, str]:
-        """Keys below a prefix with their entity tags (the MD5 of an object that was put in one part), in order."""
+        """Keys below a prefix with their entity tags (the MD5 of an object that was put in one
+        part), in order.
+        """
         etags: dict[str, str] = {}
         with _reachable(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(

@@ -1,4 +1,6 @@
-"""supervisord, the parent of every always-on process: start, stop and query over XML-RPC on its unix socket."""
+"""supervisord, the parent of every always-on process: start, stop and query over XML-RPC on its
+unix socket.
+"""
 
 import http.client
 import xmlrpc.client
@@ -16,7 +18,9 @@ _NO_SUCH_PROGRAM = "supervisord knows no program {name!r}: `make up` writes its 
 
 
 class ProgramState(NamedTuple):
-    """State of one program. `uptime_s` counts from its last start by supervisord's clock; 0 when it does not run."""
+    """State of one program. `uptime_s` counts from its last start by supervisord's clock; 0 when it
+    does not run.
+    """
 
     name: str
     state: str
@@ -30,7 +34,8 @@ class ProgramState(NamedTuple):
 
 
 class Supervisor:
-    """The supervisord of one ADNOMALY_HOME. Every call opens its own connection, so threads may share it.
+    """The supervisord of one ADNOMALY_HOME. Every call opens its own connection, so threads may
+    share it.
 
     Raises:
         Unavailable: supervisord does not answer; `make up` starts it.
@@ -47,10 +52,12 @@ class Supervisor:
     def start(self, names: Sequence[str], *, again: bool = False) -> list[str]:
         """Start programs without waiting; returns those that were not running. Idempotent.
 
-        A program that exits at once counts as started: supervisord retries, and its state shows the result.
+        A program that exits at once counts as started: supervisord retries, and its state shows the
+        result.
 
         Args:
-            again: restart after a crash, which is counted; otherwise the count of restarts is reset.
+            again: restart after a crash, which is counted; otherwise the count of restarts is
+                reset.
         """
         if not again:
             for name in names:
@@ -100,7 +107,9 @@ class Supervisor:
             ) from error
 
     def _socket(self) -> Path:
-        """The socket below the home, or the shorter path recorded there: a socket path is limited to about 100 characters."""
+        """The socket below the home, or the shorter path recorded there: a socket path is limited
+        to about 100 characters.
+        """
         recorded = self._home.run / "socket"
         return (
             Path(recorded.read_text().strip())

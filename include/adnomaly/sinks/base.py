@@ -1,4 +1,4 @@
-"""Sinks: consume a topic, write each batch to a store, commit. The author of a sink writes one method."""
+"""Sinks: consume a topic, write each batch to a store, commit. A sink is one method."""
 
 import logging
 import time
@@ -46,7 +46,7 @@ class Written(NamedTuple):
             {lease.partition: position(m[-1]).offset + 1 for lease, m in batch.items() if m},
         )
 
-    def __add__(self, other: "Written") -> "Written":  # type: ignore[override]  # sums, not tuple concatenation
+    def __add__(self, other: "Written") -> "Written":  # type: ignore[override]  # a sum
         return Written(
             self.messages + other.messages,
             self.effects + other.effects,
@@ -58,9 +58,11 @@ class Sink(Protocol):
     """Where messages go."""
 
     def write(self, batch: Batch) -> Written:
-        """Store the batch, or collect it and store what is due; called after every read, also an empty one.
+        """Store the batch, or collect it and store what is due; called after every read, also an
+        empty one.
 
-        Must be idempotent: the same batch comes again after `Unavailable`, without the leases lost meanwhile.
+        Must be idempotent: the same batch comes again after `Unavailable`, without the leases lost
+        meanwhile.
 
         Raises:
             Unavailable: a server cannot be reached; the call is retried.
@@ -71,7 +73,8 @@ class Sink(Protocol):
 def run_sink(
     consumer: GroupConsumer, sink: Sink, stop: Event, *, unit: str, max_batch: int = MAX_BATCH
 ) -> None:
-    """Read, write, commit, until `stop` is set. What is not committed then is read again by the next run.
+    """Read, write, commit, until `stop` is set. What is not committed then is read again by the
+    next run.
 
     Args:
         unit: what `Written.effects` counts, for the log.

@@ -22,7 +22,8 @@ log = logging.getLogger("sink")
 class GroupConsumer:
     """One member of a consumer group whose offsets are in Kafka: at least once.
 
-    A partition is held under a lease; messages read under a lost lease are dropped, since the next owner reads them again.
+    A partition is held under a lease; messages read under a lost lease are dropped, since the next
+    owner reads them again.
     """
 
     _reset = "earliest"
@@ -74,7 +75,7 @@ class GroupConsumer:
         return batch
 
     def held(self, batch: Mapping[Lease, Sequence[Message]]) -> dict[Lease, Sequence[Message]]:
-        """Every lease held now with its messages of the batch; those of lost leases are left out."""
+        """Every lease held now with its messages of the batch, without those of lost leases."""
         return {lease: batch.get(lease, ()) for lease in self.leases.values()}
 
     def wait(self, seconds: float) -> bool:
@@ -84,13 +85,16 @@ class GroupConsumer:
             self._consumer.pause(self._consumer.assignment())
             early = self._consumer.poll(min(left, 0.5))
             if early is not None and early.error() is None:
-                # Of a partition assigned during this poll, so not paused yet: deliver it again later.
+                # Of a partition assigned during this poll, so not paused yet: deliver it again
+                # later.
                 self._consumer.seek(TopicPartition(*position(early)))
         self._consumer.resume(self._consumer.assignment())
         return not self._stop.is_set()
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Commit offsets of held partitions; if Kafka refuses, the same messages are read again after a restart."""
+        """Commit offsets of held partitions; if Kafka refuses, the same messages are read again
+        after a restart.
+        """
         offsets = self._positions(next_offsets)
         try:
             if offsets:
@@ -134,7 +138,8 @@ class GroupConsumer:
 class SinkConsumer(GroupConsumer):
     """One member of a consumer group whose offsets are stored with the data: effectively once.
 
-    On assignment each partition is leased and read from its stored offset. Kafka's own offsets only show the lag.
+    On assignment each partition is leased and read from its stored offset. Kafka's own offsets only
+    show the lag.
     """
 
     # An offset that the broker does not have is an error, never a reason to skip.
@@ -147,7 +152,9 @@ class SinkConsumer(GroupConsumer):
         self._offsets = offsets
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Report the lag to Kafka. Nothing depends on it: the sink has committed its offsets with the data."""
+        """Report the lag to Kafka. Nothing depends on it: the sink has committed its offsets with
+        the data.
+        """
         offsets = self._positions(next_offsets)
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)

@@ -1,4 +1,6 @@
-"""Offsets of a sink, stored in PostgreSQL in the transaction that stores the data; an epoch fences replaced writers."""
+"""Offsets of a sink, stored in PostgreSQL in the transaction that stores the data; an epoch fences
+replaced writers.
+"""
 
 from typing import Any, NamedTuple
 
@@ -29,7 +31,9 @@ class Lease(NamedTuple):
 
 
 class SinkOffsets:
-    """Stored offsets of one sink on one topic, distinguished by Kafka's id from earlier topics of the same name."""
+    """Stored offsets of one sink on one topic, distinguished by Kafka's id from earlier topics of
+    the same name.
+    """
 
     def __init__(self, postgres: Postgres, sink: str, topic: str, topic_id: str) -> None:
         self._postgres, self._sink, self._topic, self.topic_id = postgres, sink, topic, topic_id
@@ -73,13 +77,16 @@ class SinkOffsets:
         following: int,
         records: int,
     ) -> None:
-        """Move the stored offset from `first` to `following`, as the last statement of the caller's transaction.
+        """Move the stored offset from `first` to `following`, as the last statement of the caller's
+        transaction.
 
         Args:
-            records: number of messages; other offsets between the two belong to transaction markers.
+            records: number of messages; other offsets between the two belong to transaction
+                markers.
 
         Raises:
-            StoreFenced: the partition was leased again, or these offsets are stored already. Roll back and stop.
+            StoreFenced: the partition was leased again, or these offsets are stored already. Roll
+                back and stop.
         """
         values: dict[str, Any] = {
             "sink": self._sink,

@@ -66,14 +66,16 @@ class ClickStore:
         ).format(sql.Identifier(table), names, names)
 
     def write(self, batch: Mapping[Lease, Sequence[Message]]) -> int:
-        """Store the messages of each lease and move its offset, in one transaction; returns the number of new rows.
+        """Store the messages of each lease and move its offset, in one transaction; returns the
+        number of new rows.
 
         A click whose event_id is stored already is skipped.
 
         Raises:
             StoreFenced: a partition was taken over; nothing was stored.
-            Unavailable: PostgreSQL went away. The transaction may have committed; writing the same batch again, or acquiring
-                new leases, is safe, since stored offsets refuse what they have passed.
+            Unavailable: PostgreSQL went away. The transaction may have committed; writing the same
+                batch again, or acquiring new leases, is safe, since stored offsets refuse what they
+                have passed.
         """
         try:
             connection = self._open()

@@ -1,4 +1,6 @@
-"""Windows of the lake: the Flink job that computes them, and the hold that keeps the lake unchanged meanwhile."""
+"""Windows of the lake: the Flink job that computes them, and the hold that keeps the lake unchanged
+meanwhile.
+"""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -23,10 +25,12 @@ class LakeBatch:
     def script(
         self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB
     ) -> Script:
-        """The job that writes the windows with start < window_end <= end as Parquet below the URL `output`.
+        """The job that writes the windows with start < window_end <= end as Parquet below the URL
+        `output`.
 
-        The job reads whole hours, so only objects of the manifest may lie there while it runs: orphans of killed writers are
-        removed now, and nothing is rewritten before `release(output)`, or for an hour.
+        The job reads whole hours, so only objects of the manifest may lie there while it runs:
+        orphans of killed writers are removed now, and nothing is rewritten before
+        `release(output)`, or for an hour.
         """
         self._lake.hold(output)
         self._lake.remove_orphans(start, end)

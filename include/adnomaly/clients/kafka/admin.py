@@ -68,7 +68,8 @@ def topic_id(bootstrap: str, topic: str) -> str:
     Raises:
         Unavailable: the broker does not answer, or there is no such topic.
     """
-    # The client stays referenced until the answer is read: an answer to a deleted client is an error.
+    # The client stays referenced until the answer is read: an answer to a deleted client is an
+    # error.
     admin = _admin(bootstrap)
     try:
         description = admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[

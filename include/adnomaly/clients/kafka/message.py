@@ -20,7 +20,7 @@ class Position(NamedTuple):
 
 
 def position(message: Message) -> Position:
-    """The position of a consumed message; the client's types allow None for messages not sent yet."""
+    """The position of a consumed message; it is None only for messages to be produced."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None and partition is not None and offset is not None
     return Position(topic, partition, offset)

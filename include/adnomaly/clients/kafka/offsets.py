@@ -30,7 +30,7 @@ class KafkaOffsets:
     def watermarks(self, topics: Iterable[Topic]) -> dict[str, dict[int, int]]:
         """High watermark by topic and partition: the offset of the next message."""
         wanted = [TopicPartition(t.name, n) for t in topics for n in range(t.partitions)]
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client has no annotation here
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # not annotated
         futures = self._admin.list_offsets(
             dict.fromkeys(wanted, latest), request_timeout=CALL_SECONDS
         )
@@ -43,7 +43,9 @@ class KafkaOffsets:
         return ends
 
     def committed(self, group: str) -> dict[tuple[str, int], tuple[int, str]]:
-        """Offset and metadata that a group has committed, by topic and partition; empty for an unknown group."""
+        """Offset and metadata that a group has committed, by topic and partition; empty for an
+        unknown group.
+        """
         futures = self._admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)], request_timeout=CALL_SECONDS
         )

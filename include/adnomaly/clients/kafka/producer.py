@@ -14,7 +14,9 @@ DELIVERY_SECONDS: Final = 120.0
 
 
 class TrackedProducer:
-    """Counts sent and acknowledged messages. Idempotent: the client's retries never duplicate a message."""
+    """Counts sent and acknowledged messages. Idempotent: the client's retries never duplicate a
+    message.
+    """
 
     def __init__(self, bootstrap: str, topic: str, delivery_log: DeliveryLog | None = None) -> None:
         self._topic, self._delivery_log = topic, delivery_log

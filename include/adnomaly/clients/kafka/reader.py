@@ -24,7 +24,8 @@ MAX_MESSAGES: Final = 100_000
 def values_since(
     bootstrap: str, topic: str, partition: int, since: datetime
 ) -> Iterator[tuple[datetime, bytes]]:
-    """(time of writing, value) of committed messages of one partition, from `since` to its present end.
+    """(time of writing, value) of committed messages of one partition, from `since` to its present
+    end.
 
     Raises:
         KafkaException: the broker does not answer.

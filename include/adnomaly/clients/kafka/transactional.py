@@ -42,8 +42,9 @@ class OutgoingMessage(NamedTuple):
 class TransactionalProcessor:
     """One member of a consumer group with its transactional producer.
 
-    Exactly once between topics: a crash or a lost partition before `commit` leaves neither messages nor offsets.
-    `member` distinguishes the members of one group; a second process with the same member fences the first.
+    Exactly once between topics: a crash or a lost partition before `commit` leaves neither messages
+    nor offsets. `member` distinguishes the members of one group; a second process with the same
+    member fences the first.
     """
 
     def __init__(self, bootstrap: str, topic: str, group: str, *, member: int = 0) -> None:
@@ -62,7 +63,8 @@ class TransactionalProcessor:
                 "bootstrap.servers": bootstrap,
                 "client.id": f"{group}-{member}",
                 "group.id": group,
-                # A restarted member takes its partitions at once, instead of after the session timeout.
+                # A restarted member takes its partitions at once, instead of after the session
+                # timeout.
                 "group.instance.id": f"{group}-{member}",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
@@ -81,7 +83,7 @@ class TransactionalProcessor:
         self._lag_at = 0.0
 
     def open(self) -> None:
-        """Fence an earlier process of this member, abort its open transaction, and join the group."""
+        """Fence an earlier process of this member, abort its transaction, and join the group."""
         self._call(lambda: self._producer.init_transactions(CALL_SECONDS))
         self._consumer.subscribe([self._topic], on_revoke=self._revoked, on_lost=self._revoked)
 
@@ -102,7 +104,9 @@ class TransactionalProcessor:
         return messages
 
     def wait(self, seconds: float) -> bool:
-        """Stay a member of the group without reading; False when partitions were revoked since the last read."""
+        """Stay a member of the group without reading; False when partitions were revoked since the
+        last read.
+        """
         self._consumer.pause(self._consumer.assignment())
         early = self._consumer.poll(seconds)
         if early is not None and early.error() is None:
@@ -122,7 +126,8 @@ class TransactionalProcessor:
             metadata: text by partition, stored with its offset; `offset_metadata` reads it back.
 
         Returns:
-            False when the partitions were revoked: nothing was produced, and the next owner reads them again.
+            False when the partitions were revoked: nothing was produced, and the next owner reads
+                them again.
 
         Raises:
             KafkaException: another process of this member has fenced this one.
@@ -190,7 +195,9 @@ class TransactionalProcessor:
             )
 
     def offset_metadata(self, partition: int) -> str:
-        """Metadata committed with the offset of a partition, empty if none; retries while the broker is unavailable."""
+        """Metadata committed with the offset of a partition, empty if none; retries while the
+        broker is unavailable.
+        """
         [committed] = self._call(
             lambda: self._consumer.committed(
                 [TopicPartition(self._topic, partition)], timeout=CALL_SECONDS
@@ -203,7 +210,9 @@ class TransactionalProcessor:
         return [p.partition for p in self._consumer.assignment()]
 
     def lag(self) -> dict[int, int]:
-        """Consumer lag by assigned partition, at most 5 s old; the last known while the broker is unavailable."""
+        """Consumer lag by assigned partition, at most 5 s old; the last known while the broker is
+        unavailable.
+        """
         if time.monotonic() - self._lag_at < LAG_SECONDS:
             return self._lag
         self._lag_at = time.monotonic()
