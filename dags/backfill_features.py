@@ -62,14 +62,14 @@ def span_of_run(params, dag_run) -> pipeline.Span:
 def backfill_features():
     def window_batch(context) -> object:
         return pipeline.window_batch(
-            connect().flink,
+            connect().lake_batch,
             connect().offline_features,
             span_of_run(context["params"], context["dag_run"]),
         )
 
     def computed(context) -> str:
         span, b = span_of_run(context["params"], context["dag_run"]), connect()
-        b.lake.let_go(b.offline_features.url(span.prefix))
+        b.lake_batch.release(b.offline_features.url(span.prefix))
         return span.prefix
 
     compute_windows = FlinkSqlJob(

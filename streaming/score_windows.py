@@ -1,21 +1,22 @@
-"""Topic `features` -> the deployed detector -> topic `alerts` + `anomaly_results` (every scored window).
+"""Topic `features` -> the deployed detector -> topic `alerts` + `anomaly_results` (every scored
+window).
 
-One process judges the whole platform, window by window with its past: the bundle that `bundles/CURRENT` names, the same that Ray
-Serve answers with; a new one is taken up between two minutes. Each window gives one alert effect: rows are keyed by window and
-model version, and alerts move together with the offsets in one Kafka transaction, so a crash at any point leaves neither a gap nor a
-second alert. While there is no model, or PostgreSQL or Kafka is away, it waits and repeats, and never goes past a window that failed.
-What cannot be a window goes to `features.dlq` with its reason. Metrics on SCORER_METRICS_PORT (9108).
+One process scores all entities, minute by minute, with the bundle that `bundles/CURRENT` names, the
+same that Ray Serve uses; a new bundle is loaded between two minutes. Effectively once: rows are
+keyed by window and model version, and alerts commit together with the offsets in one Kafka
+transaction. While there is no model, or PostgreSQL or Kafka is unavailable, it retries and never
+skips a window. Invalid messages go to `features.dlq` with the reason. Prometheus metrics on
+SCORER_METRICS_PORT (9108).
 """
 
 import argparse
 import logging
-import random
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Final, TypeVar
 
 import msgspec
@@ -24,190 +25,164 @@ from confluent_kafka import Message
 from prometheus_client import start_http_server
 
 from adnomaly.alerts import ScoredWindow, Silence
+from adnomaly.clients.kafka.message import position
 from adnomaly.clients.kafka.transactional import OutgoingMessage, TransactionalProcessor
 from adnomaly.errors import Unavailable
 from adnomaly.process import run_process
+from adnomaly.retry import Stopped, retry
 from adnomaly.scoring.live import LiveScorer
 from adnomaly.scoring.minute_buffer import Buffered, MinuteBuffer
 from adnomaly.settings import Settings
 from adnomaly.stores.bundles import BundleStore
 from adnomaly.stores.results import ResultStore
 from adnomaly.topics import ALERTS_TOPIC, FEATURES_DEAD_TOPIC, FEATURES_TOPIC
-from adnomaly.windows import TrafficWindow, check_window, decode_window
+from adnomaly.windows import TrafficWindow, parse_window
 from adnomaly.wiring import connect
 from streaming.scorer_metrics import ScorerMetrics
 
 GROUP: Final = "score_windows"
-BATCH: Final = 2000
-MAX_HELD: Final = 50_000
-"""More windows than this are not read ahead: a day of 30 entities."""
-MAX_BYTES: Final = 2000
-"""A window has a few hundred."""
-AHEAD: Final = timedelta(hours=1)
-
+MAX_BATCH: Final = 2000
+MAX_BUFFERED: Final = 50_000
+"""Windows read ahead: a day of 30 entities."""
 WAIT_SECONDS: Final = 0.5
-MAX_PAUSE_SECONDS: Final = 10.0
 
 T = TypeVar("T")
-Read = tuple[Message, TrafficWindow | OutgoingMessage]
+Record = tuple[Message, TrafficWindow | OutgoingMessage]
+"""A message with its window, or with its dead letter."""
+
 log = logging.getLogger(GROUP)
 
 
-class GivenUp(Exception):
-    """The held windows are no longer ours, or we are asked to stop: leave them to whoever reads them next."""
+class PartitionsLost(Exception):
+    """The buffered windows belong to the next owner of their partitions."""
 
 
 class WindowScorer:
-    """Reads windows, has them judged minute by minute, and hands on what came of it."""
+    """Reads windows, scores complete minutes, stores results and produces alerts."""
 
     def __init__(
         self,
-        relay: TransactionalProcessor,
-        judge: LiveScorer,
+        processor: TransactionalProcessor,
+        scorer: LiveScorer,
         store: ResultStore,
         metrics: ScorerMetrics,
-        stopping: threading.Event,
+        stop: Event,
         *,
         alerts: str,
         dead: str,
     ) -> None:
-        self._relay, self._scorer, self._store, self._metrics, self._stopping = (
-            relay,
-            judge,
-            store,
-            metrics,
-            stopping,
-        )
+        self._processor, self._scorer, self._store = processor, scorer, store
+        self._metrics, self._stop = metrics, stop
         self._alerts, self._dead = alerts, dead
-        self._closing: MinuteBuffer[Read] = MinuteBuffer()
+        self._buffer: MinuteBuffer[Record] = MinuteBuffer()
         self._generation = -1
 
     def run(self) -> None:
-        """Judge until asked to stop."""
-        while not self._stopping.is_set():
+        """Score until asked to stop."""
+        while not self._stop.is_set():
             try:
                 self._read()
-                if due := self._closing.complete(time.monotonic()):
-                    self._handle([held.item for held in due])
-            except GivenUp:
-                log.info("%d windows left to their next reader", len(self._closing))
-                self._relay.return_to_committed()
+                if due := self._buffer.complete(time.monotonic()):
+                    self._handle([buffered.item for buffered in due])
+            except (Stopped, PartitionsLost):
+                log.info("leaving %d buffered windows to their next reader", len(self._buffer))
+                self._processor.return_to_committed()
                 self._start_over()
 
     def _read(self) -> None:
-        self._patiently("model", self._scorer.load_current)
-        messages = self._relay.read(BATCH, WAIT_SECONDS) if len(self._closing) < MAX_HELD else []
-        self._metrics.beat(self._relay.lag())
-        if self._generation != self._relay.generation:
+        self._retry("model", self._scorer.load_current)
+        has_room = len(self._buffer) < MAX_BUFFERED
+        messages = self._processor.read(MAX_BATCH, WAIT_SECONDS) if has_room else []
+        self._metrics.beat(self._processor.lag())
+        if self._generation != self._processor.generation:
             self._start_over()
-        self._closing.hold(
-            [self._held(message) for message in messages],
-            self._relay.partitions(),
+        self._buffer.hold(
+            [self._buffered(message) for message in messages],
+            self._processor.partitions(),
             time.monotonic(),
         )
 
     def _start_over(self) -> None:
-        """What was held and remembered is void: its partitions were taken away, or are read again."""
-        self._generation = self._relay.generation
-        self._closing = MinuteBuffer()
+        """Discard the buffer and the scorer's state: partitions were revoked, or are read again."""
+        self._generation = self._processor.generation
+        self._buffer = MinuteBuffer()
         self._scorer.reset()
 
-    def _held(self, message: Message) -> Buffered[Read]:
-        partition = message.partition()
-        assert partition is not None
+    def _buffered(self, message: Message) -> Buffered[Record]:
+        partition = position(message).partition
         try:
-            window = _window(message.value())
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-            msgspec.MsgspecError,
-        ) as error:
-            return Buffered(
-                (message, self._dead_letter(message, str(error))), partition, None, None
-            )
-        return Buffered(
-            (message, window), partition, int(window.window_end.timestamp()), window.key
-        )
+            window = parse_window(message.value(), now=datetime.now(UTC))
+        except ValueError as error:
+            dead_letter = self._dead_letter(message, str(error))
+            return Buffered((message, dead_letter), partition, None, None)
+        end_s = int(window.window_end.timestamp())
+        return Buffered((message, window), partition, end_s, window.key)
 
-    def _handle(self, read: Sequence[Read]) -> None:
-        messages, dead, windows = (
-            [m for m, _ in read],
-            [w for _, w in read if isinstance(w, OutgoingMessage)],
-            [],
-        )
-        for message, window in read:
-            if isinstance(window, TrafficWindow):
-                if self._scorer.is_too_late(window):
-                    dead.append(
-                        self._dead_letter(
-                            message,
-                            "window_end: more than a day before windows that are judged already",
-                        )
-                    )
-                else:
-                    windows.append(window)
-        batch = self._patiently("postgres", lambda: self._scorer.score(windows))
+    def _handle(self, records: Sequence[Record]) -> None:
+        windows: list[TrafficWindow] = []
+        dead: list[OutgoingMessage] = []
+        for message, content in records:
+            if isinstance(content, OutgoingMessage):
+                dead.append(content)
+            elif self._scorer.is_too_late(content):
+                reason = "window_end: more than a day before windows that are already scored"
+                dead.append(self._dead_letter(message, reason))
+            else:
+                windows.append(content)
+        batch = self._retry("postgres", lambda: self._scorer.score(windows))
         if batch.scored:
-            self._patiently("postgres", lambda: self._store.save(batch.scored))
-        alerts = [
-            OutgoingMessage(self._alerts, r.window.key.encode(), msgspec.json.encode(r.alert()))
-            for r in batch.scored
-            if r.is_anomaly
-        ]
-        alerts += [
-            OutgoingMessage(self._alerts, s.key.encode(), msgspec.json.encode(s.alert()))
-            for s in batch.silences
-        ]
-        if not self._relay.commit(messages, [*alerts, *dead]):
-            raise GivenUp
+            self._retry("postgres", lambda: self._store.save(batch.scored))
+        alerts = [self._alert(r.window.key, r.alert()) for r in batch.scored if r.is_anomaly]
+        alerts += [self._alert(s.key, s.alert()) for s in batch.silences]
+        if not self._processor.commit([message for message, _ in records], [*alerts, *dead]):
+            raise PartitionsLost
         self._scorer.commit(batch)
         self._count(batch.scored, batch.silences, len(alerts), len(dead))
 
-    def _patiently(self, server: str, what: Callable[[], T]) -> T:
-        """The result of `what`, repeated while the server is away, as long as the windows are ours."""
-        pause = 0.1
-        while True:
-            try:
-                return what()
-            except (Unavailable, psycopg.Error) as error:
-                self._metrics.failures.labels(server).inc()
-                seconds = random.uniform(pause / 2, pause)  # noqa: S311 - spreads retries, protects nothing
-                log.warning("%s; again in %.1f s", str(error).splitlines()[0], seconds)
-                if self._stopping.is_set() or not self._relay.wait(seconds):
-                    raise GivenUp from error
-                self._metrics.beat(self._relay.lag())
-                pause = min(2 * pause, MAX_PAUSE_SECONDS)
+    def _alert(self, key: str, fields: object) -> OutgoingMessage:
+        return OutgoingMessage(self._alerts, key.encode(), msgspec.json.encode(fields))
+
+    def _retry(self, server: str, call: Callable[[], T]) -> T:
+        """Retry while a server is unavailable.
+
+        Raises:
+            Stopped: asked to stop, or partitions were revoked.
+        """
+        return retry(
+            call,
+            wait=self._wait,
+            errors=(Unavailable, psycopg.Error),
+            on_failure=lambda _: self._metrics.failures.labels(server).inc(),
+        )
+
+    def _wait(self, seconds: float) -> bool:
+        if self._stop.is_set() or not self._processor.wait(seconds):
+            return False
+        self._metrics.beat(self._processor.lag())
+        return True
 
     def _dead_letter(self, message: Message, reason: str) -> OutgoingMessage:
-        log.error(
-            "window at %s/%s@%s put aside: %s",
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            reason[:300],
-        )
-        source = {
+        topic, partition, offset = position(message)
+        log.error("dead letter %s/%s@%s: %s", topic, partition, offset, reason[:300])
+        headers = {
             "error.rule": reason[:500],
-            "source.topic": message.topic(),
-            "source.partition": message.partition(),
-            "source.offset": message.offset(),
+            "source.topic": topic,
+            "source.partition": partition,
+            "source.offset": offset,
         }
         return OutgoingMessage(
             self._dead,
             message.key(),
             message.value(),
-            [(name, str(value).encode()) for name, value in source.items()],
+            [(name, str(value).encode()) for name, value in headers.items()],
         )
 
     def _count(
         self, scored: Sequence[ScoredWindow], silences: Sequence[Silence], alerts: int, dead: int
     ) -> None:
         for result in scored:
-            self._metrics.scored.labels(
-                "warming_up" if result.anomaly_score is None else "ok"
-            ).inc()
+            status = "warming_up" if result.anomaly_score is None else "ok"
+            self._metrics.scored.labels(status).inc()
             if result.is_anomaly:
                 log.warning("alert %s %s", result.alert_id[:12], result.explanation.summary)
         for silence in silences:
@@ -217,30 +192,12 @@ class WindowScorer:
         if scored:
             newest = max(r.window.window_end for r in scored)
             self._metrics.newest.set(newest.timestamp())
-            late = (datetime.now(UTC) - newest).total_seconds()
-            log.info(
-                "%d windows scored, %d alerts, newest ended %.0f s ago", len(scored), alerts, late
-            )
-
-
-def _window(value: bytes | None) -> TrafficWindow:
-    if value is None or len(value) > MAX_BYTES:
-        raise ValueError(
-            f"must hold 1 to {MAX_BYTES} bytes, got {'null' if value is None else len(value)}"
-        )
-    window = decode_window(value)
-    check_window(window)
-    if window.window_end > datetime.now(UTC) + AHEAD:
-        raise ValueError(
-            f"window_end: must not be more than {AHEAD} ahead, got {window.window_end:%Y-%m-%dT%H:%M:%SZ}"
-        )
-    return window
+            age_s = (datetime.now(UTC) - newest).total_seconds()
+            log.info("scored %d windows, %d alerts, newest %.0f s old", len(scored), alerts, age_s)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Judges windows; one process judges the whole platform."
-    )
+    parser = argparse.ArgumentParser(description="Score windows; one process scores all entities.")
     parser.add_argument("--group", default=GROUP)
     parser.add_argument("--source", default=FEATURES_TOPIC.name)
     parser.add_argument("--alerts", default=ALERTS_TOPIC.name)
@@ -248,33 +205,32 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--bundles",
         type=Path,
-        help="folder of bundles, in which CURRENT names one; that of ADNOMALY_HOME by default",
+        help="folder of bundles with a file CURRENT; default: that of ADNOMALY_HOME",
     )
     return parser.parse_args()
 
 
-def start(settings: Settings, args: argparse.Namespace, stopping: threading.Event) -> None:
-    """Join the group, and judge until asked to stop."""
+def run(settings: Settings, args: argparse.Namespace, stop: Event) -> None:
+    """Join the group, and score until `stop` is set."""
     metrics, backends = ScorerMetrics(), connect(settings)
     start_http_server(settings.scorer_metrics_port, addr="127.0.0.1", registry=metrics.registry)
-    relay = TransactionalProcessor(settings.kafka_bootstrap, args.source, args.group)
-    relay.open()
+    processor = TransactionalProcessor(settings.kafka_bootstrap, args.source, args.group)
+    processor.open()
     store = ResultStore(backends.postgres)
-    judge = LiveScorer(
-        store, BundleStore(args.bundles) if args.bundles else backends.bundles, settings
-    )
-    log.info("judging the windows of the topic %s", args.source)
+    bundles = BundleStore(args.bundles) if args.bundles else backends.bundles
+    scorer = LiveScorer(store, bundles, settings)
+    log.info("scoring the windows of the topic %s", args.source)
     try:
         WindowScorer(
-            relay, judge, store, metrics, stopping, alerts=args.alerts, dead=args.dead
+            processor, scorer, store, metrics, stop, alerts=args.alerts, dead=args.dead
         ).run()
     finally:
-        relay.close()
+        processor.close()
 
 
 def main() -> int:
     args = _arguments()
-    return run_process(lambda settings, stop: start(settings, args, stop))
+    return run_process(lambda settings, stop: run(settings, args, stop))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What Prometheus sees of `score_windows`."""
+"""Prometheus metrics of `score_windows`."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -13,23 +13,25 @@ class ScorerMetrics:
         )
         self.alerts = Counter("adnomaly_scorer_alerts", "Alerts sent", registry=registry)
         self.dead = Counter(
-            "adnomaly_scorer_dead_letters", "Windows put aside with their reason", registry=registry
+            "adnomaly_scorer_dead_letters",
+            "Windows sent to the dead letter topic",
+            registry=registry,
         )
         self.failures = Counter(
             "adnomaly_scorer_failures",
-            "Failed tries, each repeated",
+            "Failed calls, each retried",
             ("server",),
             registry=registry,
         )
         self.lag = Gauge(
             "adnomaly_scorer_lag",
-            "Windows in the topic that are not done",
+            "Consumer lag in windows",
             ("partition",),
             registry=registry,
         )
         self.heartbeat = Gauge(
             "adnomaly_scorer_heartbeat_seconds",
-            "Unix time of the last look at the topic",
+            "Unix time of the last read",
             registry=registry,
         )
         self.newest = Gauge(
@@ -39,7 +41,7 @@ class ScorerMetrics:
         )
 
     def beat(self, lag: dict[int, int]) -> None:
-        """It is alive, and so many windows behind."""
+        """Set the heartbeat and the consumer lag by partition."""
         self.heartbeat.set_to_current_time()
         self.lag.clear()
         for partition, count in lag.items():

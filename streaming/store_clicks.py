@@ -1,87 +1,64 @@
-"""Valid clicks into PostgreSQL, effectively once: rows and offsets commit together, a replaced writer is fenced.
+"""Valid clicks -> PostgreSQL, effectively once: rows and offsets commit together, a replaced writer
+is fenced.
 
-python -m streaming.store_clicks            start more of them to share the partitions
+python -m streaming.store_clicks            start several to share the partitions
 """
 
 import argparse
-import logging
 import sys
-import threading
-import time
-from functools import partial
+from contextlib import closing
+from threading import Event
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException
 
 from adnomaly.clients.kafka.admin import await_topic_id
 from adnomaly.failpoints import Failpoints
 from adnomaly.process import run_process
 from adnomaly.settings import Settings
-from adnomaly.sinks.base import SinkConsumer
-from adnomaly.sinks.offsets import Lease, SinkOffsets
+from adnomaly.sinks.base import Batch, Written, run_sink
+from adnomaly.sinks.consumer import SinkConsumer
+from adnomaly.sinks.offsets import SinkOffsets
 from adnomaly.stores.clicks import TABLE, ClickStore
 from adnomaly.topics import VALID_TOPIC
 from adnomaly.wiring import connect
 
-BATCH = 5000
-WAIT_SECONDS = 1.0
-REPORT_SECONDS = 10.0
 
-log = logging.getLogger("store_clicks")
+class TableSink:
+    """Writes each batch in one transaction."""
 
+    def __init__(self, store: ClickStore, failpoints: Failpoints) -> None:
+        self._store, self._failpoints = store, failpoints
 
-def run(settings: Settings, args: argparse.Namespace, stop: threading.Event) -> None:
-    """Read, store, and go on, until asked to stop."""
-    postgres, failpoints = connect(settings).postgres, Failpoints(settings.failpoint)
-    offsets = SinkOffsets(
-        postgres, args.sink, args.topic, await_topic_id(settings.kafka_bootstrap, args.topic, stop)
-    )
-    reader, store = (
-        SinkConsumer(settings.kafka_bootstrap, args.topic, args.sink, offsets, stop),
-        ClickStore(postgres, offsets, table=args.table),
-    )
-    stored = new = 0
-    reported = time.monotonic()
-    reader.open()
-    try:
-        while not stop.is_set():
-            messages = reader.read(BATCH, WAIT_SECONDS)
-            if messages:
-                failpoints.reach("before_commit")
-                count = reader.retry_unavailable(partial(_write, store, reader, messages))
-                failpoints.reach("after_commit")
-                if count is not None:
-                    stored, new = stored + len(messages), new + count
-                    reader.report_lag({m.partition(): m.offset() + 1 for m in messages})
-            if time.monotonic() - reported >= REPORT_SECONDS:
-                log.info("read %s, new rows %s", f"{stored:,}", f"{new:,}")
-                reported = time.monotonic()
-    finally:
-        store.close()
-        reader.close()
+    def write(self, batch: Batch) -> Written:
+        """Store rows and offsets.
+
+        Raises:
+            StoreFenced: a partition was taken over; nothing was stored.
+            Unavailable: PostgreSQL does not answer.
+        """
+        if not any(batch.values()):
+            return Written()
+        self._failpoints.reach("before_commit")
+        new_rows = self._store.write(batch)
+        self._failpoints.reach("after_commit")
+        return Written.all_of(batch, new_rows)
 
 
-def _write(store: ClickStore, reader: SinkConsumer, messages: list[Message]) -> int:
-    return store.write(_ours(reader, messages))
-
-
-def _ours(reader: SinkConsumer, messages: list[Message]) -> dict[Lease, list[Message]]:
-    """The messages by claim, without those of partitions that were taken away since they were read."""
-    batch: dict[Lease, list[Message]] = {}
-    for message in messages:
-        lease = reader.leases.get(message.partition())
-        # A partition that went and came back was claimed anew, and is read again from its stored offset.
-        if lease is not None and message.offset() >= lease.next_offset:
-            batch.setdefault(lease, []).append(message)
-    return batch
+def run(settings: Settings, args: argparse.Namespace, stop: Event) -> None:
+    """Store clicks until `stop` is set."""
+    postgres, bootstrap = connect(settings).postgres, settings.kafka_bootstrap
+    topic_id = await_topic_id(bootstrap, args.topic, stop)
+    offsets = SinkOffsets(postgres, args.sink, args.topic, topic_id)
+    consumer = SinkConsumer(bootstrap, args.topic, args.sink, offsets, stop)
+    with closing(ClickStore(postgres, offsets, table=args.table)) as store:
+        run_sink(consumer, TableSink(store, Failpoints(settings.failpoint)), stop, unit="new rows")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Valid clicks into PostgreSQL.")
+    parser = argparse.ArgumentParser(description="Store valid clicks in PostgreSQL.")
     parser.add_argument("--topic", default=VALID_TOPIC.name)
     parser.add_argument(
-        "--sink",
-        default="store_clicks",
-        help="name of the consumer group and of its stored offsets",
+        "--sink", default="store_clicks", help="name of the consumer group and stored offsets"
     )
     parser.add_argument("--table", default=TABLE)
     return parser.parse_args()

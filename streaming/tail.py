@@ -1,4 +1,4 @@
-"""Prints the messages of a topic as they come, with a rate line.
+"""Prints new messages of a topic, and their rate.
 
 python -m streaming.tail [clickstream.valid] [--limit 20]
 """
@@ -6,57 +6,59 @@ python -m streaming.tail [clickstream.valid] [--limit 20]
 import argparse
 import sys
 import time
+from typing import Final
 
 import msgspec
 from confluent_kafka import KafkaException, Message
 
+from adnomaly.clients.kafka.message import headers_of
 from adnomaly.clients.kafka.reader import follow
 from adnomaly.errors import AdnomalyError
 from adnomaly.settings import load_settings
 from adnomaly.topics import ALL_TOPICS, VALID_TOPIC
 
-RATE_SECONDS = 5.0
-WIDEST = 40
+RATE_SECONDS: Final = 5.0
+MAX_WIDTH: Final = 40
 
 
 def line(message: Message) -> str:
-    """Key and fields of one message on a line; headers too, where there are any."""
+    """Key, fields and headers of one message."""
     key = (message.key() or b"").decode("utf-8", "backslashreplace")
     headers = " ".join(
-        f"{name}={(value or b'').decode('utf-8', 'replace')[:WIDEST]}"
-        for name, value in message.headers() or ()
+        f"{name}={(value or b'').decode('utf-8', 'replace')[:MAX_WIDTH]}"
+        for name, value in headers_of(message)
     )
     try:
         fields = msgspec.json.decode(message.value() or b"")
-        text = "  ".join(f"{name}={str(value)[:WIDEST]}" for name, value in fields.items())
+        text = "  ".join(f"{name}={str(value)[:MAX_WIDTH]}" for name, value in fields.items())
     except (msgspec.DecodeError, AttributeError):
         text = repr(message.value())[:200]
     return f"{key:12} {text}  {headers}".rstrip()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Prints live messages.")
+    parser = argparse.ArgumentParser(description="Print live messages.")
     parser.add_argument(
         "topic", nargs="?", default=VALID_TOPIC.name, choices=[t.name for t in ALL_TOPICS]
     )
     parser.add_argument("--limit", type=int, default=0, help="stop after this many messages")
     args = parser.parse_args()
-    seen = seen_before = 0
+    count = counted = 0
     reported = time.monotonic()
-    print(f"waiting for messages of {args.topic} (Ctrl-C ends)", flush=True)
+    print(f"waiting for messages of {args.topic} (stop with Ctrl-C)", flush=True)
     try:
         for message in follow(load_settings().kafka_bootstrap, args.topic):
             if message is not None:
-                seen += 1
+                count += 1
                 print(line(message), flush=True)
             now = time.monotonic()
             if now - reported >= RATE_SECONDS:
                 print(
-                    f"-- {args.topic}: {(seen - seen_before) / (now - reported):.1f} messages/s, {seen:,} in all",
+                    f"-- {args.topic}: {(count - counted) / (now - reported):.1f} messages/s, {count:,} in total",
                     flush=True,
                 )
-                reported, seen_before = now, seen
-            if args.limit and seen >= args.limit:
+                reported, counted = now, count
+            if args.limit and count >= args.limit:
                 break
     except KeyboardInterrupt:
         pass

@@ -1,4 +1,5 @@
-"""Runs a script of SQL statements as one Flink job: what `adnomaly.clients.flink` hands to Flink's client.
+"""Runs a script of SQL statements as one Flink job; `adnomaly.clients.flink` submits it through
+Flink's client.
 
     flink run -d -py streaming/window_program.py <script.json> <id of the job>
 
@@ -24,10 +25,10 @@ def main() -> None:
     environment = TableEnvironment.create(mode)
     config = environment.get_config()
     config.set("pipeline.name", script.name)
-    # One subtask: CURRENT_WATERMARK is that of all partitions, and a batch adds up in one order.
+    # One subtask: CURRENT_WATERMARK covers all partitions, and a batch sums in one order.
     config.set("parallelism.default", "1")
     config.set("pipeline.auto-watermark-interval", "1 s")
-    # Names of operators that do not depend on how the plan is put together.
+    # Operator ids that do not depend on the plan.
     config.set("table.exec.uid.generation", "ALWAYS")
     config.set("$internal.pipeline.job-id", sys.argv[2])
     for statement in script.tables:

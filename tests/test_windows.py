@@ -13,23 +13,12 @@ from adnomaly.windows import (
     check_window,
     day_of,
     decode_window,
+    parse_window,
+    time_text,
     window_sql,
-    windows_of,
 )
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
-
-
-def test_a_moment_lies_in_five_windows_start_included_end_excluded():
-    found = windows_of(NOON)
-    assert len(found) == SIZE // SLIDE == 5
-    assert found[0] == (NOON - timedelta(minutes=4), NOON + timedelta(minutes=1))
-    assert found[-1] == (NOON, NOON + timedelta(minutes=5))
-    assert all(start <= NOON < end for start, end in found)
-    assert windows_of(NOON - timedelta(microseconds=1))[-1] == (
-        NOON - timedelta(minutes=1),
-        NOON + timedelta(minutes=4),
-    )
 
 
 def test_the_window_that_ends_at_midnight_belongs_to_the_day_before():
@@ -112,7 +101,7 @@ def test_a_window_of_ours_passes():
     [
         (
             {"window_end": NOON + SLIDE},
-            "window_end: must be a full minute, 0:05:00 after window_start",
+            "window_end: must be a full minute since 1970, 0:05:00 after window_start",
         ),
         (
             {
@@ -127,7 +116,23 @@ def test_a_window_of_ours_passes():
         ({"ctr_avg": 1.5}, "ctr_avg: must be a number from 0 to 1, got 1.5"),
         ({"ctr_avg": float("nan")}, "ctr_avg: must be a number from 0 to 1, got nan"),
         ({"bounce_rate_avg": "0.4"}, "bounce_rate_avg: must be a number from 0 to 1, got '0.4'"),
-        ({"event_count": 0}, "event_count: must be a whole number from 1 to inf, got 0"),
+        (
+            {"event_count": 0},
+            "event_count: must be a whole number from 1 to 9223372036854775807, got 0",
+        ),
+        (
+            {"event_count": 2**70},
+            "event_count: must be a whole number .*got 1180591620717411303424",
+        ),
+        ({"ctr_avg": 7}, "ctr_avg: must be a number from 0 to 1, got 7"),
+        ({"ctr_avg": 10**400}, "ctr_avg: must be a number from 0 to 1, got 1000"),
+        (
+            {
+                "window_start": datetime(1969, 12, 31, 23, 55, tzinfo=UTC),
+                "window_end": datetime(1970, 1, 1, tzinfo=UTC),
+            },
+            "window_end: must be a full minute since 1970",
+        ),
         ({"event_count": 2.5}, "event_count: must be a whole number"),
         ({"event_count": True}, "event_count: must be a whole number"),
         ({"unique_user_ratio": -0.1}, "unique_user_ratio: must be a number from 0 to 1, got -0.1"),
@@ -140,3 +145,58 @@ def test_what_can_be_no_window_is_refused_by_field_value_and_rule(change, rule):
     }
     with pytest.raises(ValueError, match=rule):
         check_window(msgspec.structs.replace(GOOD, features=features, **own))
+
+
+def message(**changes: object) -> bytes:
+    fields = {
+        "window_start": time_text(GOOD.window_start),
+        "window_end": time_text(GOOD.window_end),
+        "geo": "US",
+        "platform": "web",
+        "ctr_avg": 0,
+        "bounce_rate_avg": 0.4,
+        "event_count": 12.0,
+    }
+    return msgspec.json.encode(fields | changes)
+
+
+def test_a_parsed_window_has_the_types_of_the_feature_list():
+    features = parse_window(message(), now=NOON).features
+    assert features == {"ctr_avg": 0.0, "bounce_rate_avg": 0.4, "event_count": 12}
+    assert {name: type(value) for name, value in features.items()} == {
+        "ctr_avg": float,
+        "bounce_rate_avg": float,
+        "event_count": int,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (None, "message: must have 1 to 2000 bytes, got null"),
+        (b" " * 2001, "message: must have 1 to 2000 bytes, got 2001 bytes"),
+        (b"", "message: must be a window as a JSON object"),
+        (b"not json", "message: must be a window as a JSON object"),
+        (b"[" * 1500, "message: must be a window as a JSON object"),
+        (b"5", "lacks|JSON object"),
+        (b"[]", "lacks|JSON object"),
+        (b"\xff\xfe", "utf-8|JSON object"),
+        (message(ctr_avg=7), "ctr_avg: must be a number from 0 to 1, got 7"),
+        (message().replace(b"12.0", b"1" + b"0" * 400), "event_count: must be a whole number|JSON"),
+        (message(window_end="10000-01-01T00:00:00Z"), "."),
+        (message(window_end="9999-12-31T23:59:00-01:00"), "."),
+        (message(window_end="0001-01-01T00:00:00+01:00"), "."),
+        (message(window_end="0001-01-01T00:00:00"), "."),
+        (
+            message(window_start="1969-12-31T23:50:00Z", window_end="1969-12-31T23:55:00Z"),
+            "window_end: must be a full minute since 1970",
+        ),
+        (
+            message(window_start="9999-12-31T23:50:00Z", window_end="9999-12-31T23:55:00Z"),
+            "window_end: must not be more than 1:00:00 ahead, got 9999-12-31T23:55:00Z",
+        ),
+    ],
+)
+def test_every_message_that_is_no_window_is_a_value_error(value, rule):
+    with pytest.raises(ValueError, match=rule):
+        parse_window(value, now=NOON)

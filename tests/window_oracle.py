@@ -54,6 +54,11 @@ def ends(at: datetime) -> range:
     return range(minute(at) + 1, minute(at) + 1 + WINDOW_MINUTES)
 
 
+def windows_of(at: datetime) -> list[tuple[datetime, datetime]]:
+    """The five (start, end) windows that contain a moment, oldest first."""
+    return [(moment(end - WINDOW_MINUTES), moment(end)) for end in ends(at)]
+
+
 def windows(clicks: Iterable[Sent]) -> dict[Key, Window]:
     """Every window that holds at least one click."""
     cells: dict[Key, list[Sent]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The ledger: what the broker acknowledged, written by the sender, read by whoever checks for lost and doubled clicks."""
+"""Delivery log: acknowledged clicks, read by checks for lost and duplicate clicks."""
 
 import os
 from hashlib import sha256
@@ -18,7 +18,7 @@ _decode = msgspec.json.Decoder(_Identity).decode
 
 
 class DeliveryLog:
-    """One CSV line per acknowledged message, appended; `sync` makes them survive a crash of the machine."""
+    """Appends one CSV line per acknowledged message; `sync` makes them durable."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -27,12 +27,13 @@ class DeliveryLog:
             self._out.write(HEADER)
 
     def add(self, topic: str, partition: int, offset: int, value: bytes) -> None:
-        """Note one acknowledged click."""
+        """Record one acknowledged click."""
         click = _decode(value)
         self._out.write(
             f"{click.event_id},{topic},{partition},{offset},{sha256(value).hexdigest()},{click.timestamp}\n"
         )
 
     def sync(self) -> None:
+        """Flush to disk."""
         self._out.flush()
         os.fsync(self._out.fileno())

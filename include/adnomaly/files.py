@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a part."""
+"""Atomic writes: a reader sees the old content or the new, never a part."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,13 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
-    """Yield a draft path next to `path`; at the end of the block the draft replaces `path` atomically.
+    """Yield a draft path next to `path`; the draft replaces `path` atomically at the end of the
+    block.
 
-    If the block raises, `path` stays as it was and the draft is removed. Missing folders are created.
+    If the block raises, `path` is unchanged and the draft is removed. Missing folders are created.
 
     Args:
-        mode: permissions of the new file, before the process's umask applies.
+        mode: permissions of the new file, before the umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -1,4 +1,4 @@
-"""The shell of an always-on process: settings, a log on standard output, and an end when it is asked to (SIGTERM, Ctrl-C)."""
+"""The frame of an always-on process: settings, log, graceful stop on SIGTERM and Ctrl-C."""
 
 import fcntl
 import logging
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adnomaly.errors import AdnomalyError, JobFailed
+from adnomaly.retry import Stopped
 from adnomaly.settings import Settings, load_settings
 
 log = logging.getLogger("process")
@@ -17,10 +18,13 @@ log = logging.getLogger("process")
 
 @contextmanager
 def single_instance(lock: Path, what: str) -> Iterator[None]:
-    """Hold a lock while the body runs; a process that dies, however it does, lets it go.
+    """Hold an exclusive lock while the body runs; the system releases it when the process ends.
+
+    Args:
+        what: what the process does, for the error of a second one, such as `sends clicks`.
 
     Raises:
-        JobFailed: another process holds it; the message says that it does `what`.
+        JobFailed: another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
@@ -36,11 +40,12 @@ def single_instance(lock: Path, what: str) -> Iterator[None]:
 def run_process(
     run: Callable[[Settings, threading.Event], None], *, ends_on: type[Exception] = AdnomalyError
 ) -> int:
-    """Run until the event is set by a signal; returns the exit code.
+    """Run until a signal sets the event; returns the exit code.
 
     Args:
         run: returns soon after the event is set.
-        ends_on: beside AdnomalyError, what ends the process in one line of the log instead of a traceback.
+        ends_on: a further error that is logged in one line instead of a traceback, as AdnomalyError
+            is.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,7 +60,7 @@ def run_process(
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)
         run(settings, stop)
-    except (AdnomalyError, ends_on) as error:
+    except (AdnomalyError, Stopped, ends_on) as error:
         if stop.is_set():
             return 0
         log.error("%s", error)

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 
 class Topic(NamedTuple):
-    """A topic and its number of partitions."""
+    """A topic, its partitions and its retention."""
 
     name: str
     partitions: int

@@ -1,4 +1,4 @@
-"""The gate: judges each message of `clickstream` once. Pure: the clock, the topic id and the memory come from outside."""
+"""Click validation. Pure: the clock, the topic id and the recent ids are arguments."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,13 +20,13 @@ from adnomaly.events import (
 
 MEMORY: Final = timedelta(minutes=DUPLICATE_MEMORY_MINUTES)
 MAX_REMEMBERED: Final = 3_000_000
-"""Ids per partition; beyond it the oldest are forgotten early (about 300 MB)."""
+"""Ids per partition, about 300 MB; beyond it the oldest are dropped early."""
 
 _NAMESPACE: Final = UUID("6f1dbf6e-5d0c-5b3e-9a53-1d0f3ad0c0de")
 
 
 class Arrival(NamedTuple):
-    """One message as it came: where it lies in the topic, and its bytes."""
+    """One message as it arrived: its position and its bytes."""
 
     topic_id: str
     partition: int
@@ -35,19 +35,21 @@ class Arrival(NamedTuple):
 
 
 class Valid(NamedTuple):
-    """A valid click in canonical form: contract fields only, event_id always, time in microseconds."""
+    """A valid click in canonical form: contract fields only, always with event_id, time in
+    microseconds.
+    """
 
     value: bytes
 
 
 class Duplicate(NamedTuple):
-    """A click whose event_id passed here within the last 15 minutes."""
+    """A click whose event_id was seen within the last 15 minutes."""
 
     event_id: UUID
 
 
 class Rejected(NamedTuple):
-    """No valid click: which field, which rule, which value."""
+    """An invalid click: the field, the rule it breaks, and its value."""
 
     field: str
     rule: str
@@ -58,14 +60,14 @@ Verdict = Valid | Duplicate | Rejected
 
 
 class VerdictCounts(msgspec.Struct, frozen=True):
-    """How many verdicts of each kind there were so far on one partition. Kafka keeps it with the gate's offset."""
+    """Verdicts so far on one partition, by kind; stored as metadata of the committed offset."""
 
     valid: int = 0
     rejected: int = 0
     duplicate: int = 0
 
     def add(self, verdicts: Iterable[Verdict]) -> Self:
-        """The tally after some more verdicts."""
+        """The counts after more verdicts."""
         more = Counter(type(verdict) for verdict in verdicts)
         return type(self)(
             self.valid + more[Valid],
@@ -74,46 +76,47 @@ class VerdictCounts(msgspec.Struct, frozen=True):
         )
 
     def text(self) -> str:
+        """As offset metadata."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """The tally that a text holds; nothing counted yet when it is empty."""
+        """Counts from offset metadata; zero when it is empty."""
         return msgspec.json.decode(text, type=cls) if text else cls()
 
     @classmethod
-    def total(cls, tallies: Iterable[Self]) -> Self:
-        """Of several partitions together."""
+    def total(cls, counts: Iterable[Self]) -> Self:
+        """Sum over partitions."""
         valid, rejected, duplicate = (
             sum(column)
-            for column in zip((0, 0, 0), *map(msgspec.structs.astuple, tallies), strict=True)
+            for column in zip((0, 0, 0), *map(msgspec.structs.astuple, counts), strict=True)
         )
         return cls(valid, rejected, duplicate)
 
 
 class DuplicateMemory:
-    """The event ids that passed one partition within 15 minutes of the gate's clock, oldest first."""
+    """Event ids of one partition within the last 15 minutes, oldest first."""
 
     def __init__(self) -> None:
-        self._seen: dict[UUID, datetime] = {}
+        self._times: dict[UUID, datetime] = {}
 
     def __contains__(self, event_id: UUID) -> bool:
-        return event_id in self._seen
+        return event_id in self._times
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._times)
 
     def add(self, event_ids: Iterable[UUID], now: datetime) -> None:
-        """Remember ids, and forget those older than 15 minutes."""
+        """Add ids, and drop those older than 15 minutes."""
         for event_id in event_ids:
-            self._seen[event_id] = now
-        for event_id in self._too_old(now):
-            del self._seen[event_id]
+            self._times[event_id] = now
+        for event_id in self._expired(now):
+            del self._times[event_id]
 
-    def _too_old(self, now: datetime) -> list[UUID]:
+    def _expired(self, now: datetime) -> list[UUID]:
         old = []
-        surplus = len(self._seen) - MAX_REMEMBERED
-        for position, (event_id, at) in enumerate(self._seen.items()):
+        surplus = len(self._times) - MAX_REMEMBERED
+        for position, (event_id, at) in enumerate(self._times.items()):
             if position >= surplus and now - at <= MEMORY:
                 break
             old.append(event_id)
@@ -123,27 +126,28 @@ class DuplicateMemory:
 def validate_batch(
     arrivals: Sequence[Arrival], memory: DuplicateMemory, *, now: datetime, max_age_hours: float
 ) -> tuple[list[Verdict], list[UUID]]:
-    """The verdict on each message of one partition, in order, and the ids to remember once the verdicts are stored.
+    """Verdicts on messages of one partition, in order, and the ids to add once the verdicts are
+    committed.
 
-    The memory itself is not changed: a batch whose transaction is given up is judged again.
+    `memory` is not changed: a batch whose transaction is aborted is validated again.
     """
-    fresh: dict[UUID, None] = {}
+    new_ids: dict[UUID, None] = {}
     verdicts: list[Verdict] = []
     for arrival in arrivals:
         try:
-            event_id, value = _judge(arrival, now, max_age_hours)
+            event_id, value = _validate(arrival, now, max_age_hours)
         except InvalidClick as invalid:
             verdicts.append(Rejected(invalid.field, invalid.rule, invalid.value))
             continue
-        if event_id in memory or event_id in fresh:
+        if event_id in memory or event_id in new_ids:
             verdicts.append(Duplicate(event_id))
             continue
-        fresh[event_id] = None
+        new_ids[event_id] = None
         verdicts.append(Valid(value))
-    return verdicts, list(fresh)
+    return verdicts, list(new_ids)
 
 
-def _judge(arrival: Arrival, now: datetime, max_age_hours: float) -> tuple[UUID, bytes]:
+def _validate(arrival: Arrival, now: datetime, max_age_hours: float) -> tuple[UUID, bytes]:
     click = decode(arrival.value)
     moment = event_time(click)
     check_age(click, moment, now=now, max_age_hours=max_age_hours)
@@ -152,10 +156,12 @@ def _judge(arrival: Arrival, now: datetime, max_age_hours: float) -> tuple[UUID,
 
 
 def canonical(click: Click, moment: datetime, event_id: UUID) -> Click:
-    """The form every reader sees: lower-case id, microseconds written out."""
+    """The form in `clickstream.valid`: lower-case id, microseconds written out."""
     return msgspec.structs.replace(click, timestamp=canonical_time(moment), event_id=str(event_id))
 
 
 def derived_id(arrival: Arrival) -> UUID:
-    """The id of a click that came without one: the same at every replay of its place in the topic (UUIDv5, RFC 9562)."""
+    """Id of a click that has none: derived from its position, so a replay gives the same one
+    (UUIDv5, RFC 9562).
+    """
     return uuid5(_NAMESPACE, f"{arrival.topic_id}/{arrival.partition}/{arrival.offset}")

@@ -1,6 +1,8 @@
-"""The one definition of a window: 5 minutes, sliding by 1 minute, per geo and platform, in event time.
+"""The definition of a window: 5 minutes, sliding by 1 minute, per geo and platform, in event time.
 
-`window_sql` is the SELECT that Flink runs in stream and in batch; only the table it reads differs.
+`window_sql` is the SELECT that Flink runs in stream and in batch; only its source table differs.
+`parse_window` is the only decoder of messages from outside, `check_window` the only rule about
+them.
 """
 
 import math
@@ -11,21 +13,38 @@ from typing import Final, get_type_hints
 import msgspec
 
 from adnomaly.events import Click
-from adnomaly.features import ENTITY, FEATURES, Feature
+from adnomaly.features import ENTITY, FEATURES, PYTHON_TYPES, Feature
 
 SIZE: Final = timedelta(minutes=5)
 SLIDE: Final = timedelta(minutes=1)
 OUT_OF_ORDERNESS: Final = timedelta(seconds=30)
-"""How long the stream waits for clicks that arrive out of order; later ones are counted as late."""
+"""Watermark delay of the stream; clicks that arrive later are counted as late."""
 
 TTL: Final = timedelta(days=7)
-"""An older window says nothing about the present traffic of its entity."""
+"""Age at which online features expire."""
+
+MAX_AHEAD: Final = timedelta(hours=1)
+"""Windows that end later than this after the present are refused."""
+MAX_BYTES: Final = 2000
+"""Of a message; a window has a few hundred."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_INT64: Final = 2**63 - 1
+_MALFORMED: Final = (
+    TypeError,
+    AttributeError,
+    OverflowError,
+    OSError,
+    RecursionError,
+    msgspec.MsgspecError,
+)
+"""Errors of decoding a message that is no window, besides ValueError."""
 
 _ENTITY_TYPES: Final = get_type_hints(Click, include_extras=True)
 
 
 class TrafficWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """One closed window of one entity: the aggregates of every click with window_start <= event time < window_end."""
+    """Aggregates of the clicks of one entity with window_start <= event time < window_end."""
 
     window_start: datetime
     window_end: datetime
@@ -47,7 +66,8 @@ def decode_window(message: bytes) -> TrafficWindow:
     """A message of the topic `features`.
 
     Raises:
-        ValueError: naming the missing or malformed field.
+        ValueError: naming the missing or malformed field; other errors for a message that is no
+            JSON object.
     """
     raw = msgspec.json.decode(message)
     try:
@@ -64,17 +84,15 @@ def decode_window(message: bytes) -> TrafficWindow:
 
 
 def check_window(window: TrafficWindow) -> None:
-    """Whether this can be a window of our traffic: of our length, at a full minute, each feature a number in its range.
+    """Check times, entity and the range of each feature.
 
     Raises:
         ValueError: naming the field, its value and the rule.
     """
-    if (
-        window.window_end - window.window_start != SIZE
-        or window.window_end.timestamp() % SLIDE.total_seconds()
-    ):
+    start, end = window.window_start, window.window_end
+    if end - start != SIZE or end.timestamp() % SLIDE.total_seconds() or start < _EPOCH:
         raise ValueError(
-            f"window_end: must be a full minute, {SIZE} after window_start, got {time_text(window.window_end)}"
+            f"window_end: must be a full minute since 1970, {SIZE} after window_start, got {time_text(end)}"
         )
     for name in ENTITY:
         try:
@@ -83,36 +101,58 @@ def check_window(window: TrafficWindow) -> None:
             raise ValueError(f"{name}: {error}, got {getattr(window, name)!r}"[:300]) from None
     for feature in FEATURES:
         value = window.features.get(feature.name)
-        if value is None:
-            continue
-        number = (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None:
+            _check_feature(feature, value)
+
+
+def _check_feature(feature: Feature, value: object) -> None:
+    whole = feature.dtype == "int64"
+    high = feature.high if feature.high is not None else _MAX_INT64 if whole else math.inf
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not feature.low <= value <= high
+        or not math.isfinite(value)
+        or (whole and value != int(value))
+    ):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(
+            f"{feature.name}: must be {kind} from {feature.low} to {high}, got {value!r}"[:300]
         )
-        high = math.inf if feature.high is None else feature.high
-        if (
-            not number
-            or not feature.low <= value <= high
-            or (feature.dtype == "int64" and value != int(value))
-        ):
-            rule = f"{'a whole number' if feature.dtype == 'int64' else 'a number'} from {feature.low} to {high}"
-            raise ValueError(f"{feature.name}: must be {rule}, got {value!r}"[:300])
+
+
+def parse_window(message: bytes | None, *, now: datetime) -> TrafficWindow:
+    """A message of the topic `features`, decoded and checked; each feature has the type of the
+    feature list.
+
+    Raises:
+        ValueError: naming the field, its value and the rule.
+    """
+    if message is None or len(message) > MAX_BYTES:
+        size = "null" if message is None else f"{len(message)} bytes"
+        raise ValueError(f"message: must have 1 to {MAX_BYTES} bytes, got {size}")
+    try:
+        window = decode_window(message)
+        check_window(window)
+    except _MALFORMED as error:
+        raise ValueError(f"message: must be a window as a JSON object ({error})"[:300]) from None
+    if window.window_end > now + MAX_AHEAD:
+        raise ValueError(
+            f"window_end: must not be more than {MAX_AHEAD} ahead, got {time_text(window.window_end)}"
+        )
+    types = {f.name: PYTHON_TYPES[f.dtype] for f in FEATURES}
+    features = {name: types[name](value) for name, value in window.features.items()}
+    return msgspec.structs.replace(window, features=features)
 
 
 def day_of(window_end: datetime) -> date:
-    """The UTC day a window belongs to: that of its last instant, so the window that ends at midnight belongs to the day before."""
+    """UTC day of a window's last instant: one that ends at midnight belongs to the day before."""
     return (window_end - timedelta(microseconds=1)).date()
 
 
-def windows_of(moment: datetime) -> list[tuple[datetime, datetime]]:
-    """The five (start, end) windows that hold one moment, oldest first."""
-    slide = SLIDE.total_seconds()
-    newest = datetime.fromtimestamp(moment.timestamp() // slide * slide, UTC)
-    starts = [newest - i * SLIDE for i in range(SIZE // SLIDE)]
-    return [(start, start + SIZE) for start in reversed(starts)]
-
-
 def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
-    """The SELECT of every window of `source`, a Flink table with the click columns and the time attribute `event_time`.
+    """The SELECT of every window of `source`, a Flink table with the click columns and the time
+    attribute `event_time`.
 
     Columns: window_start, window_end, geo, platform, then the features in their order.
     """
@@ -122,8 +162,9 @@ def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
     keys = ("window_start", "window_end", *ENTITY)
     if not groupings:
         return _select(keys, plain, hop, ", ".join(keys))
-    # One pass in one chain: all of a window's clicks, and its clicks by each column. Separate branches put together again would
-    # close a window by the fastest of them when traffic comes back after a pause.
+    # One pass in one chain over all clicks of a window and over its groups. Separate branches,
+    # joined again, would close
+    # a window by the fastest of them when traffic returns after a pause.
     entity = ", ".join(ENTITY)
     sets = ", ".join(f"({part})" for part in (entity, *(f"{entity}, {over}" for over in groupings)))
     inner = [
@@ -133,19 +174,20 @@ def window_sql(source: str, features: Sequence[Feature] = FEATURES) -> str:
         f"GROUPING_ID({', '.join(groupings)}) AS kind",
     ]
     parts = _select(keys, inner, hop, f"window_start, window_end, GROUPING SETS ({sets})")
-    # Each bit of the kind says that its column is not grouped by.
+    # Each bit of `kind` marks a column that is not grouped by.
     everything = 2 ** len(groupings) - 1
     kinds = {over: everything - 2 ** (len(groupings) - 1 - i) for i, over in enumerate(groupings)}
-    outer = [_together(f, kinds, everything) for f in features]
+    outer = [_from_groups(f, kinds, everything) for f in features]
     return _select(keys, outer, f"(\n{parts}\n)", ", ".join(keys))
 
 
-def _together(feature: Feature, kinds: dict[str, int], everything: int) -> str:
+def _from_groups(feature: Feature, kinds: dict[str, int], everything: int) -> str:
     """A feature of a window from the rows of its groups."""
-    whole = f"FILTER (WHERE kind = {everything})"
+    all_clicks = f"FILTER (WHERE kind = {everything})"
     if feature.over is None:
-        return f"MAX({feature.name}) {whole} AS {feature.name}"
-    return f"CAST({feature.sql} FILTER (WHERE kind = {kinds[feature.over]}) AS DOUBLE) / MAX(clicks) {whole} AS {feature.name}"
+        return f"MAX({feature.name}) {all_clicks} AS {feature.name}"
+    groups = f"FILTER (WHERE kind = {kinds[feature.over]})"
+    return f"CAST({feature.sql} {groups} AS DOUBLE) / MAX(clicks) {all_clicks} AS {feature.name}"
 
 
 def _select(keys: Sequence[str], columns: Sequence[str], table: str, group_by: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adnomaly.stores.evidence import EvidenceStore
     from adnomaly.stores.incidents import IncidentStore
     from adnomaly.stores.lake import Lake
+    from adnomaly.stores.lake_batch import LakeBatch
     from adnomaly.stores.lake_compaction import LakeCompaction
     from adnomaly.stores.model_health import ModelHistory
     from adnomaly.stores.notifications import Notifier
@@ -76,14 +77,18 @@ class Backends:
     def flink(self) -> "Flink":
         from adnomaly.clients.flink import Flink
 
-        folder, lake_url = self.home.flink, f"s3://{self.settings.minio_bucket}/clicks"
+        folder = self.home.flink
         return Flink(
             self.settings.flink_url,
             flink_home=folder / "home",
             checkpoints=folder / "checkpoints",
-            lake=self.lake,
-            lake_url=lake_url,
         )
+
+    @cached_property
+    def lake_batch(self) -> "LakeBatch":
+        from adnomaly.stores.lake_batch import LakeBatch
+
+        return LakeBatch(self.flink, self.lake, f"s3://{self.settings.minio_bucket}/clicks")
 
     @cached_property
     def offline_features(self) -> "OfflineFeatures":

@@ -33,6 +33,7 @@ from adnomaly.generator_state import SentSpans
 from adnomaly.pipelines.backfill_features import Span, compute_windows, write_days
 from adnomaly.pipelines.generate_history import hour_of_clicks
 from adnomaly.settings import Settings, load_settings
+from adnomaly.stores.lake_batch import LakeBatch
 from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder
@@ -73,15 +74,13 @@ class Bench:
     def flink(self, features: Sequence[Feature]) -> Flink:
         """The same Flink, with another list of features."""
         ours = self.backends.flink
-        lake_url = f"s3://{self.backends.objects.bucket}/clicks"
         folders = {"flink_home": ours._home, "checkpoints": ours.checkpoints}
-        return Flink(
-            self.settings.flink_url,
-            **folders,
-            lake=self.backends.lake,
-            lake_url=lake_url,
-            features=features,
-        )
+        return Flink(self.settings.flink_url, **folders, features=features)
+
+    def lake_batch(self, features: Sequence[Feature]) -> LakeBatch:
+        """The batch over the lake, with another list of features."""
+        lake_url = f"s3://{self.backends.objects.bucket}/clicks"
+        return LakeBatch(self.flink(features), self.backends.lake, lake_url)
 
     @contextmanager
     def measured(self, clicks: int) -> Iterator[list[Cost]]:
@@ -133,7 +132,9 @@ def _backfill(bench: Bench, features: Sequence[Feature], hours: int, clicks: int
         )
         try:
             with bench.measured(clicks) as found:
-                write_days(offline, span, compute_windows(bench.flink(features), offline, span))
+                write_days(
+                    offline, span, compute_windows(bench.lake_batch(features), offline, span)
+                )
         finally:
             offline.discard(span.prefix)
             offline.discard(f"{bench.name}/")

@@ -19,7 +19,8 @@ from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.pipelines import backfill_features as pipeline
 from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.stores.online_features import OnlineFeatures
-from adnomaly.windows import SIZE, TrafficWindow, windows_of
+from adnomaly.windows import SIZE, TrafficWindow
+from window_oracle import windows_of
 
 pytestmark = pytest.mark.integration
 
@@ -143,7 +144,7 @@ def test_flinks_batch_is_the_oracle_and_a_rewritten_day_has_the_same_bytes(
     span = pipeline.span_of(
         DAY, DAY + timedelta(days=1), now=datetime.now(UTC), until=MIDNIGHT + 31 * HOUR
     )
-    first = pipeline.run(backends.flink, offline, online, span)
+    first = pipeline.run(backends.lake_batch, offline, online, span)
     assert list(first) == ["2003-03-03", "2003-03-04"]
     expected = oracle(clicks, span.start, span.end)
     assert_same(offline.windows(span.start, span.end), expected)
@@ -163,7 +164,7 @@ def test_flinks_batch_is_the_oracle_and_a_rewritten_day_has_the_same_bytes(
     # Once more, one day alone this time, after a run that was killed and left half a file.
     alone = pipeline.span_of(DAY, DAY, now=datetime.now(UTC))
     backends.objects.put(f"{alone.prefix}part-killed", b"half a file")
-    assert pipeline.run(backends.flink, offline, online, alone) == {
+    assert pipeline.run(backends.lake_batch, offline, online, alone) == {
         "2003-03-03": first["2003-03-03"]
     }
     assert_same(offline.windows(span.start, span.end), expected)

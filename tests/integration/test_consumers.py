@@ -1,4 +1,4 @@
-"""The gate and the sinks on real servers: killed at their worst moments, poisoned, cut off. Lost 0, doubled 0."""
+"""Validation and sinks on real servers: killed, fed invalid messages, cut off. 0 clicks lost, 0 duplicated."""
 
 import json
 import random
@@ -73,7 +73,7 @@ def run_through_kills(world: World, program: str, failpoints: list[str], finishe
     assert stop(process) == 0
 
 
-def test_a_gate_killed_between_write_and_commit_loses_and_doubles_nothing(world):
+def test_validation_killed_between_write_and_commit_loses_and_duplicates_nothing(world):
     sent = clicks()
     world.send(sent + sent[:500])  # the producer's repeats come with the same ids
     run_through_kills(
@@ -84,14 +84,14 @@ def test_a_gate_killed_between_write_and_commit_loses_and_doubles_nothing(world)
     )
     assert ids(world.read("valid")) == EXPECTED
     assert world.read("dead") == []
-    # What it has counted moved with its offsets: exact, whatever was killed.
+    # Counts commit with the offsets, so they are exact after every kill.
     committed = KafkaOffsets(world.settings.kafka_bootstrap).committed(f"gate_{world.id}")
     assert VerdictCounts.total(
-        VerdictCounts.of(note) for _, note in committed.values()
+        VerdictCounts.of(metadata) for _, metadata in committed.values()
     ) == VerdictCounts(valid=COUNT, duplicate=500)
 
 
-def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world):
+def test_a_store_killed_between_write_and_commit_loses_and_duplicates_nothing(world):
     world.send(valid_form(clicks()), "valid")
     count = "SELECT count(*) FROM clickstream_events"
     run_through_kills(
@@ -107,7 +107,7 @@ def test_a_store_killed_between_write_and_commit_loses_and_doubles_nothing(world
     assert world.rows("SELECT sum(records) FROM sink_offsets") == [(COUNT,)]
 
 
-def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(world):
+def test_an_archive_killed_between_upload_and_commit_loses_and_duplicates_nothing(world):
     world.send(valid_form(clicks()), "valid")
     run_through_kills(
         world,
@@ -129,7 +129,7 @@ def test_an_archive_killed_between_upload_and_commit_loses_and_doubles_nothing(w
         for item in objects
         for time in lake.read(item)["timestamp"].to_pylist()
     }
-    # What the killed writers uploaded and never recorded is there, invisible, and can be removed without touching the rest.
+    # Objects uploaded but not recorded by killed writers are orphans: invisible and removable.
     assert len(lake.remove_orphans(*span)) >= 1
     assert len(world.backends.objects.etags("clicks/")) == len(objects)
     assert world.rows("SELECT sum(records) FROM sink_offsets") == [(COUNT,)]
@@ -264,12 +264,12 @@ def reachable(world: World) -> bool:
 
 
 def valid_form(messages: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """As the gate writes them: microseconds written out."""
+    """As validate_clicks writes them: microseconds written out."""
     return [(key, value.replace(b'Z"', b'000Z"', 1)) for key, value in messages]
 
 
-def poison() -> list[tuple[str | bytes | None, bytes | None]]:
-    """1,000 messages that are no valid click, of more than 40 kinds."""
+def invalid_messages() -> list[tuple[str | bytes | None, bytes | None]]:
+    """1,000 invalid messages of more than 50 kinds."""
     now = datetime.now(UTC)
     base = json.dumps(click(1, now)).encode()
 
@@ -340,14 +340,14 @@ def poison() -> list[tuple[str | bytes | None, bytes | None]]:
     return [(keys[n % 4], kinds[n % len(kinds)]) for n in range(1000)]
 
 
-def test_poison_is_kept_to_the_byte_and_nowhere_else(world):
-    good, bad = clicks(), poison()
+def test_invalid_messages_are_dead_letters_byte_for_byte(world):
+    good, bad = clicks(), invalid_messages()
     mixed = good + bad
     random.Random(7).shuffle(mixed)
     world.send(mixed)
-    gate = world.start("validate_clicks")
+    process = world.start("validate_clicks")
     world.wait(
-        "all is judged", lambda: len(world.read("dead")) + len(world.read("valid")) >= len(mixed)
+        "all is validated", lambda: len(world.read("dead")) + len(world.read("valid")) >= len(mixed)
     )
     dead = world.read("dead")
     assert Counter((_bytes(m.key()), m.value()) for m in dead) == Counter(
@@ -360,7 +360,7 @@ def test_poison_is_kept_to_the_byte_and_nowhere_else(world):
         assert headers["error.field"]
         assert headers["error.rule"]
         assert len(headers["error.value"].decode()) <= 1000
-    assert stop(gate) == 0
+    assert stop(process) == 0
 
 
 def _bytes(key: str | bytes | None) -> bytes | None:

@@ -1,4 +1,4 @@
-"""From the topic `features` into both stores, with servers that go away meanwhile. Isolated as in test_feature_store.py."""
+"""From the topic `features` into both stores, with servers that become unavailable. Isolated as in test_feature_store.py."""
 
 import json
 import logging
@@ -21,12 +21,15 @@ import redis
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from adnomaly.failpoints import Failpoints
+from adnomaly.sinks.base import run_sink
+from adnomaly.sinks.consumer import GroupConsumer
 from adnomaly.stores.online_features import OnlineFeatures
 from adnomaly.stores.windows import WindowStore
 from adnomaly.windows import SIZE, SLIDE, TrafficWindow, time_text
 from adnomaly.wiring import connect
 from integration.world import a_world
-from streaming import publish_features as program
+from streaming.publish_features import MAX_BATCH, FeatureSink
 
 pytestmark = pytest.mark.integration
 
@@ -36,8 +39,8 @@ REDIS_DB = 14
 ENTITIES = [(geo, platform) for geo in ("BR", "DE", "US") for platform in ("android", "ios", "web")]
 
 
-class Gate:
-    """A TCP relay to a server that can be shut, as if the server were gone: connections break, new ones are refused."""
+class Proxy:
+    """A TCP proxy to a server; shut, it breaks connections and refuses new ones."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target, self._pairs, self._listener = (host, port), [], None
@@ -64,10 +67,10 @@ class Gate:
             far = socket.create_connection(self._target)
             self._pairs += [near, far]
             for one, other in ((near, far), (far, near)):
-                threading.Thread(target=relay, args=(one, other), daemon=True).start()
+                threading.Thread(target=forward, args=(one, other), daemon=True).start()
 
 
-def relay(one: socket.socket, other: socket.socket) -> None:
+def forward(one: socket.socket, other: socket.socket) -> None:
     try:
         while data := one.recv(65536):
             other.sendall(data)
@@ -85,26 +88,26 @@ def hang_up(s: socket.socket) -> None:
 
 
 @pytest.fixture
-def gates(settings):
+def proxies(settings):
     address = urlsplit(settings.redis_url)
     both = {
-        "redis": Gate(address.hostname, address.port),
-        "postgres": Gate(settings.db_host, settings.db_port),
+        "redis": Proxy(address.hostname, address.port),
+        "postgres": Proxy(settings.db_host, settings.db_port),
     }
     yield both
-    for gate in both.values():
-        gate.shut()
+    for proxy in both.values():
+        proxy.shut()
 
 
 @pytest.fixture
-def store(settings, backends, gates):
+def store(settings, backends, proxies):
     from adnomaly.clients.postgres import Postgres
 
     table = f"test_windows_{uuid4().hex[:8]}"
     with backends.postgres.connection() as connection:
-        connection.execute(f"CREATE TABLE {table} (LIKE feature_aggregates INCLUDING ALL)")
+        connection.execute(f"CREATE TABLE {table} (LIKE feature_aggreproxies INCLUDING ALL)")
     through = settings.model_copy(
-        update={"db_host": "127.0.0.1", "db_port": gates["postgres"].port}
+        update={"db_host": "127.0.0.1", "db_port": proxies["postgres"].port}
     )
     yield WindowStore(Postgres(through.postgres_url()), table=table)
     with backends.postgres.connection() as connection:
@@ -112,7 +115,7 @@ def store(settings, backends, gates):
 
 
 @pytest.fixture
-def online(settings, gates, tmp_path):
+def online(settings, proxies, tmp_path):
     schema = f"test_{uuid4().hex[:8]}"
     url = settings.postgres_url("feast")
     with (
@@ -124,7 +127,7 @@ def online(settings, gates, tmp_path):
         store = OnlineFeatures(
             ROOT / "include" / "feature_repo",
             registry_url=f"{url}?options=-csearch_path%3D{schema}",
-            redis_url=f"redis://127.0.0.1:{gates['redis'].port}/{REDIS_DB}",
+            redis_url=f"redis://127.0.0.1:{proxies['redis'].port}/{REDIS_DB}",
             mirror=tmp_path,
         )
         store.apply()
@@ -148,30 +151,29 @@ def send(settings, topic):
 
     def send(windows: list[TrafficWindow]) -> None:
         for w in windows:
-            times = {
-                "window_start": time_text(w.window_start),
-                "window_end": time_text(w.window_end),
-            }
-            value = times | {"geo": w.geo, "platform": w.platform} | w.features
-            producer.produce(topic, json.dumps(value), w.key)
+            producer.produce(topic, valid_value(w), w.key)
         assert producer.flush(20) == 0
 
     return send
 
 
+def valid_value(w: TrafficWindow) -> str:
+    times = {"window_start": time_text(w.window_start), "window_end": time_text(w.window_end)}
+    return json.dumps(times | {"geo": w.geo, "platform": w.platform} | w.features)
+
+
 @contextmanager
 def publishing(settings, topic, online, store):
-    """The program's loop in a thread; fails when it did."""
+    """The sink's loop in a thread; re-raises its failure."""
     stopping, failures = threading.Event(), []
-    consumer = program.open_consumer(settings.kafka_bootstrap, topic=topic, group=topic)
+    consumer = GroupConsumer(settings.kafka_bootstrap, topic, topic, stopping)
+    sink = FeatureSink(online, store, Failpoints(""))
 
     def body() -> None:
         try:
-            program.run(consumer, online, store, stopping)
+            run_sink(consumer, sink, stopping, unit="corrections", max_batch=MAX_BATCH)
         except Exception as error:
             failures.append(error)
-        finally:
-            consumer.close()
 
     thread = threading.Thread(target=body)
     thread.start()
@@ -219,7 +221,7 @@ def test_windows_reach_both_stores_and_a_repeat_changes_nothing(
     assert online.read(ENTITIES) == a_close(4)
 
 
-def test_a_window_computed_anew_replaces_the_stored_one(settings, topic, send, online, store):
+def test_a_recomputed_window_replaces_the_stored_one(settings, topic, send, online, store):
     with publishing(settings, topic, online, store):
         send(a_close(0))
         wait_for(stored(store), a_close(0))
@@ -230,23 +232,23 @@ def test_a_window_computed_anew_replaces_the_stored_one(settings, topic, send, o
 
 
 @pytest.mark.parametrize("server", ["redis", "postgres"])
-def test_no_window_is_skipped_while_a_server_is_away(
-    settings, topic, send, online, store, gates, server, caplog
+def test_no_window_is_skipped_while_a_server_is_unavailable(
+    settings, topic, send, online, store, proxies, server, caplog
 ):
     caplog.set_level(logging.WARNING)
     with publishing(settings, topic, online, store):
         send(a_close(0))
         wait_for(stored(store), a_close(0))
-        gates[server].shut()
+        proxies[server].shut()
         send(a_close(1))
         send(a_close(2))
-        wait_for(lambda: "again in" in caplog.text, True)
-        gates[server].open()
+        wait_for(lambda: "retrying in" in caplog.text, True)
+        proxies[server].open()
         wait_for(stored(store), [w for minute in range(3) for w in a_close(minute)], 60)
     assert online.read(ENTITIES) == a_close(2)
 
 
-NO_WINDOWS = [
+INVALID = [
     None,
     b"",
     b"not json",
@@ -267,6 +269,7 @@ NO_WINDOWS = [
         for values in (
             {"ctr_avg": 0.1, "event_count": 1},
             {"ctr_avg": "0.1", "bounce_rate_avg": 0.1, "event_count": 1},
+            {"ctr_avg": 7, "bounce_rate_avg": 0.1, "event_count": 1},
             {"ctr_avg": True, "bounce_rate_avg": 0.1, "event_count": 1},
             {"ctr_avg": 0.1, "bounce_rate_avg": None, "event_count": 1},
             {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1.5},
@@ -280,21 +283,30 @@ NO_WINDOWS = [
                 "window_end": "2026-11-22T00:05:01Z",
             },
             {"ctr_avg": 0.1, "bounce_rate_avg": 0.1, "event_count": 1, "window_start": "yesterday"},
+            {
+                "ctr_avg": 0.1,
+                "bounce_rate_avg": 0.1,
+                "event_count": 1,
+                "window_start": "9999-12-31T23:50:00-01:00",
+                "window_end": "9999-12-31T23:55:00-01:00",
+            },
         )
     ),
 ]
 
 
-def test_what_is_no_window_holds_nothing_up(settings, topic, send, online, store, caplog):
+def test_invalid_messages_are_logged_and_skipped(settings, topic, send, online, store, caplog):
     caplog.set_level(logging.WARNING)
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
-    for value in NO_WINDOWS:
+    for value in INVALID:
         producer.produce(topic, value, b"DE|web")
+    year_10000_ms = 253_402_300_800_000
+    producer.produce(topic, valid_value(a_close(0)[0]), b"DE|web", timestamp=year_10000_ms)
     assert producer.flush(20) == 0
     send(a_close(0))
     with publishing(settings, topic, online, store):
         wait_for(stored(store), a_close(0))
-    assert caplog.text.count("no window at") == len(NO_WINDOWS)
+    assert caplog.text.count("invalid window at") == len(INVALID) + 1
     assert online.read(ENTITIES) == a_close(0)
 
 

@@ -1,7 +1,7 @@
 """From the topic `features` to alerts and results: real Kafka, PostgreSQL and bundles; the scorer killed, no model, a new model.
 
-Each test has topics, a consumer group, bundles and a model version of its own, so it can run beside a live stack. What must come
-out is what the detector says about the same windows at once.
+Each test has topics, a consumer group, bundles and a model version of its own, so it can run beside a live stack. The expected
+result is that of the detector on all windows in one batch.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.integration
 
 START = datetime(2026, 4, 8, tzinfo=UTC)
 """Long before anything that a live stack scores; the bundles know these entities at this hour of a Wednesday."""
-POISON = [b"not json", b"{}", b"[]", b'{"window_start":5}', b"\xff\xfe", b"x" * 100_000]
+INVALID = [b"not json", b"{}", b"[]", b'{"window_start":5}', b"\xff\xfe", b"x" * 100_000]
 ATTACK = Attack(
     kind="click_flood",
     geo="US",
@@ -96,10 +96,10 @@ class World:
         return version
 
     def expected(self, windows: Sequence[TrafficWindow]) -> dict[tuple, str | None]:
-        """The incident of each window, as judged at once."""
-        judge = LiveScorer(Nothing(), BundleStore(self.bundles), self.settings)
-        judge.load_current()
-        return {_key(r.window): r.incident_id for r in judge.score(windows).scored}
+        """The incident of each window, scored in one batch."""
+        scorer = LiveScorer(Nothing(), BundleStore(self.bundles), self.settings)
+        scorer.load_current()
+        return {_key(r.window): r.incident_id for r in scorer.score(windows).scored}
 
     def start(self) -> None:
         names = (
@@ -225,7 +225,7 @@ def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_
     messages, rng, part = _messages(windows), random.Random(11), len(windows) // 6 + 1
     world.start()
     for number in range(6):
-        world.feed([*messages[number * part : (number + 1) * part], ("DE|web", POISON[number])])
+        world.feed([*messages[number * part : (number + 1) * part], ("DE|web", INVALID[number])])
         time.sleep(rng.uniform(2, 9))
         world.stop(signal.SIGKILL)
         world.start()
@@ -244,13 +244,13 @@ def test_killed_again_and_again_each_window_has_one_result_and_each_anomaly_one_
         for geo, platform, end, incident, alert_id, _ in world.rows()
     }
     assert {key: incident for key, (incident, _) in rows.items()} == expected, (
-        "as judged at once, in the same incidents"
+        "as scored in one batch, in the same incidents"
     )
     assert {alert["alert_id"] for alert in alerts} == {
         alert_id for _, alert_id in rows.values() if alert_id
     }
-    assert sorted(message.value() for message in world.read("dead")) == sorted(POISON), (
-        "poison is kept to the byte"
+    assert sorted(message.value() for message in world.read("dead")) == sorted(INVALID), (
+        "dead letters are kept byte for byte"
     )
 
 
@@ -269,7 +269,7 @@ def test_an_alert_says_why(world: World, windows):
     assert sum(map(abs, alert["explanation"]["share"].values())) == pytest.approx(1)
 
 
-def test_a_window_that_can_be_none_does_not_hold_up_the_others(world: World, windows):
+def test_an_invalid_window_does_not_block_the_others(world: World, windows):
     world.deploy()
     some = windows[:60]
     messages = _messages(some)
@@ -277,7 +277,7 @@ def test_a_window_that_can_be_none_does_not_hold_up_the_others(world: World, win
     world.feed([*messages[:4], (messages[4][0], json.dumps(impossible).encode()), *messages[5:]])
     world.start()
     _until(lambda: len(world.rows()) == len(some) - 1, "the others are scored")
-    _until(lambda: world.metric("adnomaly_scorer_dead_letters_total") == 1, "it is put aside")
+    _until(lambda: world.metric("adnomaly_scorer_dead_letters_total") == 1, "it is a dead letter")
     (dead,) = world.read("dead")
     assert json.loads(dead.value()) == impossible
     assert (

@@ -29,14 +29,15 @@ from confluent_kafka.admin import AdminClient
 import window_oracle as oracle
 from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.clients.flink import Flink
+from adnomaly.clients.flink_job import JobReconciler
 from adnomaly.clients.flink_sql import IDLE_SECONDS, Topics
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT, load_settings
+from adnomaly.stores.lake_batch import LakeBatch
 from adnomaly.topics import Topic
 from adnomaly.windows import SIZE
 from adnomaly.wiring import connect
-from streaming.window_job import JobReconciler
 from window_oracle import Sent, Window
 
 pytestmark = [pytest.mark.integration, pytest.mark.kills, pytest.mark.timeout(900)]
@@ -186,7 +187,7 @@ class Told:
 
 
 def message(click: Sent) -> bytes:
-    """A click in the form the gate gives it."""
+    """A click as validate_clicks writes it."""
     return msgspec.json.encode(
         {
             "timestamp": f"{click.at:%Y-%m-%dT%H:%M:%S.%fZ}",
@@ -391,12 +392,10 @@ def batch(stage, told) -> list[dict]:
         stage.settings.flink_url,
         flink_home=flink._home,
         checkpoints=flink.checkpoints,
-        lake=stage.backends.lake,
-        lake_url=f"s3://{objects.bucket}/clicks",
         features=(*FEATURES, COST),
     )
     try:
-        more.run_window_batch(
+        LakeBatch(more, stage.backends.lake, f"s3://{objects.bucket}/clicks").run(
             stage.start - MINUTE,
             oracle.moment(told.last_end),
             output=f"s3://{objects.bucket}/{prefix}",

@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, Producer, Top
 from confluent_kafka.admin import AdminClient
 
 from adnomaly.clients.kafka.admin import create_topics
-from adnomaly.clients.kafka.reader import _consumer
+from adnomaly.clients.kafka.reader import open_reader
 from adnomaly.settings import ROOT, Settings
 from adnomaly.topics import Topic
 from adnomaly.wiring import Backends, connect
@@ -91,7 +91,7 @@ class World:
 
     def read(self, topic: str) -> list[Message]:
         """Every committed message of a topic, to its present end."""
-        consumer = _consumer(self.settings.kafka_bootstrap)
+        consumer = open_reader(self.settings.kafka_bootstrap)
         consumer.assign(
             [TopicPartition(self.topics[topic], p, OFFSET_BEGINNING) for p in range(PARTITIONS)]
         )

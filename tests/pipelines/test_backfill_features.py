@@ -30,7 +30,7 @@ class MemoryStore:
         self.lake, self.runs, self.files, self.online = windows, [], {}, {}
         self.left: dict[str, pa.Table] = {}
 
-    def run_window_batch(self, start, end, *, output):
+    def run(self, start, end, *, output):
         self.runs.append((start, end))
         # A batch over whole objects of the lake may give windows beyond the span, in any order.
         self.left[output.removeprefix("s3://memory/")] = window_table(self.lake[::-1])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import window_oracle as oracle
-from adnomaly.windows import windows_of
+from adnomaly.windows import SIZE, SLIDE
 from window_oracle import Sent
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -21,10 +21,24 @@ def test_a_click_is_in_five_windows():
     assert sorted(found) == [(oracle.minute(NOON) + n, "DE", "web") for n in (1, 2, 3, 4, 5)]
 
 
+def test_a_moment_lies_in_five_windows_start_included_end_excluded():
+    windows = oracle.windows_of(NOON)
+    assert len(windows) == SIZE // SLIDE == 5
+    assert windows[0] == (NOON - timedelta(minutes=4), NOON + timedelta(minutes=1))
+    assert windows[-1] == (NOON, NOON + timedelta(minutes=5))
+    assert all(start <= NOON < end for start, end in windows)
+    assert oracle.windows_of(NOON - timedelta(microseconds=1))[-1] == (
+        NOON - timedelta(minutes=1),
+        NOON + timedelta(minutes=4),
+    )
+
+
 @pytest.mark.parametrize("microseconds", [0, 1, 59_999_999, 60_000_000])
 def test_windows_are_those_of_the_definition(microseconds):
     at = NOON + timedelta(microseconds=microseconds)
-    assert [oracle.moment(end) for end in oracle.ends(at)] == [end for _, end in windows_of(at)]
+    newest = at.replace(second=0, microsecond=0)
+    starts = [newest - n * SLIDE for n in reversed(range(SIZE // SLIDE))]
+    assert oracle.windows_of(at) == [(start, start + SIZE) for start in starts]
 
 
 def test_averages_are_of_the_clicks_in_the_window():

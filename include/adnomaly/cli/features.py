@@ -40,7 +40,7 @@ def backfill(first: Day = None, last: Day = None, until: Moment = None) -> None:
     )
     backends = _backends()
     for day, sha256 in backfill_features.run(
-        backends.flink, backends.offline_features, backends.online_features, span
+        backends.lake_batch, backends.offline_features, backends.online_features, span
     ).items():
         print(f"{day}  sha256 {sha256}")
 

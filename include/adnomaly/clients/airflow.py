@@ -1,7 +1,6 @@
-"""Airflow's REST API: trigger a DAG, watch its tasks, read what they returned."""
+"""Airflow's REST API: trigger a DAG, follow its tasks, read their results."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -11,13 +10,13 @@ import httpx
 from adnomaly.errors import JobFailed, Unavailable
 
 FINISHED: Final = frozenset({"success", "failed"})
-"""States of a run after which nothing changes any more."""
+"""Final states of a run."""
 
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
 
 
 class TaskState(NamedTuple):
-    """One task of a run; `state` is None before the scheduler has looked at it."""
+    """One task of a run; `state` is None before it is scheduled."""
 
     task_id: str
     state: str | None
@@ -25,7 +24,7 @@ class TaskState(NamedTuple):
 
 
 class Airflow:
-    """One Airflow, as one of its users. Logs in when it must and again when the token has expired.
+    """One Airflow, as one of its users. Logs in on demand, and again after the token has expired.
 
     Every method raises `Unavailable` while the API server does not answer.
     """
@@ -35,13 +34,13 @@ class Airflow:
         self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
 
     def knows(self, dag_id: str) -> bool:
-        """Whether the DAG processor has read this DAG."""
+        """Whether the DAG processor has parsed this DAG."""
         return (
             self._request("GET", f"/dags/{dag_id}", tolerate=_NOT_FOUND).status_code != _NOT_FOUND
         )
 
     def import_errors(self) -> list[str]:
-        """What keeps DAG files from being read, one line each."""
+        """Import errors of DAG files, one line each."""
         errors = self._request("GET", "/importErrors").json()["import_errors"]
         return [f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors]
 
@@ -52,82 +51,67 @@ class Airflow:
     def trigger(
         self, dag_id: str, conf: Mapping[str, Any], *, logical_date: datetime | None = None
     ) -> str:
-        """A new run with these params; returns its id. The DAG must not be paused for the run to begin.
+        """Start a run with these params; returns its id. The run of a paused DAG stays queued.
 
         Raises:
-            JobFailed: the form was refused, or a run of this logical date exists already.
+            JobFailed: the params were refused, or a run of this logical date exists already.
         """
         body = {"logical_date": logical_date and logical_date.isoformat(), "conf": dict(conf)}
-        return self._request("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"]
+        run = self._request("POST", f"/dags/{dag_id}/dagRuns", json=body).json()
+        return str(run["dag_run_id"])
 
     def has_run_of(self, dag_id: str, logical_date: datetime) -> bool:
         """Whether a run of this logical date exists."""
         moment = logical_date.isoformat()
-        found = self._request(
+        runs = self._request(
             "GET",
             f"/dags/{dag_id}/dagRuns",
             params={"logical_date_gte": moment, "logical_date_lte": moment},
         )
-        return bool(found.json()["total_entries"])
+        return bool(runs.json()["total_entries"])
 
     def active_run(self, dag_id: str) -> str | None:
-        """The oldest run that is queued or running, whoever started it; None when there is none."""
+        """The oldest queued or running run; None when there is none."""
         query = {"state": ["queued", "running"], "order_by": "run_after", "limit": 1}
         runs = self._request("GET", f"/dags/{dag_id}/dagRuns", params=query).json()["dag_runs"]
         return runs[0]["dag_run_id"] if runs else None
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """`queued`, `running`, `success` or `failed`."""
-        return self._request("GET", _run(dag_id, run_id)).json()["state"]
+        return str(self._request("GET", _run(dag_id, run_id)).json()["state"])
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Every task of a run with its state."""
-        found = self._request("GET", f"{_run(dag_id, run_id)}/taskInstances").json()[
-            "task_instances"
+        tasks = self._request("GET", f"{_run(dag_id, run_id)}/taskInstances").json()
+        return [
+            TaskState(t["task_id"], t["state"], t["try_number"]) for t in tasks["task_instances"]
         ]
-        return [TaskState(t["task_id"], t["state"], t["try_number"]) for t in found]
-
-    def watch(
-        self,
-        dag_id: str,
-        run_id: str,
-        *,
-        every_s: float = 1.0,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> Iterator[tuple[str, list[TaskState]]]:
-        """State of the run and of its tasks, again and again, up to and with the final one."""
-        while True:
-            state = self.run_state(dag_id, run_id)
-            yield state, self.tasks(dag_id, run_id)
-            if state in FINISHED:
-                return
-            sleep(every_s)
 
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What a task returned."""
+        """Return value of a task (XCom)."""
         return self._request(
             "GET", f"{_run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
         ).json()["value"]
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
-        """The buttons on a task's page: name -> URL, None before there is one."""
-        return self._request("GET", f"{_run(dag_id, run_id)}/taskInstances/{task_id}/links").json()[
-            "extra_links"
-        ]
+        """Extra links of a task: name -> URL, None until it is known."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}/links"
+        links: dict[str, str | None] = self._request("GET", path).json()["extra_links"]
+        return links
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, *, lines: int = 15) -> list[str]:
-        """The last lines of what a task itself logged in its newest try, and its errors."""
+        """Last log lines of a task's newest try: its own and errors."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{max(task.try_number, 1)}"
-        found = self._request(
+        log = self._request(
             "GET", path, tolerate=_NOT_FOUND, headers={"accept": "application/json"}
         )
-        content = found.json().get("content", []) if found.is_success else []
-        return [_line(entry) for entry in content if _speaks_of_work(entry)][-lines:]
+        content = log.json().get("content", []) if log.is_success else []
+        return [_line(entry) for entry in content if _is_relevant(entry)][-lines:]
 
     def _request(
         self, method: str, path: str, *, tolerate: int = 0, **arguments: Any
     ) -> httpx.Response:
-        """One call with the token; logs in first, and once more when the token is refused."""
+        """One request with a token; logs in first, and once more when the token is refused."""
         try:
             if "authorization" not in self._http.headers:
                 self._login()
@@ -156,8 +140,8 @@ class Airflow:
             raise Unavailable(f"Airflow's login answers {answer.status_code}")
         if not answer.is_success:
             raise JobFailed(
-                f"Airflow refuses the login of {self._credentials['username']}: {answer.status_code}. "
-                "Is AIRFLOW_ADMIN_PASSWORD the one it was started with?"
+                f"Airflow refuses the login of {self._credentials['username']}: {answer.status_code}; "
+                "AIRFLOW_ADMIN_PASSWORD must be the one it was started with"
             )
         self._http.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
 
@@ -166,8 +150,8 @@ def _run(dag_id: str, run_id: str) -> str:
     return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
 
-def _speaks_of_work(entry: Any) -> bool:
-    """Whether an entry is the task's own or an error: Airflow and Python's warnings say much that tells nothing."""
+def _is_relevant(entry: Any) -> bool:
+    """Whether an entry is the task's own or an error, not noise of Airflow or Python's warnings."""
     if not isinstance(entry, dict):
         return False
     logger = entry.get("logger", "")

@@ -1,6 +1,6 @@
-"""Feast: its configuration, its definitions derived from the feature list, and a store opened from both.
+"""Feast: configuration, definitions derived from the feature list, and the store opened with both.
 
-Feast takes seconds to import, so it is imported where it is used: the stack's shell needs no more than `variables`.
+Feast takes seconds to import, so it is imported locally: `variables` must not load it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ SERVICE: Final = "scoring"
 
 
 class Definitions(NamedTuple):
-    """Everything that is applied to the registry."""
+    """All objects that are applied to the registry."""
 
     geo: "Entity"
     platform: "Entity"
@@ -30,7 +30,7 @@ class Definitions(NamedTuple):
 
 
 def definitions(mirror: Path, features: Sequence[Feature] = FEATURES) -> Definitions:
-    """The view of traffic windows per geo and platform, over the Parquet below `mirror`."""
+    """The feature view of windows per geo and platform, over Parquet files below `mirror`."""
     from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType, types
     from feast.data_format import ParquetFormat
 
@@ -56,7 +56,7 @@ def definitions(mirror: Path, features: Sequence[Feature] = FEATURES) -> Definit
         ttl=TTL,
         schema=entity_fields + feature_fields,
         source=source,
-        description="5-minute windows sliding by 1 minute; their moment is window_end",
+        description="5-minute windows sliding by 1 minute; the event timestamp is window_end",
     )
     return Definitions(geo, platform, source, view, FeatureService(name=SERVICE, features=[view]))
 
@@ -76,7 +76,7 @@ def variables(registry_url: str, redis_url: str, mirror: Path) -> dict[str, str]
 
 
 def repo_config(repo: Path, values: Mapping[str, str]) -> "RepoConfig":
-    """The one feature_store.yaml with these values, so that our processes and `feast` on the command line agree."""
+    """feature_store.yaml with these values, as our processes and `feast` use it."""
     import yaml
     from feast import RepoConfig
 
@@ -87,7 +87,7 @@ def repo_config(repo: Path, values: Mapping[str, str]) -> "RepoConfig":
 
 
 def open_store(repo: Path, values: Mapping[str, str]) -> "FeatureStore":
-    """A feature store; reaches the registry at once."""
+    """A feature store; connects to the registry."""
     from feast import FeatureStore
 
     return FeatureStore(config=repo_config(repo, values))
@@ -99,7 +99,7 @@ def _describe(feature: Feature) -> str:
 
 
 def _redis_connection(url: str) -> str:
-    """Feast's own form of a Redis address: `host:port,db=0,password=...`."""
+    """A Redis address as Feast writes it: `host:port,db=0,password=...`."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     if parts.path.strip("/"):

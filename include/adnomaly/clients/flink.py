@@ -1,4 +1,4 @@
-"""Flink: the window SQL submitted as a stream or run in batch, and the few words of its REST API that we need."""
+"""Flink: submit SQL scripts through its client, follow and cancel jobs over its REST API."""
 
 import os
 import shutil
@@ -7,36 +7,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import httpx
 import msgspec
 
-from adnomaly.clients.flink_sql import Script, batch_script
+from adnomaly.clients.flink_sql import Script
 from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT
 
-if TYPE_CHECKING:
-    from adnomaly.stores.lake import Lake
-
 PROGRAM: Final = ROOT / "streaming" / "window_program.py"
 WINDOW_JOB: Final = "adnomaly-windows"
-BATCH_JOB: Final = "adnomaly-window-batch"
 RUNNING: Final = "RUNNING"
 ENDED: Final = frozenset({"FAILED", "CANCELED", "FINISHED"})
 CALL_SECONDS: Final = 10.0
 SUBMIT_SECONDS: Final = 180.0
 BATCH_SECONDS: Final = 1800.0
-BATCH_PARTS: Final = 2
-"""Parts of a batch span that are computed beside each other, one slot each."""
 
 
 class Job(NamedTuple):
-    """One job as the JobManager has it. `started` is milliseconds since the epoch."""
+    """One job as the JobManager reports it. `started` is milliseconds since the epoch."""
 
     id: str
     name: str
@@ -45,12 +38,12 @@ class Job(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether it runs or may run again; a job that is being cancelled still is."""
+        """Whether it runs or may run again; a job being cancelled is alive."""
         return self.state not in ENDED
 
 
 class Flink:
-    """One session cluster. Every method raises `Unavailable` while the JobManager does not answer."""
+    """One session cluster. Methods raise `Unavailable` while the JobManager does not answer."""
 
     def __init__(
         self,
@@ -58,32 +51,24 @@ class Flink:
         *,
         flink_home: Path,
         checkpoints: Path,
-        lake: "Lake | None" = None,
-        lake_url: str = "",
         features: Sequence[Feature] = FEATURES,
     ) -> None:
-        self._url, self._home, self.checkpoints, self.features = (
-            url,
-            flink_home,
-            checkpoints,
-            features,
-        )
-        self._lake, self._lake_url = lake, lake_url
+        self._url, self._home = url, flink_home
+        self.checkpoints, self.features = checkpoints, features
 
     def jobs(self, name: str = WINDOW_JOB) -> list[Job]:
-        """The jobs of this name that the JobManager remembers, newest first."""
-        found = self._get("/jobs/overview")["jobs"]
+        """The jobs of this name that the JobManager knows, newest first."""
         jobs = [
             Job(job["jid"], job["name"], job["state"], job["start-time"])
-            for job in found
+            for job in self._get("/jobs/overview")["jobs"]
             if job["name"] == name
         ]
         return sorted(jobs, key=lambda job: -job.started)
 
     def window_job_state(self, name: str = WINDOW_JOB) -> str | None:
-        """State of the job that is alive, else of the newest one; None when the JobManager knows none.
+        """State of the job that is alive, else of the newest; None when the JobManager knows none.
 
-        RUNNING means that every task of it runs: a job whose TaskManager is gone says RESTARTING or CREATED.
+        RUNNING means that every task runs: a job without a TaskManager is RESTARTING or CREATED.
         """
         jobs = self.jobs(name)
         shown = next((job for job in jobs if job.alive), jobs[0] if jobs else None)
@@ -93,41 +78,43 @@ class Flink:
         return RUNNING if tasks == {RUNNING} else "CREATED"
 
     def job_state(self, job_id: str) -> str | None:
-        """State of one job; None when the JobManager does not know it (a restarted one has forgotten all)."""
+        """State of one job; None when the JobManager does not know it, as after its restart."""
         return next(
             (job["state"] for job in self._get("/jobs/overview")["jobs"] if job["jid"] == job_id),
             None,
         )
 
     def submit(self, script: Script, job_id: str, *, checkpoint: Path | None = None) -> None:
-        """Start a job under an id of our choice, a stream going on from a checkpoint where there is one; returns when it is accepted.
+        """Submit a job under a given id, optionally resumed from a checkpoint; returns when it is
+        accepted.
 
         Raises:
-            JobFailed: Flink's client refused; the message ends with its own words.
+            JobFailed: Flink's client refused; the message is its last error.
         """
         resume = ["-s", f"file://{checkpoint}"] if checkpoint else []
         self._run(resume, script, job_id, seconds=SUBMIT_SECONDS)
 
     def cancel(self, job_id: str, *, patience_s: float = 60.0) -> None:
-        """Cancel a job and wait for its end; its last checkpoint stays.
+        """Cancel a job and wait until it has ended; its last checkpoint stays.
 
         Raises:
-            JobFailed: it has not ended in time.
+            JobFailed: it has not ended within `patience_s`.
         """
         self._call("PATCH", f"/jobs/{job_id}", params={"mode": "cancel"})
         deadline = time.monotonic() + patience_s
         while self._get(f"/jobs/{job_id}")["state"] not in ENDED:
             if time.monotonic() > deadline:
                 raise JobFailed(
-                    f"job {job_id} does not end: cancelled {patience_s:.0f} s ago; restart the TaskManager"
+                    f"job {job_id} has not ended {patience_s:.0f} s after its cancellation; restart the TaskManager"
                 )
             time.sleep(0.3)
 
     def stop(self, job_id: str, *, patience_s: float = 120.0) -> Path:
-        """End a stream with a savepoint, from which `submit` can go on without reading anything twice; returns the savepoint.
+        """End a stream with a savepoint, from which `submit` resumes exactly once; returns the
+        savepoint.
 
         Raises:
-            JobFailed: Flink could not take one; the job runs on then.
+            JobFailed: Flink could not take one; the job continues.
         """
         body = {"targetDirectory": f"file://{self._home.parent / 'savepoints'}", "drain": False}
         request = self._call("POST", f"/jobs/{job_id}/stop", json=body).json()["request-id"]
@@ -137,7 +124,7 @@ class Flink:
         ] != "COMPLETED":
             if time.monotonic() > deadline:
                 raise JobFailed(
-                    f"job {job_id} has no savepoint after {patience_s:.0f} s: look at its checkpoints in Flink's UI"
+                    f"job {job_id} has no savepoint after {patience_s:.0f} s: see its checkpoints in Flink's UI"
                 )
             time.sleep(0.3)
         operation = answer["operation"]
@@ -148,16 +135,17 @@ class Flink:
         return Path(operation["location"].removeprefix("file:"))
 
     def root_cause(self, job_id: str) -> str:
-        """First line of what a job failed of; empty when it did not."""
+        """First line of the exception a job failed with; empty when it did not."""
         entries = (
             self._get(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {}).get("entries", [])
         )
-        return entries[0]["stacktrace"].splitlines()[0] if entries else ""
+        return str(entries[0]["stacktrace"]).splitlines()[0] if entries else ""
 
     def late_clicks(self, name: str = WINDOW_JOB) -> int | None:
-        """Clicks that missed a window, counted by the running job since it (or its TaskManager) last started.
+        """Late clicks counted by the running job since it or its TaskManager started; None when no
+        job runs.
 
-        None when no job runs. The topic of late clicks has all of them, each with the number of windows it missed.
+        The topic `clickstream.late` has all of them, each with the number of windows it missed.
         """
         job = next((job for job in self.jobs(name) if job.state == RUNNING), None)
         if job is None:
@@ -165,7 +153,7 @@ class Flink:
         for vertex in self._get(f"/jobs/{job.id}")["vertices"]:
             metrics = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             names = [metric["id"] for metric in self._get(metrics)]
-            # What comes to the writer of late clicks is late.
+            # Every record of the writer of late clicks is late.
             for metric in names:
                 if metric.startswith("late") and metric.endswith("Writer.numRecordsIn"):
                     return int(self._get(f"{metrics}?get={metric}&agg=sum")[0]["sum"])
@@ -174,60 +162,38 @@ class Flink:
     def newest_checkpoint(
         self, job_ids: Sequence[str], *, refused: Collection[str] = ()
     ) -> Path | None:
-        """The newest complete checkpoint among those that these jobs left behind, apart from refused ones."""
-        found = [
+        """The newest complete checkpoint of these jobs, except refused ones."""
+        complete = [
             file.parent
             for job_id in job_ids
             for file in (self.checkpoints / job_id).glob("chk-*/_metadata")
         ]
-        usable = [folder for folder in found if str(folder) not in refused]
+        usable = [folder for folder in complete if str(folder) not in refused]
         return max(usable, key=lambda folder: (folder / "_metadata").stat().st_mtime, default=None)
 
     def discard_checkpoints(self, job_ids: Sequence[str]) -> None:
-        """Delete what jobs left behind that nothing will go on from."""
+        """Delete the checkpoints of these jobs."""
         for job_id in job_ids:
             shutil.rmtree(self.checkpoints / job_id, ignore_errors=True)
 
-    def window_batch(
-        self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB
-    ) -> Script:
-        """The job that leaves the windows with start < window_end <= end as Parquet below the URL `output`.
-
-        It reads whole hours of the lake. So nothing may lie there that the manifest does not name, as long as it runs: what killed
-        writers left is removed now, and nothing is rewritten before `Lake.let_go(output)`, or an hour has passed.
-        """
-        self._lake.hold(output)
-        self._lake.remove_orphans(start, end)
-        outputs = [f"{output.rstrip('/')}/{part}" for part in range(BATCH_PARTS)]
-        return batch_script(
-            name, start, end, lake=self._lake_url, outputs=outputs, features=self.features
-        )
-
-    def run_window_batch(
-        self, start: datetime, end: datetime, *, output: str, name: str = BATCH_JOB
-    ) -> None:
-        """Run `window_batch`; returns when the windows are complete.
+    def run_batch(self, script: Script) -> None:
+        """Submit a batch job and wait until it has finished.
 
         Raises:
             JobFailed: with the first line of the cause.
         """
-        script, job_id = self.window_batch(start, end, output=output, name=name), uuid4().hex
+        job_id = uuid4().hex
         self.submit(script, job_id)
         deadline = time.monotonic() + BATCH_SECONDS
-        try:
-            while (state := self.job_state(job_id)) not in ENDED:
-                if state is None or time.monotonic() > deadline:
-                    raise JobFailed(
-                        f"windows of {start} to {end}: job {job_id} is {state or 'forgotten'}"
-                    )
-                time.sleep(0.5)
-            if state != "FINISHED":
-                raise JobFailed(f"windows of {start} to {end}: {self.root_cause(job_id) or state}")
-        finally:
-            self._lake.let_go(output)
+        while (state := self.job_state(job_id)) not in ENDED:
+            if state is None or time.monotonic() > deadline:
+                raise JobFailed(f"{script.name}: job {job_id} is {state or 'unknown to Flink'}")
+            time.sleep(0.5)
+        if state != "FINISHED":
+            raise JobFailed(f"{script.name}: {self.root_cause(job_id) or state}")
 
     def _run(self, options: Sequence[str], script: Script, *arguments: str, seconds: float) -> None:
-        """Run a script through Flink's client."""
+        """Submit a script through Flink's client."""
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             file.write(msgspec.json.encode(script))
             file.flush()
@@ -238,20 +204,24 @@ class Flink:
             )
 
     def _client(self, arguments: Sequence[str], *, seconds: float) -> None:
-        """Run Flink's command line client."""
+        """Run Flink's command line client.
+
+        Raises:
+            JobFailed: it failed, or did not end in time.
+        """
         home, folder = self._home, self._home.parent
-        own = {
+        variables = {
             "FLINK_HOME": str(home),
             "FLINK_CONF_DIR": str(folder / "conf"),
             "FLINK_LOG_DIR": str(folder / "log"),
         }
-        environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [str(home / "bin" / "flink"), *arguments]
         try:
-            # In a session of its own: whoever stops this program lets a submission that has begun come to its end.
+            # In its own session, so that a signal to this program does not interrupt a submission.
             done = subprocess.run(
                 command,
-                env=environ,
+                env=inherited | variables,
                 capture_output=True,
                 text=True,
                 timeout=seconds,

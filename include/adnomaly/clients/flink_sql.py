@@ -1,6 +1,7 @@
-"""Flink SQL around the one window SELECT: where clicks come from and where windows go, as a stream and in batch.
+"""Flink SQL around the window SELECT: sources and sinks of the stream and of the batch.
 
-A script is data: `streaming/window_program.py` runs it in Flink's client, and its text tells whether old state fits.
+A script is data: `streaming/window_program.py` runs it in Flink's client, and its fingerprint tells
+whether a checkpoint fits.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ from adnomaly.features import ENTITY, FEATURES, FLINK_TYPES, Feature
 from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, SLIDE, window_sql
 
 IDLE_SECONDS: Final = 60
-"""A partition that is silent for so long holds no window open. Longer than any server needs to come back: were a partition
-given up during a pause, the clicks of the others would close windows before its own backlog is read."""
+"""An idle partition does not hold back the watermark after this time. Longer than any server
+restart: otherwise, after a pause, the clicks of other partitions would close windows before the
+backlog of this one is read.
+"""
 
 TRANSACTION_MS: Final = 600_000
-"""Longer than any checkpoint and any recovery; the broker allows at most 15 minutes."""
+"""Longer than any checkpoint or recovery; the broker allows at most 15 minutes."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final = "'yyyy-MM-dd''T''HH:mm:ss''Z'''"
@@ -29,7 +32,7 @@ _MOMENT: Final = (
 
 
 class Script(msgspec.Struct, frozen=True):
-    """One Flink job: tables and views in order, then the inserts it consists of."""
+    """One Flink job: tables and views in order, then its inserts."""
 
     name: str
     streaming: bool
@@ -38,12 +41,12 @@ class Script(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Equal when a checkpoint of the one fits the other."""
+        """Scripts with equal fingerprints can resume from each other's checkpoints."""
         return sha256(msgspec.json.encode(self)).hexdigest()
 
 
 class Topics(msgspec.Struct, frozen=True):
-    """The ends of the stream."""
+    """Source and sinks of the stream."""
 
     bootstrap: str
     clicks: str
@@ -58,12 +61,13 @@ def stream_script(
     since: datetime | None = None,
     features: Sequence[Feature] = FEATURES,
 ) -> Script:
-    """Windows of the valid clicks into one topic; the late clicks, with how many of their windows they missed, into another.
+    """Windows of valid clicks into one topic; late clicks, with the number of windows they missed,
+    into another.
 
     Args:
         name: of the job, and prefix of its Kafka transactions.
-        since: read the clicks written since then, and emit only windows that start at or after it (all of whose clicks are
-            read); None: from the first click of the topic.
+        since: read clicks written since then, and emit only windows that start at or after it,
+            which are complete; None reads from the first click of the topic.
     """
     complete = f" WHERE window_start >= {_literal(since)}" if since else ""
     windows = (
@@ -93,8 +97,8 @@ def batch_script(
 ) -> Script:
     """The windows with start < window_end <= end of the clicks below `lake`, as Parquet.
 
-    The span is cut into one part for each of `outputs`, computed beside each other. Within a part the order of the clicks
-    is that of the lake, so that the same objects give the same bits.
+    The span is divided into one part per output, computed in parallel. Within a part clicks have
+    the order of the lake, so the same objects give the same bits.
     """
     start, end = start.astimezone(UTC), end.astimezone(UTC)
     minutes = (end - start) // SLIDE
@@ -118,10 +122,10 @@ def _click_topic(name: str, topics: Topics, since: datetime | None) -> str:
     fields = [f"`{c.field}` {'STRING' if c.name == 'timestamp' else c.flink}" for c in COLUMNS]
     renamed = [f"`{c.name}` AS `{c.field}`" for c in COLUMNS if c.name != c.field]
     event_time = f"event_time AS COALESCE({_MOMENT}, TIMESTAMP '1970-01-01 00:00:00')"
-    # A NULL leaves the watermark where it was: a click dated ahead of the clock cannot close windows.
-    dated_well = f"event_time <= CAST(CURRENT_TIMESTAMP AS TIMESTAMP(3)) + INTERVAL '{MAX_FUTURE_SECONDS}' SECOND"
+    # NULL leaves the watermark unchanged: a click dated in the future cannot close windows.
+    not_ahead = f"event_time <= CAST(CURRENT_TIMESTAMP AS TIMESTAMP(3)) + INTERVAL '{MAX_FUTURE_SECONDS}' SECOND"
     watermark = (
-        f"CASE WHEN {dated_well} THEN event_time - INTERVAL '{OUT_OF_ORDERNESS.seconds}' SECOND END"
+        f"CASE WHEN {not_ahead} THEN event_time - INTERVAL '{OUT_OF_ORDERNESS.seconds}' SECOND END"
     )
     options = {
         "connector": "kafka",
@@ -134,7 +138,7 @@ def _click_topic(name: str, topics: Topics, since: datetime | None) -> str:
         "format": "json",
     }
     if since:
-        # A click may be written up to a minute before its own date.
+        # A click may be written up to a minute before its event time.
         written = since - timedelta(seconds=MAX_FUTURE_SECONDS)
         options |= {
             "scan.startup.mode": "timestamp",
@@ -170,7 +174,7 @@ def _late_topic(name: str, topics: Topics) -> str:
 
 
 def _sink(name: str, bootstrap: str, topic: str, purpose: str) -> dict[str, str]:
-    """A topic written exactly once: messages become visible with the checkpoint they belong to."""
+    """A topic written exactly once: messages become visible with their checkpoint."""
     return {
         "connector": "kafka",
         "topic": topic,
@@ -179,7 +183,7 @@ def _sink(name: str, bootstrap: str, topic: str, purpose: str) -> dict[str, str]
         "properties.compression.type": "lz4",
         "sink.delivery-guarantee": "exactly-once",
         "sink.transactional-id-prefix": f"{name}-{purpose}",
-        # Few ids, used again and again: the other strategy leaves one at the broker for each checkpoint.
+        # Reuses few ids; the other strategy leaves one at the broker per checkpoint.
         "sink.transaction-naming-strategy": "POOLING",
         "key.format": "raw",
         "key.fields": "k",
@@ -206,7 +210,9 @@ def _click_lake(lake: str) -> str:
 
 
 def _clicks_between(name: str, first: datetime, end: datetime) -> str:
-    """A view of the clicks with first <= event time < end, from the folders of their hours alone."""
+    """A view of the clicks with first <= event time < end that reads only the folders of their
+    hours.
+    """
     last = end - _MICROSECOND
     folders = (
         f"(dt > '{first:%Y-%m-%d}' OR (dt = '{first:%Y-%m-%d}' AND hr >= '{first:%H}')) "
@@ -222,7 +228,7 @@ def _window_files(name: str, output: str, features: Sequence[Feature]) -> str:
         *_entity(),
         *_typed(features),
     ]
-    # Microseconds: INT96 would be read as nanoseconds, which Feast's DuckDB refuses.
+    # Microseconds: INT96 would be read as nanoseconds, which DuckDB (Feast) refuses.
     micros = {
         "parquet.write.int64.timestamp": "true",
         "parquet.timestamp.time.unit": "micros",
@@ -234,7 +240,9 @@ def _window_files(name: str, output: str, features: Sequence[Feature]) -> str:
 
 
 def _closed(minutes: int) -> str:
-    """Whether the window that ends this many minutes after the start of the click's minute is closed already."""
+    """SQL: whether the window that ends this many minutes after the start of the click's minute is
+    closed.
+    """
     return f"CURRENT_WATERMARK(event_time) >= FLOOR(event_time TO MINUTE) + INTERVAL '{minutes * 60 - 1}.999' SECOND(3)"
 
 

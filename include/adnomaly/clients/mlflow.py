@@ -1,4 +1,4 @@
-"""The model registry: runs with their figures and pictures, versions with their bundles, and the alias `champion`."""
+"""The MLflow model registry: runs with metrics and plots, versions with bundles, aliases."""
 
 import contextlib
 import tempfile
@@ -16,14 +16,14 @@ EXPERIMENT: Final = "adnomaly-detector"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 PREVIOUS: Final = "previous"
-"""The champion before this one: where a rollback goes."""
+"""The champion before this one: the target of a rollback."""
 
 _BUNDLE: Final = "bundle"
 _TAG: Final = "bundle_version"
 
 
 class Registered(NamedTuple):
-    """A registered model: its number in the registry, its run, and the version of its bundle."""
+    """A registered model version: its number, its run, and the version of its bundle."""
 
     number: str
     run_id: str
@@ -46,12 +46,13 @@ class Registry:
         bundle: Path,
         source: str,
     ) -> Registered:
-        """Log a run with parameters, figures and the files of a folder, register its bundle, and call it the challenger.
+        """Log a run with parameters, metrics and the files of a folder; register its bundle as the
+        challenger.
 
-        The same bundle from the same source is registered once: the registration that is there is returned.
+        Idempotent: the same bundle from the same source is registered once.
 
         Args:
-            source: what this registration comes from, such as the id of the run of a DAG.
+            source: origin of this registration, such as the id of a DAG run.
         """
         with self._client() as client:
             self._create_model(client)
@@ -76,29 +77,29 @@ class Registry:
                 {_TAG: bundle.name, "source": source},
             )
             version = client.create_model_version(
-                self._model, place, run_id, tags=tags, await_creation_for=None
+                self._model, place, run_id, tags=tags, await_creation_for=0
             )
             client.set_registered_model_alias(self._model, CHALLENGER, version.version)
             return _registered(version)
 
     def champion(self) -> Registered | None:
-        """What is to be served; None before the first promotion."""
+        """The model to serve; None before the first promotion."""
         return self._alias(CHAMPION)
 
     def challenger(self) -> Registered | None:
-        """What was registered last and is not the champion yet."""
+        """The model that was registered last and is not promoted."""
         return self._alias(CHALLENGER)
 
     def find(self, bundle: str) -> Registered | None:
         """The newest registration of a bundle."""
         with self._client() as client:
-            found = client.search_model_versions(
+            versions = client.search_model_versions(
                 f"name = '{self._model}' and tags.{_TAG} = '{bundle}'"
             )
-        return max((_registered(v) for v in found), key=lambda r: int(r.number), default=None)
+        return max((_registered(v) for v in versions), key=lambda r: int(r.number), default=None)
 
     def promote(self, registered: Registered) -> None:
-        """Make it the champion, and remember who was, unless that was the same bundle. Repeating it changes nothing."""
+        """Make it the champion and set `previous`, unless it has the same bundle. Idempotent."""
         current, challenger = self.champion(), self.challenger()
         with self._client() as client:
             if current and current.bundle != registered.bundle:
@@ -114,7 +115,7 @@ class Registry:
     def note(
         self, registered: Registered, tags: Mapping[str, str], text: str, files: Mapping[str, bytes]
     ) -> None:
-        """Tags and a description of a registered model, as its page shows them; and files for its run."""
+        """Set tags and the description of a model version, and add files to its run."""
         with self._client() as client, tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
                 (Path(folder) / name).write_bytes(data)
@@ -124,7 +125,7 @@ class Registry:
             client.update_model_version(self._model, registered.number, text)
 
     def download(self, registered: Registered, to: Path) -> Path:
-        """Copy its bundle below `to`; returns the bundle's folder. Nothing is verified here."""
+        """Copy its bundle below `to`; returns the bundle's folder, unverified."""
         with self._client() as client:
             return Path(
                 client.download_artifacts(
@@ -139,7 +140,8 @@ class Registry:
             try:
                 return _registered(client.get_model_version_by_alias(self._model, alias))
             except MlflowException as error:
-                # MLflow answers INVALID_PARAMETER_VALUE for an alias that is not set, RESOURCE_DOES_NOT_EXIST for no such model.
+                # INVALID_PARAMETER_VALUE: the alias is not set. RESOURCE_DOES_NOT_EXIST: no such
+                # model.
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
@@ -157,8 +159,8 @@ class Registry:
                 raise
 
     def _experiment(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        return found.experiment_id if found else client.create_experiment(EXPERIMENT)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        return experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
 
     @contextlib.contextmanager
     def _client(self) -> "Iterator[MlflowClient]":

@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, and our tables made from the schema, the click columns and the feature list."""
+"""PostgreSQL: connections, and the schema with the click columns and the feature list."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,20 +16,20 @@ from adnomaly.settings import ROOT
 SCHEMA = ROOT / "include" / "sql" / "schema.sql"
 _WITH_FEATURES = ("feature_aggregates", "anomaly_results")
 _SCHEMA_LOCK = 7_262_105
-"""Two processes that apply the schema at once wait for each other."""
+"""Advisory lock: only one process applies the schema at a time."""
 
 
 class Postgres:
-    """One database. Every `connection()` is a new one, so that threads and restarts share nothing."""
+    """One database. Every `connection()` is new, so threads share nothing."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def connect(self) -> psycopg.Connection:
-        """A connection that the caller keeps and closes.
+        """A connection that the caller closes.
 
         Raises:
-            Unavailable: the server does not accept connections now.
+            Unavailable: the server does not accept connections.
         """
         try:
             return psycopg.connect(self._url, connect_timeout=5, application_name="adnomaly")
@@ -41,7 +41,7 @@ class Postgres:
         """One transaction: committed at the end of the block, rolled back when it raises.
 
         Raises:
-            Unavailable: the server cannot be reached, or went away meanwhile.
+            Unavailable: the server cannot be reached, or the connection broke.
         """
         with self.connect() as connection:
             try:
@@ -50,7 +50,7 @@ class Postgres:
                 raise Unavailable(f"PostgreSQL: {str(error).strip()}") from error
 
     def apply_schema(self, file: Path = SCHEMA, features: Sequence[Feature] = FEATURES) -> None:
-        """Create the tables that are missing and the columns of new features. Idempotent."""
+        """Create missing tables, and columns of new features. Idempotent."""
         columns = ",\n    ".join(f'"{c.name}" {c.sql} NOT NULL' for c in COLUMNS)
         with self.connection() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))

@@ -1,4 +1,4 @@
-"""Ray Serve over its REST interface: put the scoring application, follow it, take it away."""
+"""Ray Serve's REST API: deploy, follow and delete the scoring application."""
 
 import logging
 import time
@@ -18,13 +18,17 @@ APPLICATION: Final = "detector"
 ABSENT: Final = "ABSENT"
 POLL_SECONDS: Final = 0.5
 SAME_ANSWERS: Final = 6
-"""Answers in a row, over new connections, that must name the new version: the proxy spreads them over both replicas."""
+"""Consecutive answers that must name the new version: the proxy spreads connections over both
+replicas.
+"""
 
 log = logging.getLogger("ray_serve")
 
 
 class Serving:
-    """The scoring application on one Ray cluster. Every method raises Unavailable while Ray cannot be reached."""
+    """The scoring application on one Ray cluster. Every method raises Unavailable while Ray cannot
+    be reached.
+    """
 
     def __init__(self, dashboard_url: str, serving_url: str, token: str, *, metrics: Path) -> None:
         self._metrics = metrics
@@ -33,11 +37,12 @@ class Serving:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def deploy(self, bundle: Path, *, timeout: timedelta = timedelta(minutes=3)) -> None:
-        """Serve this bundle, and return when every replica does. Serving the same bundle again changes nothing.
+        """Deploy a bundle; returns when every replica serves it. Idempotent.
 
         Raises:
-            BundleRejected: the replicas refused it, and serve on with what they had; /v1/model says why.
-            JobFailed: the application does not start, or not in time.
+            BundleRejected: the replicas refused it and keep the previous one; /v1/model gives the
+                reason.
+            JobFailed: the application does not start, or not within `timeout`.
         """
         self.begin(bundle)
         deadline, missing = time.monotonic() + timeout.total_seconds(), "not asked yet"
@@ -49,21 +54,21 @@ class Serving:
             time.sleep(POLL_SECONDS)
 
     def begin(self, bundle: Path) -> None:
-        """Ask for this bundle, over the remains of one that failed; `missing` says how far it is."""
+        """Start a deployment, after deleting a failed one; `missing` tells its progress."""
         if self.status() == "DEPLOY_FAILED":
             self.delete()
         self.put(bundle)
 
     def put(self, bundle: Path) -> None:
-        """Ask Ray for the application with this bundle; it starts in the background."""
+        """Configure the application with this bundle; it starts in the background."""
         self._metrics.mkdir(parents=True, exist_ok=True)
         self._ask("PUT", json=self._config(bundle))
 
     def delete(self, *, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Take the application away and wait until it is gone; fine when there is none. Ray Serve itself stays up.
+        """Delete the application and wait until it is gone. Idempotent; Ray Serve itself stays up.
 
         Raises:
-            JobFailed: it is not gone in time.
+            JobFailed: it still exists after `timeout`.
         """
         self._ask("PUT", json=self._config(Path("/none/none")) | {"applications": []})
         deadline = time.monotonic() + timeout.total_seconds()
@@ -81,16 +86,16 @@ class Serving:
             "metrics": self._metrics,
             "bundle": bundle,
         }
-        return yaml.safe_load(
-            Template((ROOT / "serving" / "serve.yaml").read_text()).substitute(values)
-        )
+        template = Template((ROOT / "serving" / "serve.yaml").read_text())
+        config: dict[str, Any] = yaml.safe_load(template.substitute(values))
+        return config
 
     def status(self) -> str:
         """`RUNNING`, `DEPLOYING`, `DEPLOY_FAILED`, `UNHEALTHY`, `DELETING`, or `ABSENT`."""
-        return self._application().get("status", ABSENT)
+        return str(self._application().get("status", ABSENT))
 
     def served(self) -> dict[str, Any]:
-        """What /v1/model says: `model_version`, `loaded_at`, `reload_error`, `card`.
+        """Answer of /v1/model: `model_version`, `loaded_at`, `reload_error`, `card`.
 
         Raises:
             Unavailable: no replica answers.
@@ -98,22 +103,23 @@ class Serving:
         try:
             answer = httpx.get(f"{self._url}/v1/model", timeout=5)
             answer.raise_for_status()
-            return answer.json()
+            model: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"{self._url}/v1/model does not answer: {error}") from None
+        return model
 
     def ready(self) -> bool:
-        """Whether /readyz answers 200: a model is loaded, and its sentinel rows get their known answers."""
+        """Whether /readyz answers 200: a model is loaded and reproduces its sentinel rows."""
         try:
             return httpx.get(f"{self._url}/readyz", timeout=5).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
 
     def missing(self, version: str) -> str:
-        """What keeps every replica from serving this version, in words; empty when nothing does.
+        """Why not every replica serves this version yet, in words; empty when all do.
 
         Raises:
-            BundleRejected: the replicas refused it, and serve on with what they had.
+            BundleRejected: the replicas refused it and keep the previous one.
             JobFailed: the application does not start.
         """
         application = self._application()
@@ -121,14 +127,14 @@ class Serving:
         if state in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise JobFailed(f"the application is {state}: {application.get('message', '')[:500]}")
         if state != "RUNNING":
-            return f"Ray says {state}"
+            return f"the application is {state}"
         return (
             ""
-            if all(self._names(version) for _ in range(SAME_ANSWERS))
+            if all(self._serves(version) for _ in range(SAME_ANSWERS))
             else "a replica serves another version"
         )
 
-    def _names(self, version: str) -> bool:
+    def _serves(self, version: str) -> bool:
         try:
             model = self.served()
         except Unavailable:
@@ -138,15 +144,16 @@ class Serving:
             raise BundleRejected(
                 f"the replicas refuse {refused}; {model['model_version']} is still served"
             )
-        return model["model_version"] == version
+        return bool(model["model_version"] == version)
 
     def _application(self) -> dict[str, Any]:
-        return self._ask("GET").get("applications", {}).get(APPLICATION, {})
+        application: dict[str, Any] = self._ask("GET").get("applications", {}).get(APPLICATION, {})
+        return application
 
-    def _ask(self, method: str, **body: Any) -> dict[str, Any]:
+    def _ask(self, method: str, **content: Any) -> dict[str, Any]:
         try:
             answer = httpx.request(
-                method, self._applications, headers=self._headers, timeout=30, **body
+                method, self._applications, headers=self._headers, timeout=30, **content
             )
         except httpx.TransportError as error:
             raise Unavailable(
@@ -162,4 +169,5 @@ class Serving:
             raise JobFailed(
                 f"Ray refuses the application, {answer.status_code}: {answer.text[:500]}"
             )
-        return answer.json() if answer.content else {}
+        body: dict[str, Any] = answer.json() if answer.content else {}
+        return body

@@ -1,18 +1,19 @@
-"""When each program was started, and which are not started any more because that did not help: files below `run/`."""
+"""Starts of each program, and programs given up after repeated crashes: files below `run/`."""
 
 import re
 import time
 from typing import Final
 
+from adnomaly.files import write_atomic
 from adnomaly.home import Home
 
 LOG_BYTES: Final = 20_000
-KEPT: Final = 100
+MAX_STARTS: Final = 100
 _ERROR: Final = re.compile(r"\b\w*(Error|Exception)\b|\berror: ")
 
 
 class RestartHistory:
-    """Whoever becomes a program notes it here; a start that somebody asked for begins the count anew."""
+    """A program is recorded when it starts; a start on request resets its count."""
 
     def __init__(self, home: Home) -> None:
         self._starts, self._given_up, self._logs = (
@@ -22,14 +23,13 @@ class RestartHistory:
         )
 
     def record(self, program: str) -> None:
-        """The program starts now."""
-        self._starts.mkdir(parents=True, exist_ok=True)
+        """Record a start now."""
         file = self._starts / program
-        earlier = file.read_text().splitlines()[-KEPT:] if file.exists() else []
-        file.write_text("\n".join([*earlier, f"{time.time():.3f}"]) + "\n")
+        earlier = file.read_text().splitlines()[-MAX_STARTS:] if file.exists() else []
+        write_atomic(file, ("\n".join([*earlier, f"{time.time():.3f}"]) + "\n").encode())
 
     def since(self, program: str, moment_s: float) -> int:
-        """How often it was started since a moment (Unix seconds)."""
+        """Number of starts since a moment (Unix seconds)."""
         file = self._starts / program
         return (
             sum(float(line) >= moment_s for line in file.read_text().splitlines())
@@ -38,17 +38,16 @@ class RestartHistory:
         )
 
     def reset(self, program: str) -> None:
-        """Somebody wants it to run: count anew, and try again what was given up."""
+        """Reset the count of starts, and clear that it was given up."""
         for folder in (self._starts, self._given_up):
             (folder / program).unlink(missing_ok=True)
 
     def give_up(self, program: str, reason: str) -> None:
-        """Nothing starts it any more until somebody does."""
-        self._given_up.mkdir(parents=True, exist_ok=True)
-        (self._given_up / program).write_text(reason + "\n")
+        """Mark as given up: it is not restarted until it is started on request."""
+        write_atomic(self._given_up / program, f"{reason}\n".encode())
 
     def given_up(self) -> dict[str, str]:
-        """Each program that was given up, and why."""
+        """Programs given up, each with the reason."""
         return (
             {file.name: file.read_text().strip() for file in self._given_up.iterdir()}
             if self._given_up.is_dir()
@@ -56,7 +55,7 @@ class RestartHistory:
         )
 
     def last_error(self, program: str) -> str:
-        """The last line of its log that names an error, or else the last one."""
+        """The last line of its log that names an error, else its last line."""
         file = self._logs / f"{program}.log"
         if not file.exists():
             return "its log is empty"

@@ -1,4 +1,4 @@
-"""S3: the few verbs we need of any store that speaks the plain S3 API."""
+"""S3: the operations used of any store with the plain S3 API."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,9 @@ _CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 
 
 class ObjectStore:
-    """One bucket. Every method raises `Unavailable` while the store cannot be reached; then nothing is known to have happened."""
+    """One bucket. Every method raises `Unavailable` while the store cannot be reached; the call may
+    have taken effect.
+    """
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
         self.bucket = bucket
@@ -33,12 +35,12 @@ class ObjectStore:
         )
 
     def put(self, key: str, body: bytes) -> None:
-        """Write an object, in place of one that is there."""
+        """Write or replace an object."""
         with _reachable(key):
             self._client.put_object(Bucket=self.bucket, Key=key, Body=body)
 
     def put_new(self, key: str, body: bytes) -> bool:
-        """Write an object unless there is one; False when there is, whatever it holds."""
+        """Create an object; False when the key exists already."""
         try:
             with _reachable(key):
                 self._client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*")
@@ -52,35 +54,38 @@ class ObjectStore:
         """The bytes of an object.
 
         Raises:
-            KeyError: there is none.
+            KeyError: the key does not exist.
         """
         try:
             with _reachable(key):
-                return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+                body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                 raise KeyError(key) from None
             raise
+        return body
 
     def etags(self, prefix: str) -> dict[str, str]:
-        """Every key below a prefix with its entity tag (the md5 of its bytes, for objects put whole), in order."""
-        found: dict[str, str] = {}
+        """Keys below a prefix with their entity tags (the MD5 of an object that was put in one
+        part), in order.
+        """
+        etags: dict[str, str] = {}
         with _reachable(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix
             ):
-                found |= {
+                etags |= {
                     entry["Key"]: entry["ETag"].strip('"') for entry in page.get("Contents", ())
                 }
-        return found
+        return etags
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens when there is none."""
+        """Delete an object; a missing key is no error."""
         with _reachable(key):
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def check_conditional_writes(self) -> None:
-        """Refuse a store that would overwrite what must only be created.
+        """Check that the store supports conditional writes.
 
         Raises:
             RuntimeError: `If-None-Match: *` is ignored.
@@ -89,13 +94,13 @@ class ObjectStore:
         self.put(key, b"first")
         if self.put_new(key, b"second"):
             raise RuntimeError(
-                "this S3 store ignores If-None-Match: it would overwrite objects of the lake; use another one"
+                "this S3 store ignores If-None-Match, so objects of the lake could be overwritten; use another store"
             )
 
 
 @contextmanager
 def _reachable(what: str) -> Iterator[None]:
-    """Faults of the store and of the way to it, under one name; its refusals pass through."""
+    """Raise `Unavailable` for faults of the network and the server; refusals pass through."""
     try:
         yield
     except BotoCoreError as error:

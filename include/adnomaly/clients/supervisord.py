@@ -1,4 +1,6 @@
-"""supervisord, which owns every always-on process: start, stop and ask over XML-RPC on its unix socket."""
+"""supervisord, the parent of every always-on process: start, stop and query over XML-RPC on its
+unix socket.
+"""
 
 import http.client
 import xmlrpc.client
@@ -12,11 +14,13 @@ from adnomaly.clients.restart_history import RestartHistory
 from adnomaly.errors import Unavailable
 from adnomaly.home import Home
 
-_NO_SUCH_PROGRAM = "supervisord knows no program {name!r}: `make up` writes its configuration anew"
+_NO_SUCH_PROGRAM = "supervisord knows no program {name!r}: `make up` writes its configuration"
 
 
 class ProgramState(NamedTuple):
-    """One program now. `uptime_s` counts since its last start, by supervisord's clock; 0 when it does not run."""
+    """State of one program. `uptime_s` counts from its last start by supervisord's clock; 0 when it
+    does not run.
+    """
 
     name: str
     state: str
@@ -30,7 +34,8 @@ class ProgramState(NamedTuple):
 
 
 class Supervisor:
-    """The supervisord of one ADNOMALY_HOME. Every call opens a connection of its own, so threads may share it.
+    """The supervisord of one ADNOMALY_HOME. Every call opens its own connection, so threads may
+    share it.
 
     Raises:
         Unavailable: supervisord does not answer; `make up` starts it.
@@ -45,12 +50,14 @@ class Supervisor:
         return {info["name"]: _state(info) for info in infos}
 
     def start(self, names: Sequence[str], *, again: bool = False) -> list[str]:
-        """Ask for these to run, without waiting; returns those that were not running yet. Safe to repeat.
+        """Start programs without waiting; returns those that were not running. Idempotent.
 
-        One that ends at once counts as started: supervisord tries again, and its state tells how that went.
+        A program that exits at once counts as started: supervisord retries, and its state shows the
+        result.
 
         Args:
-            again: after a fall, so that it counts as one more restart; else somebody wants it, and the count begins anew.
+            again: restart after a crash, which is counted; otherwise the count of restarts is
+                reset.
         """
         if not again:
             for name in names:
@@ -62,9 +69,9 @@ class Supervisor:
         ]
 
     def stop(self, names: Sequence[str]) -> list[str]:
-        """Ask these to stop, in this order, each after the one before has ended; returns those that were running.
+        """Stop programs one after another, in this order; returns those that were running.
 
-        `make up` does not bring them back.
+        `make up` does not start them again.
         """
         for name in names:
             (self._home.wanted_streams / name).unlink(missing_ok=True)
@@ -96,7 +103,7 @@ class Supervisor:
         self._call("shutdown")
 
     def _accepted(self, method: str, name: str, *, unless: int, wait: bool = False) -> bool:
-        """Whether the request changed anything; the fault `unless` says that there was nothing to change."""
+        """Whether the request changed anything; the fault `unless` means that it did not."""
         try:
             self._call(method, name, wait)
         except xmlrpc.client.Fault as fault:
@@ -121,7 +128,9 @@ class Supervisor:
             ) from error
 
     def _socket(self) -> Path:
-        """Its own place below the home, or the shorter one recorded there: a socket's path has about 100 characters."""
+        """The socket below the home, or the shorter path recorded there: a socket path is limited
+        to about 100 characters.
+        """
         recorded = self._home.run / "socket"
         return (
             Path(recorded.read_text().strip())
@@ -130,7 +139,7 @@ class Supervisor:
         )
 
 
-def _state(info: dict) -> ProgramState:
+def _state(info: dict[str, Any]) -> ProgramState:
     uptime = max(0, info["now"] - info["start"]) if info["statename"] == "RUNNING" else 0
     return ProgramState(
         info["name"],

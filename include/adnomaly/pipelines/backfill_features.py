@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from adnomaly.errors import InvalidSetting, NotEnoughHistory
 from adnomaly.windows import day_of
@@ -11,7 +11,8 @@ from adnomaly.windows import day_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from adnomaly.clients.flink import Flink
+    from adnomaly.clients.flink_sql import Script
+    from adnomaly.stores.lake_batch import LakeBatch
     from adnomaly.stores.offline_features import OfflineFeatures
     from adnomaly.stores.online_features import OnlineFeatures
 
@@ -62,16 +63,16 @@ def span_of(first: date, last: date, *, now: datetime, until: datetime | None = 
     return Span(start, end)
 
 
-def window_batch(flink: "Flink", offline: "OfflineFeatures", span: Span) -> Any:
+def window_batch(batch: "LakeBatch", offline: "OfflineFeatures", span: Span) -> "Script":
     """The Flink job that computes all days over the lake and leaves them below `span.prefix`, which is cleared first."""
     offline.discard(span.prefix)
-    return flink.window_batch(span.start, span.end, output=offline.url(span.prefix))
+    return batch.script(span.start, span.end, output=offline.url(span.prefix))
 
 
-def compute_windows(flink: "Flink", offline: "OfflineFeatures", span: Span) -> str:
+def compute_windows(batch: "LakeBatch", offline: "OfflineFeatures", span: Span) -> str:
     """Run that job here and now; returns the S3 prefix of its result."""
     offline.discard(span.prefix)
-    flink.run_window_batch(span.start, span.end, output=offline.url(span.prefix))
+    batch.run(span.start, span.end, output=offline.url(span.prefix))
     return span.prefix
 
 
@@ -134,10 +135,10 @@ def load_online(offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
 
 
 def run(
-    flink: "Flink", offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
+    batch: "LakeBatch", offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
 ) -> dict[str, str]:
     """All steps; returns day -> sha256 of its file."""
-    days = write_days(offline, span, compute_windows(flink, offline, span))
+    days = write_days(offline, span, compute_windows(batch, offline, span))
     corrected = load_online(offline, online, span)
     log.info("backfill of %d days done, %d online windows corrected", len(days), corrected)
     return days

@@ -1,4 +1,4 @@
-"""Clicks into PostgreSQL: rows and offsets in one transaction, so that neither is ever there without the other."""
+"""Clicks in PostgreSQL: rows and offsets commit in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,6 +9,7 @@ import psycopg
 from confluent_kafka import Message
 from psycopg import sql
 
+from adnomaly.clients.kafka.message import position
 from adnomaly.clients.postgres import Postgres
 from adnomaly.errors import Unavailable
 from adnomaly.events import COLUMNS, Click
@@ -25,12 +26,15 @@ _TYPES = {
 
 _decoder = msgspec.json.Decoder(Click)
 Row = tuple[object, ...]
+"""One click, in the order of COLUMNS."""
 
 
-def row(value: bytes) -> Row:
-    """A message of `clickstream.valid` as a row, in the order of COLUMNS."""
+def row(value: bytes | None) -> Row:
+    """A message of `clickstream.valid` as a row."""
+    assert value is not None, "validate_clicks writes no null values"
     click = _decoder.decode(value)
-    # Canonical form: the last character is Z and microseconds are written out.
+    assert isinstance(click.event_id, str), "canonical clicks have an id"
+    # Canonical form: microseconds are written out and the last character is Z.
     return (
         UUID(click.event_id),
         datetime.fromisoformat(click.timestamp),
@@ -38,8 +42,15 @@ def row(value: bytes) -> Row:
     )
 
 
+def event_time_of(values: Row) -> datetime:
+    """The event time in a row."""
+    event_time = values[1]
+    assert isinstance(event_time, datetime)
+    return event_time
+
+
 class ClickStore:
-    """The table of clicks, written through one connection that is opened again after a failure."""
+    """The table of clicks, written through one connection that is reopened after a failure."""
 
     def __init__(self, postgres: Postgres, offsets: SinkOffsets, *, table: str = TABLE) -> None:
         self._postgres, self._offsets = postgres, offsets
@@ -55,14 +66,16 @@ class ClickStore:
         ).format(sql.Identifier(table), names, names)
 
     def write(self, batch: Mapping[Lease, Sequence[Message]]) -> int:
-        """Store the messages of each claimed partition and move its offset, in one transaction; returns the rows that are new.
+        """Store the messages of each lease and move its offset, in one transaction; returns the
+        number of new rows.
 
-        A click whose event_id is there already is left out, however old the other is.
+        A click whose event_id is stored already is skipped.
 
         Raises:
             StoreFenced: a partition was taken over; nothing was stored.
-            Unavailable: PostgreSQL went away. Whether the transaction took place is not known then: claim anew, or write the
-                same again; both are safe, since stored offsets refuse what they have passed.
+            Unavailable: PostgreSQL went away. The transaction may have committed; writing the same
+                batch again, or acquiring new leases, is safe, since stored offsets refuse what they
+                have passed.
         """
         try:
             connection = self._open()
@@ -72,13 +85,11 @@ class ClickStore:
                     for messages in batch.values():
                         for message in messages:
                             copy.write_row(row(message.value()))
-                new = cursor.execute(self._insert).rowcount
+                new_rows = cursor.execute(self._insert).rowcount
                 for lease, messages in batch.items():
-                    first, following = messages[0].offset(), messages[-1].offset() + 1
-                    self._offsets.advance(
-                        connection, lease, first=first, following=following, records=len(messages)
-                    )
-            return new
+                    if messages:
+                        self._advance(connection, lease, messages)
+            return new_rows
         except psycopg.OperationalError as error:
             self.close()
             raise Unavailable(f"PostgreSQL: {str(error).strip()}") from error
@@ -90,6 +101,14 @@ class ClickStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _advance(
+        self, connection: psycopg.Connection, lease: Lease, messages: Sequence[Message]
+    ) -> None:
+        first, following = position(messages[0]).offset, position(messages[-1]).offset + 1
+        self._offsets.advance(
+            connection, lease, first=first, following=following, records=len(messages)
+        )
 
     def _open(self) -> psycopg.Connection:
         if self._connection is None:

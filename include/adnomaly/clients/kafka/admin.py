@@ -1,27 +1,28 @@
-"""Kafka administration: topics that exist, and who they are."""
+"""Kafka administration: create topics, identify them."""
 
-import logging
-import threading
 import time
 from collections.abc import Iterable
+from threading import Event
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
+    AdminClient,
+    NewTopic,
+)
 
 from adnomaly.errors import Unavailable
+from adnomaly.retry import retry, until
 from adnomaly.topics import ALL_TOPICS, Topic
 
-CALL_SECONDS = 10.0
-RETRY_SECONDS = 1.0
-
-log = logging.getLogger("kafka")
+CALL_SECONDS: Final = 10.0
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL_TOPICS) -> list[str]:
-    """Create the topics that are missing, and wait until the broker knows them; returns their names. Idempotent.
+    """Create missing topics and wait until they are visible; returns their names. Idempotent.
 
     Raises:
-        Unavailable: the broker does not answer, or does not come to know a topic.
+        Unavailable: the broker does not answer, or a created topic never becomes visible.
     """
     wanted = [
         NewTopic(
@@ -37,19 +38,19 @@ def create_topics(bootstrap: str, topics: Iterable[Topic] = ALL_TOPICS) -> list[
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"topic {name}: {error.args[0].str()}") from error
-    # The controller has said yes; the broker that is asked next may take a moment to hear of it.
+    # The controller has created them; the broker that is asked next may lag behind for a moment.
     deadline = time.monotonic() + CALL_SECONDS
     for name in created:
-        while not _is_known(admin, name):
+        while not _is_visible(admin, name):
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"topic {name}: was created, but the broker does not know it after {CALL_SECONDS:.0f} s; try again"
+                    f"topic {name}: created, but not visible after {CALL_SECONDS:.0f} s; try again"
                 )
             time.sleep(0.05)
     return created
 
 
-def _is_known(admin: AdminClient, topic: str) -> bool:
+def _is_visible(admin: AdminClient, topic: str) -> bool:
     try:
         admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[
             topic
@@ -62,14 +63,13 @@ def _is_known(admin: AdminClient, topic: str) -> bool:
 
 
 def topic_id(bootstrap: str, topic: str) -> str:
-    """Kafka's own id of a topic: a topic of the same name that is made anew has another one.
-
-    Spelled as Kafka's tools spell it, in the alphabet that is safe in URLs and in object keys (RFC 4648, section 5).
+    """Kafka's id of a topic; a recreated topic of the same name has another one.
 
     Raises:
         Unavailable: the broker does not answer, or there is no such topic.
     """
-    # Kept in a name: an answer to a client that is gone is an error.
+    # The client stays referenced until the answer is read: an answer to a deleted client is an
+    # error.
     admin = _admin(bootstrap)
     try:
         description = admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[
@@ -77,29 +77,26 @@ def topic_id(bootstrap: str, topic: str) -> str:
         ].result()
     except KafkaException as error:
         raise Unavailable(
-            f"topic {topic}: {error.args[0].str()}; `make create-topic` creates what is missing"
+            f"topic {topic}: {error.args[0].str()}; `make create-topic` creates missing topics"
         ) from error
     return url_safe(description.topic_id)
 
 
 def url_safe(uuid: Uuid) -> str:
-    """The client spells ids in plain base64, whose "/" would make an empty folder of an object key."""
+    """An id as Kafka's tools print it: base64 with the URL-safe alphabet (RFC 4648, section 5).
+
+    The client prints plain base64, whose "/" would make an empty folder of an object key.
+    """
     return str(uuid).replace("+", "-").replace("/", "_")
 
 
-def await_topic_id(bootstrap: str, topic: str, stop: threading.Event) -> str:
-    """The same, waiting while the broker is away or the topic is not there yet.
+def await_topic_id(bootstrap: str, topic: str, stop: Event) -> str:
+    """Kafka's id of a topic, retried while the broker is unavailable or the topic is missing.
 
     Raises:
-        Unavailable: we must stop before it is.
+        Stopped: `stop` was set first.
     """
-    while True:
-        try:
-            return topic_id(bootstrap, topic)
-        except Unavailable as error:
-            if stop.wait(RETRY_SECONDS):
-                raise
-            log.warning("waiting: %s", error)
+    return retry(lambda: topic_id(bootstrap, topic), wait=until(stop), max_delay_s=2.0)
 
 
 def _admin(bootstrap: str) -> AdminClient:

@@ -1,18 +1,22 @@
-"""Sending to Kafka with delivery counted: what is acknowledged is there exactly once."""
+"""Producing with counted delivery: an acknowledged message is in the topic exactly once."""
 
 import time
+from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from adnomaly.clients.kafka.message import position
 from adnomaly.delivery_log import DeliveryLog
 from adnomaly.errors import Unavailable
 
-DELIVERY_SECONDS = 120.0
-"""How long a message may wait for its acknowledgement: longer than a broker needs to come back."""
+DELIVERY_SECONDS: Final = 120.0
+"""Time to acknowledge a message: longer than a broker restart."""
 
 
 class TrackedProducer:
-    """Hands messages to the broker and counts what it acknowledged. Idempotent: a retry never doubles a message."""
+    """Counts sent and acknowledged messages. Idempotent: the client's retries never duplicate a
+    message.
+    """
 
     def __init__(self, bootstrap: str, topic: str, delivery_log: DeliveryLog | None = None) -> None:
         self._topic, self._delivery_log = topic, delivery_log
@@ -24,7 +28,8 @@ class TrackedProducer:
                 "client.id": "generate_clicks",
                 "enable.idempotence": True,
                 "acks": "all",
-                "partitioner": "consistent_random",  # CRC32 of the key: the default entities spread evenly over three partitions
+                # CRC32 of the key: the default entities spread evenly over three partitions.
+                "partitioner": "consistent_random",
                 "linger.ms": 50,
                 "batch.size": 500_000,
                 "compression.type": "lz4",
@@ -48,10 +53,10 @@ class TrackedProducer:
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """Wait until everything sent is acknowledged, and the ledger is on disk.
+        """Wait until all messages are acknowledged and the delivery log is on disk.
 
         Raises:
-            Unavailable: some of it was not acknowledged in DELIVERY_SECONDS.
+            Unavailable: a message was not acknowledged within DELIVERY_SECONDS.
         """
         deadline = time.monotonic() + DELIVERY_SECONDS
         while (
@@ -59,12 +64,13 @@ class TrackedProducer:
             and not self.failed
             and time.monotonic() < deadline
         ):
-            pass  # short waits, so that a signal is handled between them
+            pass  # short waits let signal handlers run
         if self._delivery_log:
             self._delivery_log.sync()
         if waiting or self.failed:
             raise Unavailable(
-                f"{self.failed} clicks failed and {waiting} wait for an acknowledgement: {self.reason or 'the broker does not answer'}"
+                f"{self.failed} messages failed, {waiting} are unacknowledged: "
+                f"{self.reason or 'the broker does not answer'}"
             )
 
     def _acknowledged(self, error: KafkaError | None, message: Message) -> None:
@@ -74,6 +80,4 @@ class TrackedProducer:
             return
         self.delivered += 1
         if self._delivery_log:
-            self._delivery_log.add(
-                message.topic(), message.partition(), message.offset(), message.value()
-            )
+            self._delivery_log.add(*position(message), message.value() or b"")

@@ -1,10 +1,10 @@
-"""Consume a topic, and produce from it: messages and offsets move in one Kafka transaction, or not at all."""
+"""Consume-transform-produce: messages and offsets commit in one Kafka transaction."""
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -17,11 +17,15 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from adnomaly.clients.kafka.message import is_data, position
+from adnomaly.retry import retry
+
 CALL_SECONDS: Final = 10.0
 LAG_SECONDS: Final = 5.0
 
 log = logging.getLogger("kafka")
 Partition = tuple[str, int]
+T = TypeVar("T")
 
 
 class OutgoingMessage(NamedTuple):
@@ -30,16 +34,17 @@ class OutgoingMessage(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]] = []
+    headers: Sequence[tuple[str, bytes | None]] = ()
     partition: int = -1
-    """Where to; -1 leaves it to the key."""
+    """-1 lets the key decide."""
 
 
 class TransactionalProcessor:
     """One member of a consumer group with its transactional producer.
 
-    Exactly once between topics: a crash or a lost partition before `commit` leaves neither messages nor offsets. `member`
-    tells the members of one group apart; a second process with the same member fences the first.
+    Exactly once between topics: a crash or a lost partition before `commit` leaves neither messages
+    nor offsets. `member` distinguishes the members of one group; a second process with the same
+    member fences the first.
     """
 
     def __init__(self, bootstrap: str, topic: str, group: str, *, member: int = 0) -> None:
@@ -58,7 +63,8 @@ class TransactionalProcessor:
                 "bootstrap.servers": bootstrap,
                 "client.id": f"{group}-{member}",
                 "group.id": group,
-                # A killed member that comes back takes its partitions at once, instead of after the session timeout.
+                # A restarted member takes its partitions at once, instead of after the session
+                # timeout.
                 "group.instance.id": f"{group}-{member}",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
@@ -72,44 +78,39 @@ class TransactionalProcessor:
         self._ends: dict[Partition, int] = {}
         self._lost = False
         self.generation = 0
-        """Grows whenever partitions are taken away: what was remembered of them is void then."""
+        """Increases when partitions are revoked, which invalidates per-partition state."""
         self._lag: dict[int, int] = {}
         self._lag_at = 0.0
 
     def open(self) -> None:
-        """Fence an earlier process of this member, end its open transaction, and join the group.
-
-        Raises:
-            Unavailable: the broker does not answer.
-        """
+        """Fence an earlier process of this member, abort its transaction, and join the group."""
         self._call(lambda: self._producer.init_transactions(CALL_SECONDS))
         self._consumer.subscribe([self._topic], on_revoke=self._revoked, on_lost=self._revoked)
 
-    def read(self, most: int, wait_seconds: float) -> list[Message]:
-        """The next messages, none when there are none for now."""
+    def read(self, max_messages: int, wait_s: float) -> list[Message]:
+        """The next messages; empty when there are none."""
         self._lost = False
         self._ends = {}
         messages = []
-        for message in self._consumer.consume(most, wait_seconds):
+        for message in self._consumer.consume(max_messages, wait_s):
             error = message.error()
-            if error is None:
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                topic, partition, offset = position(message)
+                self._ends[topic, partition] = offset
+            elif is_data(message):
                 messages.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._ends[message.topic(), message.partition()] = message.offset()
-            elif error.fatal():
-                raise KafkaException(error)
-            else:
-                log.warning("Kafka: %s", error.str())
         if not messages:
             self._done |= self._ends
         return messages
 
     def wait(self, seconds: float) -> bool:
-        """Hold what was read for a while and stay a member of the group; False when its partitions were taken away."""
+        """Stay a member of the group without reading; False when partitions were revoked since the
+        last read.
+        """
         self._consumer.pause(self._consumer.assignment())
         early = self._consumer.poll(seconds)
         if early is not None and early.error() is None:
-            self.rewind([early])  # of a partition that came to us just now
+            self.rewind([early])  # of a partition assigned during this poll, so not paused yet
         self._consumer.resume(self._consumer.assignment())
         return not self._lost
 
@@ -119,17 +120,19 @@ class TransactionalProcessor:
         out: Iterable[OutgoingMessage],
         metadata: Mapping[int, str] = MappingProxyType({}),
     ) -> bool:
-        """Produce and move the offsets behind `read`, in one transaction; returns once the broker has all of it.
+        """Produce messages and commit the offsets behind `read` in one transaction.
 
         Args:
-            notes: a text for each partition that Kafka keeps with its offset; `note` reads it back.
+            metadata: text by partition, stored with its offset; `offset_metadata` reads it back.
 
-        False when the partitions were taken away meanwhile: nothing was produced, and the new owner reads them again.
+        Returns:
+            False when the partitions were revoked: nothing was produced, and the next owner reads
+                them again.
 
         Raises:
-            KafkaException: this member was fenced by another process of its name.
+            KafkaException: another process of this member has fenced this one.
         """
-        offsets = self._behind(read)
+        offsets = _next_offsets(read)
         try:
             self._call(self._producer.begin_transaction)
             for message in out:
@@ -148,7 +151,7 @@ class TransactionalProcessor:
             if error.args[0].fatal():
                 raise
             log.warning(
-                "transaction given up (%s): these messages are read again", error.args[0].str()
+                "transaction aborted (%s); its messages are read again", error.args[0].str()
             )
             self._call(lambda: self._producer.abort_transaction(CALL_SECONDS))
             self.rewind(read)
@@ -164,24 +167,25 @@ class TransactionalProcessor:
                     message.value,
                     message.key,
                     message.partition,
-                    headers=message.headers,
+                    headers=list(message.headers),
                 )
                 return
             except BufferError:
-                self._producer.poll(0.1)  # the queue is full: wait for acknowledgements
+                self._producer.poll(0.1)  # the queue is full: serve acknowledgements
 
     def rewind(self, read: Sequence[Message]) -> None:
-        """Read these messages again, as far as their partitions are still ours."""
+        """Read these messages again, except those of lost partitions."""
         assigned = {(p.topic, p.partition) for p in self._consumer.assignment()}
         first: dict[Partition, int] = {}
         for message in read:
-            first.setdefault((message.topic(), message.partition()), message.offset())
+            topic, partition, offset = position(message)
+            first.setdefault((topic, partition), offset)
         for (topic, partition), offset in first.items():
             if (topic, partition) in assigned:
                 self._consumer.seek(TopicPartition(topic, partition, offset))
 
     def return_to_committed(self) -> None:
-        """Read again all that is not committed, as far as its partitions are still ours."""
+        """Continue every assigned partition from its committed offset."""
         for p in self._consumer.assignment():
             committed = self._consumer.committed([p], timeout=CALL_SECONDS)[0].offset
             self._consumer.seek(
@@ -191,23 +195,24 @@ class TransactionalProcessor:
             )
 
     def offset_metadata(self, partition: int) -> str:
-        """What was committed with the offset of a partition; empty before the first time. Waits while the broker is away."""
-        found: list[TopicPartition] = []
-        self._call(
-            lambda: found.extend(
-                self._consumer.committed(
-                    [TopicPartition(self._topic, partition)], timeout=CALL_SECONDS
-                )
+        """Metadata committed with the offset of a partition, empty if none; retries while the
+        broker is unavailable.
+        """
+        [committed] = self._call(
+            lambda: self._consumer.committed(
+                [TopicPartition(self._topic, partition)], timeout=CALL_SECONDS
             )
         )
-        return found[0].metadata or ""
+        return committed.metadata or ""
 
     def partitions(self) -> list[int]:
-        """Those that are ours now."""
+        """Assigned partitions."""
         return [p.partition for p in self._consumer.assignment()]
 
     def lag(self) -> dict[int, int]:
-        """Messages not done yet, per partition of ours, asked of the broker every 5 s; the last known when it is silent."""
+        """Consumer lag by assigned partition, at most 5 s old; the last known while the broker is
+        unavailable.
+        """
         if time.monotonic() - self._lag_at < LAG_SECONDS:
             return self._lag
         self._lag_at = time.monotonic()
@@ -225,15 +230,12 @@ class TransactionalProcessor:
         self._consumer.close()
 
     def _start(self, p: TopicPartition) -> int:
-        """Where the next message to do is: known, or as committed."""
+        """Offset of the next message to process."""
         key = (p.topic, p.partition)
         if key not in self._done:
             committed = self._consumer.committed([p], timeout=CALL_SECONDS)[0].offset
             self._done[key] = 0 if committed < 0 or committed == OFFSET_INVALID else committed
         return self._done[key]
-
-    def _behind(self, read: Sequence[Message]) -> dict[Partition, int]:
-        return {(m.topic(), m.partition()): m.offset() + 1 for m in read}
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._lost = True
@@ -241,13 +243,28 @@ class TransactionalProcessor:
         for p in partitions:
             self._done.pop((p.topic, p.partition), None)
 
-    def _call(self, call: Callable[[], object]) -> None:
-        """Repeat while the broker is away: these calls go on where they stopped."""
-        while True:
-            try:
-                call()
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable():
-                    raise
-                log.warning("Kafka does not answer yet: %s", error.args[0].str())
+    def _call(self, call: Callable[[], T]) -> T:
+        """Retry while the broker is unavailable; the client resumes an interrupted call."""
+        return retry(lambda: _retriable(call), wait=_sleep, errors=(_Retriable,), max_delay_s=1.0)
+
+
+class _Retriable(Exception):
+    """The client asks for the same call again."""
+
+
+def _retriable(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except KafkaException as error:
+        if error.args[0].retriable():
+            raise _Retriable(f"Kafka: {error.args[0].str()}") from error
+        raise
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
+def _next_offsets(read: Sequence[Message]) -> dict[Partition, int]:
+    return {(p.topic, p.partition): p.offset + 1 for p in map(position, read)}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adnomaly.clients.flink import Flink, Job
-from streaming.window_job import JobState, next_start
+from adnomaly.clients.flink_job import JobState, next_start
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CHECKPOINT = Path("/checkpoints/a/chk-7")
