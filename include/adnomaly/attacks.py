@@ -86,7 +86,9 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str, *, now: datetime) -> Self:
-        """`kind:GEO:platform:start:duration[:strength]`; start is ISO 8601 or relative (`-90m`), duration like `30m`.
+        """Parse `kind:GEO:platform:start:duration[:strength]`.
+
+        The start is ISO 8601 or relative (`-90m`), the duration like `30m`.
 
         Raises:
             ValueError: naming the expected form.

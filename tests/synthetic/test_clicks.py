@@ -16,7 +16,8 @@ from adnomaly.settings import SECRETS, Settings
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.clicks import Clicks, ClickSource
 from adnomaly.synthetic.encode import MessageEncoder, to_table
-from adnomaly.synthetic.traffic import PLAIN, Traffic, clipped_moments, minute_of
+from adnomaly.synthetic.minute_counts import clipped_moments
+from adnomaly.synthetic.traffic import PLAIN, Traffic, minute_of
 from adnomaly.synthetic.windows import (
     SIMULATED,
     Simulation,

@@ -1,4 +1,4 @@
-"""`make eval` and `make eval-real`: print metrics side by side; save them with plots in a folder."""
+"""`make eval` and `make eval-real`: print metrics side by side; save them with plots."""
 
 import sys
 import time
@@ -75,6 +75,7 @@ def _benchmark(
 ) -> Mapping[str, Any]:
     """Benchmark one scenario and save the plots of its last seed; returns metrics by title."""
     from adnomaly.evaluation import benchmark
+    from adnomaly.evaluation.backtest import OURS
     from adnomaly.evaluation.report import save
 
     began = time.monotonic()
@@ -96,7 +97,7 @@ def _benchmark(
         )
         metrics[f"{name} world, {feature_set}"] = msgspec.to_builtins(rows)
     last_metrics = list(last.metrics.values())[-1]
-    save(folder, last.scenario.truth, last_metrics, last.scores, benchmark.OURS)
+    save(folder, last.scenario.truth, last_metrics, last.scores, OURS)
     _say(f"  took {time.monotonic() - began:.0f} s; plots in {folder}")
     return metrics
 
@@ -105,6 +106,7 @@ def _benchmark(
 def real(data: Annotated[Path, typer.Option(help="Folder of labelled series")]) -> None:
     """Backtest on labelled real series, against rules that are hard to beat there."""
     from adnomaly.evaluation import labelled_series
+    from adnomaly.evaluation.backtest import OURS
 
     warnings.filterwarnings("ignore", message=".*(empty slice|Degrees of freedom).*")
     groups: dict[str, list[dict[str, labelled_series.SeriesResult]]] = {}
@@ -112,7 +114,7 @@ def real(data: Annotated[Path, typer.Option(help="Folder of labelled series")]) 
         result = labelled_series.evaluate_series(series)
         if result is None:
             continue
-        ours = result[labelled_series.OURS]
+        ours = result[OURS]
         _say(f"  {series.name:<48} PR {ours.pr_auc:.2f}, {ours.caught} of {ours.events} events")
         groups.setdefault(series.group, []).append(result)
     _say("\n" + labelled_series.table(groups))

@@ -87,10 +87,12 @@ def check_provenance(
         float(bundle.budget_per_day),
         f"{budget_per_day:g}, as ALERTS_PER_DAY says",
     )
+    sealed: Thresholds = {
+        name: feature_set.thresholds for name, feature_set in bundle.detector.feature_sets.items()
+    }
     for name, expected in thresholds.items():
-        feature_set = bundle.detector.feature_sets.get(name)
         for how, threshold in expected.items():
-            value = float(feature_set.thresholds[how].raw_score) if feature_set else 0.0
+            value = float(sealed[name][how].raw_score) if name in sealed else 0.0
             yield GateCheck(
                 f"threshold of the feature set {name}, {how}",
                 bool(abs(value / threshold.raw_score - 1) <= THRESHOLD_TOLERANCE),

@@ -28,7 +28,7 @@ MIN_VALUES: Final = 5
 DAYS_BACK: Final = 14
 MIN_STD: Final = 1e-9
 SPEC: Final = Spec(("series",), (Measure("value", "level"),))
-"""One value per window, as a SPEC.toml: entity `series`, one feature `value` of the kind `level`."""
+"""The SPEC.toml of one value per window: entity `series`, feature `value` of kind `level`."""
 
 
 class Series(NamedTuple):
@@ -41,7 +41,7 @@ class Series(NamedTuple):
 
 
 class SeriesResult(NamedTuple):
-    """One detector on one series: average precision, and events caught at one false alarm a week."""
+    """Average precision of one detector on one series, and events caught at one alarm a week."""
 
     pr_auc: float
     caught: int
@@ -84,7 +84,8 @@ def table(groups: Mapping[str, list[dict[str, SeriesResult]]]) -> str:
     lines = []
     for group, rows in groups.items():
         lines += [
-            f"{group}: {len(rows)} series with labelled anomalies after the warm-up of {WARM_UP:.0%}",
+            f"{group}: {len(rows)} series with labelled anomalies "
+            f"after the warm-up of {WARM_UP:.0%}",
             f"  {'':<24}{'mean PR-AUC':>12}{'recall at one false alarm a week':>36}",
         ]
         for name in rows[0]:
@@ -125,7 +126,8 @@ def _labelled_runs(times: Ints, labelled: Bools, step: int, name: str) -> list[E
 
 
 def _nab_events(file: Path, name: str) -> list[Event]:
-    spans = next((spans for key, spans in json.loads(file.read_text()).items() if name in key), [])
+    by_file: dict[str, list[list[str]]] = json.loads(file.read_text())
+    spans = next((spans for key, spans in by_file.items() if name in key), [])
     moments = [[int(pd.Timestamp(text, tz="UTC").timestamp()) for text in span] for span in spans]
     return [Event("labelled", name, start, end) for start, end in moments]
 
@@ -141,7 +143,8 @@ def _rolling_z(grid: Grid) -> Floats:
     value = pd.DataFrame(grid.values[..., 0])
     before = value.shift(1).rolling(grid.cadence.steps(WEEK_S), min_periods=MIN_VALUES)
     z = (value - before.mean()).abs() / before.std().clip(lower=MIN_STD)
-    return z.to_numpy(np.float64)
+    values: Floats = z.to_numpy(np.float64)
+    return values
 
 
 def _time_of_day_z(grid: Grid) -> Floats:
@@ -156,7 +159,8 @@ def _time_of_day_z(grid: Grid) -> Floats:
     past = np.stack(shifts)
     with np.errstate(invalid="ignore", divide="ignore"):
         residual = np.abs(value.to_numpy(np.float64) - np.nanmean(past, axis=0))
-        return residual / np.maximum(np.nanstd(past, axis=0), MIN_STD)
+        z: Floats = residual / np.maximum(np.nanstd(past, axis=0), MIN_STD)
+    return z
 
 
 def _evaluate(truth: GroundTruth, score: Floats) -> SeriesResult:

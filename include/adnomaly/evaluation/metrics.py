@@ -1,4 +1,6 @@
-"""Metrics against ground truth: per event, at a stated number of false incidents, no point adjustment.
+"""Metrics against ground truth, per event, at a stated number of false incidents.
+
+No point adjustment.
 
 An attack is caught when a flagged window overlaps it. A false incident is a run of flagged windows
 that overlap no attack. A run that never ends counts again every hour, so that an alarm that is
@@ -40,7 +42,7 @@ class Metrics(msgspec.Struct, frozen=True, rename=_STORED_AS):
 
     Attributes:
         error: standard error of `recall_per_day`.
-        recall_at_threshold: recall of the detector's own flags; None when it has no threshold.
+        recall_at_threshold: recall of the detector's flags; None when it has no threshold.
         realised: false incidents of these flags divided by the budget, per fortnight.
         benign_flagged: share of the benign events that are flagged.
         normal_flagged: share of the windows outside all events that are flagged.
@@ -170,7 +172,7 @@ class GroundTruth:
         )
 
     def _realised(self, flagged: Bools, budget_per_day: float) -> list[float]:
-        """False incidents divided by the budget, per fortnight; a short rest belongs to the last."""
+        """False incidents divided by the budget, by fortnight; a last part below half is ignored."""
         step = self.grid.cadence.steps(FORTNIGHT_DAYS * 86400)
         ratios = []
         for first in range(0, max(1, len(flagged) - step // 2), step):

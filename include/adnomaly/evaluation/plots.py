@@ -90,7 +90,7 @@ def _recall_by_kind(truth: GroundTruth, score: Floats, metrics: Metrics) -> byte
     strengths = np.array([truth.events[i].strength for i in truth.attacks])
     known = int(np.isfinite(strengths).sum()) >= MIN_STRENGTHS
     figure = Figure(figsize=(11 if known else 6, 4))
-    bars, *rest = np.atleast_1d(figure.subplots(1, 2 if known else 1))
+    bars, *rest = figure.subplots(1, 2 if known else 1, squeeze=False)[0]
     bars.barh(list(metrics.recall_by_kind), list(metrics.recall_by_kind.values()))
     bars.set(xlim=(0, 1), xlabel="recall at one false incident a day", title="By kind")
     if known:
@@ -128,12 +128,15 @@ def _timeline(truth: GroundTruth, score: Floats) -> bytes:
     for axes, entity in zip(parts, busiest, strict=True):
         _entity_row(axes, truth, score, rows, int(entity))
     parts[0].set_title("Score of each window, attacks red, benign events green")
-    parts[-1].xaxis.set_major_formatter(ConciseDateFormatter(parts[-1].xaxis.get_major_locator()))
+    axis = parts[-1].xaxis
+    dates = ConciseDateFormatter(axis.get_major_locator())  # type: ignore[no-untyped-call]  # untyped
+    axis.set_major_formatter(dates)
     return _png(figure)
 
 
 def _entity_row(axes: Axes, truth: GroundTruth, score: Floats, rows: slice, entity: int) -> None:
-    ends = date2num(truth.grid.end_s[rows].astype("datetime64[s]"))
+    moments = truth.grid.end_s[rows].astype("datetime64[s]")
+    ends = date2num(moments)  # type: ignore[no-untyped-call]  # untyped in matplotlib
     axes.plot(ends, score[rows, entity], linewidth=0.7)
     axes.set_ylabel(truth.grid.names[entity].replace("|", " "))
     numbers = truth.event[rows, entity]

@@ -42,7 +42,7 @@ TEST_SEEDS: Final = (101, 102, 103)
 
 
 class Scenario(NamedTuple):
-    """One seed of synthetic traffic: history and labelled windows on one grid, and the ground truth.
+    """One seed of synthetic traffic: history and labelled windows on one grid, and ground truth.
 
     Attributes:
         split: first labelled row.

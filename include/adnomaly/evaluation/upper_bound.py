@@ -48,4 +48,5 @@ def _with_changes(z: Floats, cadence: Cadence) -> Floats32:
     none_left_out = np.zeros(z.shape[:2], bool)
     before = inputs(z, none_left_out, cadence)
     changes = (np.clip(z, -MAX_Z, MAX_Z)[..., None] - before).reshape(*z.shape[:2], -1)
-    return np.concatenate([z, changes], axis=2).astype(np.float32)
+    rows: Floats32 = np.concatenate([z, changes], axis=2).astype(np.float32)
+    return rows

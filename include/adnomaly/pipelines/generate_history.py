@@ -64,13 +64,13 @@ def generate_history(
                 reported = time.monotonic()
                 _report(hour, done, len(hours), written, reported - began)
         _finish(pending)
+    span, seconds = f"{_text(start)} to {_text(end)}", time.monotonic() - began
     log.info(
-        "history: %s clicks in %d hours from %s to %s, in %.0f s",
+        "history: %s clicks in %d hours from %s, in %.0f s",
         f"{written:,}",
         len(hours),
-        _text(start),
-        _text(end),
-        time.monotonic() - began,
+        span,
+        seconds,
     )
     return written
 
@@ -89,7 +89,7 @@ def run(
 
     Args:
         days: length of the history, rounded to hours.
-        end: ISO 8601 or relative (`-2h`), rounded down to the hour; default is the last UTC midnight.
+        end: ISO 8601 or relative (`-2h`), rounded down to the hour; default: last UTC midnight.
         base_eps: instead of BASE_EPS.
         attacks: `kind:GEO:platform:start:duration[:strength]`, none by default.
     """

@@ -41,8 +41,8 @@ def replay(
     )
     if log.behind:
         say(
-            f"  {log.behind:,} rows are more than 30 s behind earlier ones: table and lake take them, "
-            "live windows count them as late; sort the log"
+            f"  {log.behind:,} rows are more than 30 s behind earlier ones: "
+            "table and lake take them, live windows count them as late; sort the log"
         )
     topic_id(settings.kafka_bootstrap, topic)
     stop = threading.Event()
@@ -80,7 +80,8 @@ def _pace(speed: str) -> float | None:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)x", speed)
     if match is None or float(match[1]) <= 0:
         raise BadInput(
-            f"--speed is {speed!r}; write max, or a multiple of the pace of the log such as 1x or 60x"
+            f"--speed is {speed!r}; "
+            "write max, or a multiple of the pace of the log such as 1x or 60x"
         )
     return float(match[1])
 

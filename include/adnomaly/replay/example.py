@@ -1,4 +1,4 @@
-"""An example click log in a foreign format, and its map: `python -m adnomaly.replay.example FOLDER`.
+"""Example of a foreign click log and its map: `python -m adnomaly.replay.example FOLDER`.
 
 Ten minutes of a click farm on German desktops: 25 addresses click 150 times a minute, and two rows
 are broken. The columns are those of ad trackers (address, app, channel, OS, local time), not ours.

@@ -168,7 +168,7 @@ def _time(source: FieldSource) -> Callable[[Row], datetime]:
     elif form == "iso":
         parse = datetime.fromisoformat
     else:
-        parse = lambda text: datetime.strptime(text, form)  # noqa: E731, DTZ007 - the zone is added below
+        parse = lambda text: datetime.strptime(text, form)  # noqa: E731, DTZ007 - zone added below
 
     @lru_cache(CACHED_VALUES)  # logs write whole seconds, many rows each
     def read(value: object) -> datetime:

@@ -85,7 +85,8 @@ def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[LogLine
             )
         except KeyError as error:
             raise BadInput(
-                f"{file}: there is no column {str(error).split(chr(39))[1]!r}; {_header(file, delimiter)}"
+                f"{file}: there is no column {str(error).split(chr(39))[1]!r}; "
+                f"{_header(file, delimiter)}"
             ) from None
         number = 0
         for batch in reader:
@@ -132,7 +133,8 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
     missing = [name for name in columns if name not in opened.schema_arrow.names]
     if missing:
         raise BadInput(
-            f"{file}: there is no column {missing[0]!r}; it has {', '.join(opened.schema_arrow.names[:40])}"
+            f"{file}: there is no column {missing[0]!r}; "
+            f"it has {', '.join(opened.schema_arrow.names[:40])}"
         )
     number = 0
     for batch in opened.iter_batches(ROWS, columns=list(columns)):

@@ -137,29 +137,31 @@ def replay(
         try:
             moment, key, value = _message(clicks, ids[file], line, shift)
         except (Unmapped, InvalidClick) as error:
-            reason = str(error) if isinstance(error, Unmapped) else f"{error.field}: {error.rule}"
+            reason = _reason(error)
             unmapped[reason] += 1
             examples.setdefault(reason, f"{file.name} row {line.number}: {error.value!r}")
             continue
         if speed is not None:
-            _wait_until(
-                began + (moment - shift - log.first).total_seconds() / speed,
-                sender,
-                clock,
-                sleep,
-                stopping,
-            )
+            due = began + (moment - shift - log.first).total_seconds() / speed
+            _wait_until(due, sender, clock, sleep, stopping)
         sender.send(key, value)
         sent += 1
         if clock() - reported > PROGRESS_SECONDS:
             reported = clock()
-            rate = sent / (reported - began)
-            say(
-                f"  {read:,} of {log.rows:,} rows ({read / log.rows:.0%}), "
-                f"up to {canonical_time(moment)[:19]}Z, {rate:,.0f} a second"
-            )
+            say(_progress(read, log.rows, moment, sent / (reported - began)))
     sender.flush()
     return ReplayReport(read, sent, unmapped, examples, read < log.rows)
+
+
+def _reason(error: Unmapped | InvalidClick) -> str:
+    return str(error) if isinstance(error, Unmapped) else f"{error.field}: {error.rule}"
+
+
+def _progress(read: int, rows: int, moment: datetime, rate: float) -> str:
+    return (
+        f"  {read:,} of {rows:,} rows ({read / rows:.0%}), "
+        f"up to {canonical_time(moment)[:19]}Z, {rate:,.0f} a second"
+    )
 
 
 def _message(

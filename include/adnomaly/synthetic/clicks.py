@@ -178,20 +178,20 @@ class ClickSource:
         """The entity of each click by the shares of its minute, for all minutes at once."""
         shares = np.cumsum(self.traffic.rates(span), axis=1)
         steps = shares / shares[:, -1:] + np.arange(len(span))[:, None]
-        entity = np.searchsorted(steps.ravel(), uniform + row, side="right") - row * shares.shape[1]
-        return entity.clip(min=0, max=shares.shape[1] - 1)
+        position = np.searchsorted(steps.ravel(), uniform + row, side="right")
+        entity: Ints = (position - row * shares.shape[1]).clip(min=0, max=shares.shape[1] - 1)
+        return entity
 
     def _regular_users(self, entity: Ints, uniform: Floats, pool: Floats) -> Ints:
         """Users whose activity falls with the root of the rank, by squaring: few return often."""
-        return self.population.first_user[entity] + (
-            self.population.users[entity] * pool * uniform * uniform
-        ).astype(np.int64)
+        rank = (self.population.users[entity] * pool * uniform * uniform).astype(np.int64)
+        user: Ints = self.population.first_user[entity] + rank
+        return user
 
     def _regular_ads(self, entity: Ints, uniform: Floats, leader: Floats) -> Ints:
-        rank = np.searchsorted(self.population.ad_cdf, uniform**leader, side="right").clip(
-            max=ADS - 1
-        )
-        return self.population.ad_of[entity, rank]
+        rank = np.searchsorted(self.population.ad_cdf, uniform**leader, side="right")
+        ad: Ints = self.population.ad_of[entity, rank.clip(max=ADS - 1)]
+        return ad
 
     def _without_lost(self, clicks: Clicks, attack: Attack) -> Clicks:
         if not attack.lost:
@@ -255,15 +255,14 @@ class ClickSource:
 
     def _one_device(self, user: Ints, number: int) -> Ints:
         """Attackers copy a few devices of the entity's users."""
-        copied = self.population.agent_of[
-            self.population.first_user[number] : self.population.first_user[number] + _BOT_DEVICES
-        ]
-        return copied[user % len(copied)]
+        first = self.population.first_user[number]
+        copied = self.population.agent_of[first : first + _BOT_DEVICES]
+        agent: Ints = copied[user % len(copied)]
+        return agent
 
     def _few_ads(self, attack: Attack, number: int, uniform: Floats) -> Ints:
         """All ads of a few campaigns of medium size."""
         first = CAMPAIGNS // 4 + attack.stream % (CAMPAIGNS // 2)
-        rank = first * ADS_PER_CAMPAIGN + (
-            attack.profile.campaigns * ADS_PER_CAMPAIGN * uniform
-        ).astype(np.int64)
-        return self.population.ad_of[number, rank]
+        place = (attack.profile.campaigns * ADS_PER_CAMPAIGN * uniform).astype(np.int64)
+        ad: Ints = self.population.ad_of[number, first * ADS_PER_CAMPAIGN + place]
+        return ad

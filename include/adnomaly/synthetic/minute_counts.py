@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
-from adnomaly.arrays import Floats
+from adnomaly.arrays import Floats, Ints
 from adnomaly.attacks import Attack
 from adnomaly.synthetic.population import ADS_PER_CAMPAIGN, Population
-from adnomaly.synthetic.traffic import Traffic, clipped_moments
+from adnomaly.synthetic.traffic import Traffic
 from adnomaly.windows import SIZE, SLIDE
 
 WIDTH: Final = SIZE // SLIDE
@@ -79,7 +80,7 @@ def simulate_cells(
         bot_users=np.zeros_like(rates),
         leaders=rng.binomial(regular.astype(np.int64)[..., None], shares).astype(np.float64),
         drained=np.zeros_like(rates),
-        noise=rng.standard_normal(rates.shape),
+        noise=np.asarray(rng.standard_normal(rates.shape)),
     )
     for attack, at in attacked:
         if attack.extra:
@@ -137,7 +138,7 @@ def _draw(
     return clicks, sums[0], sums[1]
 
 
-def _leading_shares(traffic: Traffic, population: Population, minutes: Floats) -> Floats:
+def _leading_shares(traffic: Traffic, population: Population, minutes: Ints) -> Floats:
     """Share of each of the largest campaigns, (M, E, K)."""
     edges = np.concatenate(
         [[0.0], population.ad_cdf[ADS_PER_CAMPAIGN - 1 :: ADS_PER_CAMPAIGN][:LEADERS]]
@@ -198,3 +199,20 @@ def largest_campaign(cells: Cells) -> Floats:
 def roll(cells: Floats) -> Floats:
     """Sums over the minutes of each window, (M - 4, ...)."""
     return sum((cells[i : len(cells) - WIDTH + 1 + i] for i in range(WIDTH)), start=np.zeros(1))
+
+
+def clipped_moments(mean: Floats, std: float) -> tuple[Floats, Floats]:
+    """Mean and variance of a normal variable after clipping to [0, 1]."""
+    if std == 0:
+        return np.clip(mean, 0, 1), np.zeros_like(mean)
+    low, high = -mean / std, (1 - mean) / std
+    inside, above = ndtr(high) - ndtr(low), 1 - ndtr(high)
+    at_low, at_high = _density(low), _density(high)
+    first = mean * inside + std * (at_low - at_high) + above
+    second = (mean**2 + std**2) * inside + std * (mean * at_low - (mean + 1) * at_high) + above
+    return first, np.maximum(second - first**2, 0)
+
+
+def _density(z: Floats) -> Floats:
+    density: Floats = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
+    return density

@@ -110,8 +110,9 @@ class Population:
 
 def _zipf(count: int, exponent: float) -> Floats:
     """Shares of ranks 1..count, summing to 1."""
-    weights: Floats = np.arange(1, count + 1) ** -exponent
-    return weights / weights.sum()
+    weights = np.arange(1, count + 1) ** -exponent
+    shares: Floats = weights / weights.sum()
+    return shares
 
 
 def _hashed(count: int, traffic: Traffic) -> list[str]:

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any, Final, Self, get_args, get_type_hints
 
 import numpy as np
-from scipy.special import ndtr
 
 from adnomaly.arrays import Floats, Ints
 from adnomaly.errors import InvalidSetting
@@ -117,7 +116,8 @@ class Traffic:
     def shares(self) -> Floats:
         """Share of all clicks per entity, (E,), summing to 1."""
         product = np.outer(list(self.geos.values()), list(self.platforms.values())).ravel()
-        return product / product.sum()
+        shares: Floats = product / product.sum()
+        return shares
 
     @cached_property
     def ctr_levels(self) -> Floats:
@@ -153,7 +153,8 @@ class Traffic:
 
     def volume(self, minutes: Ints) -> Floats:
         """Expected clicks in each minute over all entities, (M,)."""
-        return self.rates(minutes).sum(axis=1)
+        total: Floats = self.rates(minutes).sum(axis=1)
+        return total
 
     def rates(self, minutes: Ints) -> Floats:
         """Expected clicks per minute and entity, (M, E), benign surges included.
@@ -180,12 +181,13 @@ class Traffic:
         return rates
 
     def ctr_means(self, minutes: Ints) -> Floats:
-        """Mean CTR of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
+        """Mean CTR of a normal click before clipping to [0, 1], (M, E)."""
         plain = self.ctr_base * (1 + self.ctr_diurnal_ampl * self._swing(minutes)) * self.ctr_levels
-        return plain * np.exp(self.variation(minutes).ctr)
+        means: Floats = plain * np.exp(self.variation(minutes).ctr)
+        return means
 
     def bounce_means(self, minutes: Ints) -> Floats:
-        """Mean bounce rate of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
+        """Mean bounce rate of a normal click before clipping to [0, 1], (M, E)."""
         plain = (
             self.bounce_base
             * (1 - self.bounce_diurnal_ampl * self._swing(minutes))
@@ -199,7 +201,7 @@ class Traffic:
         return np.minimum(mean * np.exp(self.variation(minutes).pool), 1.0)
 
     def leader(self, minutes: Ints) -> Floats:
-        """Exponent that shifts clicks to large campaigns, (M, E); 1 without roughness, higher shifts more."""
+        """Exponent that shifts clicks to large campaigns, (M, E); 1 is neutral, more shifts more."""
         return np.exp(self.variation(minutes).leader)
 
     def benign_surges(self, first: int, last: int) -> list[BenignSurge]:
@@ -238,29 +240,16 @@ class Traffic:
         """+1 at the peak hour, -1 twelve hours from it, (M, E), at the middle of each minute."""
         hours = (self._local(minutes) % DAY + 0.5) / 60
         peak = self.peak_hour_utc + (LOCAL_HOURS[REFERENCE_GEO] if self.local_clocks else 0.0)
-        return np.cos((hours - peak) * (2 * np.pi / 24))
+        swing: Floats = np.cos((hours - peak) * (2 * np.pi / 24))
+        return swing
 
     def _levels(self, spread: float, column: int) -> Floats:
         rng = random_numbers(self.seed, 0, _LEVELS)
-        return np.exp(spread * rng.standard_normal((2, len(self.entities))).clip(-2, 2))[column]
+        noise = rng.standard_normal((2, len(self.entities))).clip(-2, 2)
+        levels: Floats = np.exp(spread * noise)[column]
+        return levels
 
 
 def random_numbers(seed: int, minute: int, stream: int = 0) -> np.random.Generator:
     """The random numbers of one minute; `stream` separates independent uses of the same minute."""
     return np.random.default_rng((seed % 2**64, minute, stream))
-
-
-def clipped_moments(mean: Floats, std: float) -> tuple[Floats, Floats]:
-    """Mean and variance of a normal variable after clipping to [0, 1]."""
-    if std == 0:
-        return np.clip(mean, 0, 1), np.zeros_like(mean)
-    low, high = -mean / std, (1 - mean) / std
-    inside, above = ndtr(high) - ndtr(low), 1 - ndtr(high)
-    at_low, at_high = _density(low), _density(high)
-    first = mean * inside + std * (at_low - at_high) + above
-    second = (mean**2 + std**2) * inside + std * (mean * at_low - (mean + 1) * at_high) + above
-    return first, np.maximum(second - first**2, 0)
-
-
-def _density(z: Floats) -> Floats:
-    return np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)

@@ -60,7 +60,7 @@ NOISE: Final = (
     Noise(DAY, volume=0.100, ctr=0.030, bounce=0.010, pool=0.10, leader=0.04),
     Noise(14 * DAY, volume=0.080, ctr=0.030, bounce=0.005, pool=0.10, leader=0.04),
 )
-"""Sized from real series of counts and rates at 5 minutes: a day deviates by 10 %, an hour by 8 %."""
+"""Sized from real 5-minute series of counts and rates: a day deviates by 10 %, an hour by 8 %."""
 
 _LINE_GAIN: Final = float(np.sqrt(1.5))
 """Linear interpolation of independent knots has two thirds of their variance on average."""

@@ -49,7 +49,8 @@ class Simulation(NamedTuple):
 
     def per_click(self, sums: Floats) -> Floats:
         """Sums (M - 4, E) divided by the clicks of their window; 0 where there are none."""
-        return sums / np.maximum(self.clicks, 1)
+        means: Floats = sums / np.maximum(self.clicks, 1)
+        return means
 
 
 Simulate = Callable[[Simulation], Floats]
