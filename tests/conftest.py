@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-TRAIN_DAYS, TRIAL_DAYS = 12, 5
+TRAIN_DAYS, HOLDOUT_DAYS = 12, 5
 
 
 class TableOfWindows:
@@ -54,7 +54,7 @@ def trained(tmp_path_factory, small_traffic, offline) -> Path:
     work = tmp_path_factory.mktemp("trained") / "run"
     folder = pipeline.take_sample(offline, work, seed=7, budget_per_day=1.0, train_days=TRAIN_DAYS)
     pipeline.fit(folder)
-    pipeline.evaluate(folder, small_traffic, days=TRIAL_DAYS)
+    pipeline.evaluate(folder, small_traffic, days=HOLDOUT_DAYS)
     pipeline.seal(folder)
     return work
 

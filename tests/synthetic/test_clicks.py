@@ -335,10 +335,10 @@ def test_an_attack_changes_exactly_the_windows_that_overlap_it():
     assert len(hit) == 14
 
 
-@pytest.mark.parametrize("world", [Traffic.plain, Traffic.hard])
-def test_simulated_windows_have_the_distribution_of_counted_clicks(world):
+@pytest.mark.parametrize("scenario", [Traffic.plain, Traffic.hard])
+def test_simulated_windows_have_the_distribution_of_counted_clicks(scenario):
     """Both sides against the model: pull of mean and spread of every feature, in windows that do not overlap."""
-    source = ClickSource(world(make()))
+    source = ClickSource(scenario(make()))
     attack = an_attack("bounce_masking", minutes=480, start=NOON - timedelta(hours=2))
     start, minutes = NOON - timedelta(hours=2), 480
     clicks = source.clicks(minute_of(start), minutes, (attack,))

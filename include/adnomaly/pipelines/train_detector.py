@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TRAIN_DAYS: Final = 21
 """Three weekends; the thresholds come from the last quarter."""
-TRIAL_DAYS: Final = 14
+HOLDOUT_DAYS: Final = 14
 MIN_COVERAGE: Final = 0.9
 """Share of the training hours that must hold windows."""
 
@@ -117,7 +117,7 @@ def fit(folder: str) -> str:
     return folder
 
 
-def evaluate(folder: str, traffic: "Traffic", *, days: float = TRIAL_DAYS) -> str:
+def evaluate(folder: str, traffic: "Traffic", *, days: float = HOLDOUT_DAYS) -> str:
     """Evaluate the draft on a holdout of `days` simulated days, against reference detectors.
 
     Metrics and plots go to `evaluation/`. The traffic is that of the settings at the rate of the

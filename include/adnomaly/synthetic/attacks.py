@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from adnomaly.attack_kinds import ATTACKS, KINDS
 from adnomaly.attacks import Attack
 from adnomaly.synthetic.traffic import Traffic, minute_of, random_numbers
 
-MAX_DRAWS = 200
+MAX_DRAWS: Final = 200
 """Attempts to place one attack."""
 
 
