@@ -1,4 +1,4 @@
-"""A small trained detector that many tests share: made by the pipeline's own steps, from simulated windows."""
+"""A small trained detector for many tests, made by the pipeline's steps from simulated windows."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -6,30 +6,28 @@ from pathlib import Path
 import pytest
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-TRAIN_DAYS, TRIAL_DAYS = 12, 5
+TRAIN_DAYS, HOLDOUT_DAYS = 12, 5
 
 
 class TableOfWindows:
     """Offline features in memory."""
 
     def __init__(self, windows) -> None:
-        self._windows = windows
+        self.windows = windows
 
     def days(self) -> list[date]:
-        return sorted(
-            {moment.date() for moment in self._windows["window_end"].unique().to_pylist()}
-        )
+        return sorted({moment.date() for moment in self.windows["window_end"].unique().to_pylist()})
 
     def between(self, start: datetime, end: datetime):
         import pyarrow.compute as pc
 
-        ends = self._windows["window_end"]
-        return self._windows.filter(pc.and_(pc.greater(ends, start), pc.less_equal(ends, end)))
+        ends = self.windows["window_end"]
+        return self.windows.filter(pc.and_(pc.greater(ends, start), pc.less_equal(ends, end)))
 
 
 @pytest.fixture(scope="session")
 def small_traffic():
-    """Six entities, 12 clicks per second, in the plain world."""
+    """Six entities, 12 clicks per second, in the plain scenario."""
     from adnomaly.settings import SECRETS, Settings
     from adnomaly.synthetic.traffic import Traffic
 
@@ -56,14 +54,14 @@ def trained(tmp_path_factory, small_traffic, offline) -> Path:
     work = tmp_path_factory.mktemp("trained") / "run"
     folder = pipeline.take_sample(offline, work, seed=7, budget_per_day=1.0, train_days=TRAIN_DAYS)
     pipeline.fit(folder)
-    pipeline.evaluate(folder, small_traffic, days=TRIAL_DAYS)
+    pipeline.evaluate(folder, small_traffic, days=HOLDOUT_DAYS)
     pipeline.seal(folder)
     return work
 
 
 @pytest.fixture(scope="session")
 def bundle(trained) -> Path:
-    """A sealed bundle; do not change its files, copy them."""
+    """A sealed bundle; copy its files to change them."""
     from adnomaly.pipelines._training_run import TrainingRun
 
     return TrainingRun(trained).bundle

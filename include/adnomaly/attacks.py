@@ -1,8 +1,7 @@
 """Attacks, and the ground truth about those that were planted.
 
-An attack is a set of clicks mixed into normal traffic (or normal clicks that vanish): counts stay integers and no
-average is ever scaled, so nothing gives an attack away but what it does. The truth about attacks is written beside
-the events, never inside them.
+An attack adds clicks to normal traffic or removes some: counts stay integers and no average is
+scaled, so only its effect reveals it. Ground truth is kept outside the events.
 """
 
 import re
@@ -13,13 +12,21 @@ from typing import Final, Self
 
 import msgspec
 
-from adnomaly.attack_kinds import KINDS, Kind
+from adnomaly.attack_kinds import KINDS, AttackKind
 
 MAX_LOST: Final = 0.95
+"""Share of normal clicks that an attack can remove."""
+
+_UNITS: Final = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 class Attack(msgspec.Struct, frozen=True, kw_only=True):
-    """One attack on one entity, from `start` to before `end` (UTC, whole minutes). Strength 1 is the usual size."""
+    """One attack on one entity, in [start, end), UTC, whole minutes. Strength 1 is nominal."""
 
     kind: str
     geo: str
@@ -37,11 +44,12 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.end <= self.start or self.strength <= 0:
             raise ValueError(
-                f"an attack needs end > start and strength > 0, got {self.start}..{self.end}, {self.strength:g}"
+                "an attack needs end > start and strength > 0, "
+                f"got {self.start}..{self.end}, {self.strength:g}"
             )
 
     @property
-    def profile(self) -> Kind:
+    def profile(self) -> AttackKind:
         return KINDS[self.kind]
 
     @property
@@ -60,30 +68,36 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def end_minute(self) -> int:
-        """The first minute after it. A part of a minute counts as a whole one."""
+        """The first minute after it; a part of a minute counts as a full one."""
         return -(-int(self.end.timestamp()) // 60)
 
     @property
     def stream(self) -> int:
-        """Number of its random numbers: the same attack gives the same clicks whenever it is generated."""
-        text = f"{self.kind}|{self.geo}|{self.platform}|{self.first_minute}|{self.end_minute}|{self.strength:g}"
+        """Stream of its random numbers, which depends on the attack alone."""
+        text = (
+            f"{self.kind}|{self.geo}|{self.platform}|"
+            f"{self.first_minute}|{self.end_minute}|{self.strength:g}"
+        )
         return 2**32 + int.from_bytes(text.encode(), "big") % (2**61 - 1)
 
     def __str__(self) -> str:
-        span = f"{self.start.astimezone(UTC):%Y-%m-%dT%H:%MZ}..{self.end.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
-        return f"{self.geo} {self.platform} {self.kind} {span}"
+        start, end = (f"{m.astimezone(UTC):%Y-%m-%dT%H:%MZ}" for m in (self.start, self.end))
+        return f"{self.geo} {self.platform} {self.kind} {start}..{end}"
 
     @classmethod
     def parse(cls, text: str, *, now: datetime) -> Self:
-        """`kind:GEO:platform:start:duration[:strength]`; start is ISO 8601 or relative (`-90m`), duration like `30m`.
+        """Parse `kind:GEO:platform:start:duration[:strength]`.
+
+        The start is ISO 8601 or relative (`-90m`), the duration like `30m`.
 
         Raises:
-            ValueError: with the form that is expected.
+            ValueError: naming the expected form.
         """
         match = re.fullmatch(r"(\w+):(\w+):(\w+):(.+?):(\d+[smhd])(?::([0-9.]+))?", text)
         if match is None:
             raise ValueError(
-                f"an attack is kind:GEO:platform:start:duration[:strength], such as click_flood:DE:ios:-60m:20m:1.5, got {text!r}"
+                "an attack is kind:GEO:platform:start:duration[:strength], "
+                f"such as click_flood:DE:ios:-60m:20m:1.5, got {text!r}"
             )
         kind, geo, platform, start, duration, strength = match.groups()
         begin = moment(start, now=now)
@@ -111,19 +125,11 @@ def moment(text: str, *, now: datetime) -> datetime:
 
 
 def _duration(text: str) -> timedelta:
-    return (
-        int(text[:-1])
-        * {
-            "s": timedelta(seconds=1),
-            "m": timedelta(minutes=1),
-            "h": timedelta(hours=1),
-            "d": timedelta(days=1),
-        }[text[-1]]
-    )
+    return int(text[:-1]) * _UNITS[text[-1]]
 
 
 def record(file: Path, attacks: Iterable[Attack]) -> None:
-    """Append the truth about `attacks` as JSON lines; what the file already holds is not written twice."""
+    """Append attacks to the ground truth as JSON lines, each once."""
     known = set(read_truth(file))
     lines = [
         msgspec.json.encode(attack) + b"\n"
@@ -136,7 +142,7 @@ def record(file: Path, attacks: Iterable[Attack]) -> None:
 
 
 def read_truth(file: Path) -> list[Attack]:
-    """The attacks that were planted, in the order of their planting; none when the file does not exist."""
+    """The planted attacks, in the order of their planting; none when the file does not exist."""
     return (
         [msgspec.json.decode(line, type=Attack) for line in file.read_bytes().splitlines()]
         if file.exists()

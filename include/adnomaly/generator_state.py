@@ -1,12 +1,11 @@
-"""What the generator should send, how far it is, and what the history already holds: four small files.
+"""State of the generator and of the history, in four small files.
 
-- `truth/plan.json`: from where to send and which attacks to plant; written by whoever starts the generator.
-- `truth/attacks.jsonl`: the attacks that really were planted.
-- `run/generator.json`: what was sent live, so that a restart goes on where the last run stopped.
-- `run/history.json`: up to where the lake was filled.
+- `truth/plan.json`: start of sending, rate and attacks; written by the starter of the generator.
+- `truth/attacks.jsonl`: ground truth, the attacks that were planted.
+- `run/generator.json`: spans sent live, so that a restart resumes at the last one.
+- `run/history.json`: end of the generated history in the lake.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Final, Self, TypeVar
 import msgspec
 import numpy as np
 
+from adnomaly.arrays import Bools, Ints
 from adnomaly.attacks import Attack, read_truth, record
 from adnomaly.errors import InvalidSetting
+from adnomaly.files import write_atomic
 from adnomaly.home import Home
 
 T = TypeVar("T")
@@ -25,9 +26,10 @@ _MAX_SPANS: Final = 200
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
-    """Send from `from` on (null: from now, or where the last run stopped), with these attacks mixed in.
+    """What to send: from `from` on (null: resume, or start now), with these attacks.
 
-    `base_eps` replaces BASE_EPS of whoever sends, so that a rate asked for in a DAG's form holds for a running system.
+    `base_eps` replaces the generator's BASE_EPS, so a rate set in a DAG's form also applies to a
+    running generator.
     """
 
     begin: datetime | None = None
@@ -36,23 +38,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
 
 
 class SentSpans(msgspec.Struct, frozen=True, kw_only=True):
-    """The spans of event time that were sent and acknowledged, oldest first; each is start <= time < end."""
+    """Spans of event time that were sent and acknowledged, oldest first, each [start, end)."""
 
     sent: tuple[tuple[datetime, datetime], ...] = ()
 
     @property
     def next(self) -> datetime | None:
-        """The first moment that was not sent yet; None before the first run."""
+        """The first moment not sent yet; None before the first run."""
         return self.sent[-1][1] if self.sent else None
 
     def extended(self, start: datetime, end: datetime) -> Self:
-        """With [start, end) sent too; a span that begins where the last ended continues it."""
+        """With [start, end) added; it continues the last span when it begins at its end."""
         if self.sent and self.sent[-1][1] == start:
             return type(self)(sent=(*self.sent[:-1], (self.sent[-1][0], end)))
         return type(self)(sent=(*self.sent, (start, end))[-_MAX_SPANS:])
 
-    def covers(self, time_us: np.ndarray) -> np.ndarray:
-        """Which of these moments (microseconds since 1970) lie in a span that was sent, (n,) bool."""
+    def covers(self, time_us: Ints) -> Bools:
+        """Whether each moment (microseconds since 1970) lies in a sent span, (n,)."""
         covered = np.zeros(len(time_us), bool)
         for start, end in self.sent:
             covered |= (time_us >= microseconds(start)) & (time_us < microseconds(end))
@@ -60,7 +62,7 @@ class SentSpans(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorFiles:
-    """The files above, below one ADNOMALY_HOME. Each write replaces the whole file at once."""
+    """The files above, below one ADNOMALY_HOME. Writes are atomic."""
 
     def __init__(self, home: Home) -> None:
         self.plan = home.plan
@@ -72,7 +74,7 @@ class GeneratorFiles:
         return _read(self.plan, Plan) or Plan()
 
     def write_plan(self, plan: Plan) -> None:
-        """Takes effect when the generator starts; attacks and rate also while it runs, within a minute of event time."""
+        """Takes effect at the generator's start; attacks and rate within a minute of event time."""
         _write(self.plan, plan)
 
     def read_progress(self) -> SentSpans:
@@ -89,9 +91,9 @@ class GeneratorFiles:
         _write(self.history, max(end, self.read_history_end() or end))
 
     def plant(self, attacks: Sequence[Attack], *, after: datetime) -> list[Attack]:
-        """Record as truth the part of each attack that lies after `after`, once; returns what is new.
+        """Record the part of each attack after `after` as ground truth, once; returns the new ones.
 
-        The attack itself is not shortened: its remaining clicks stay the same whenever they are generated.
+        The planned attack is not shortened, so its remaining clicks do not change.
         """
         known = {_identity(attack) for attack in read_truth(self.truth)}
         new = [
@@ -105,9 +107,9 @@ class GeneratorFiles:
 
 
 def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970, exactly."""
-    whole = moment.astimezone(UTC)
-    return int(whole.replace(microsecond=0).timestamp()) * 1_000_000 + whole.microsecond
+    """Microseconds since 1970, exact."""
+    utc = moment.astimezone(UTC)
+    return int(utc.replace(microsecond=0).timestamp()) * 1_000_000 + utc.microsecond
 
 
 def moment_at(time_us: int) -> datetime:
@@ -118,7 +120,7 @@ def moment_at(time_us: int) -> datetime:
 def first_moment(
     wanted: datetime | None, progress: SentSpans, history_end: datetime | None, *, now: datetime
 ) -> datetime:
-    """Where sending begins: as early as wanted, but never before what was sent already or what the history holds."""
+    """Where sending begins: at `wanted`, but after everything sent and after the history."""
     known = [moment for moment in (wanted, progress.next, history_end) if moment is not None]
     return min(max(known), now) if known else now
 
@@ -137,7 +139,4 @@ def _read(file: Path, kind: type[T]) -> T | None:
 
 
 def _write(file: Path, content: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.new")
-    draft.write_bytes(msgspec.json.encode(content))
-    draft.replace(file)
+    write_atomic(file, msgspec.json.encode(content))

@@ -1,4 +1,4 @@
-"""Bad models that were really made, sealed with a manifest that fits, and offered for promotion: each is refused for its reason."""
+"""Bad models, sealed with a valid manifest and offered for promotion: each is refused for its reason."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BundleRejected
 from adnomaly.evaluation import backtest
-from adnomaly.evaluation.promotion_gate import GateDecision, Thresholds, decide, expected_thresholds
+from adnomaly.evaluation.gate_checks import Thresholds
+from adnomaly.evaluation.promotion_gate import GateDecision, decide, expected_thresholds
 from adnomaly.pipelines import train_detector as pipeline
 from adnomaly.pipelines._training_run import TrainingRun
 from adnomaly.scoring.rows import RowScorer
@@ -39,7 +40,7 @@ def traffic(small_traffic):
 
 @pytest.fixture(scope="module")
 def work(traffic, tmp_path_factory) -> TrainingRun:
-    """Trained and judged in the hard world."""
+    """Trained and evaluated on the hard scenario."""
     offline = TableOfWindows(
         simulate_windows(traffic, NOON - timedelta(days=TRAIN_DAYS), TRAIN_DAYS, 1)
     )
@@ -62,43 +63,48 @@ def files(work) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def judged(work, files, tmp_path) -> Callable[..., GateDecision]:
+def decided(work, files, tmp_path) -> Callable[..., GateDecision]:
     """The decision about the good bundle with some files replaced, and with sentinels that fit what it now answers."""
 
-    def judge(
-        *, champion: Path | None = None, least_days: float = 0, **changed: bytes
+    def decide_on(
+        *, champion: Path | None = None, min_days: float = 0, **changed: bytes
     ) -> GateDecision:
         made = files | {
             name.replace("_onnx", ".onnx").replace("_json", ".json"): data
             for name, data in changed.items()
         }
         return offered(
-            work, with_own_sentinels(tmp_path, made), champion=champion, least_days=least_days
+            work, with_own_sentinels(tmp_path, made), champion=champion, min_days=min_days
         )
 
-    return judge
+    return decide_on
 
 
 def offered(work: TrainingRun, candidate: Path, **more) -> GateDecision:
-    simple = {name: work.evaluation.detectors[name] for name in backtest.RULES}
-    return decide(candidate, work.backtest_set, simple, thresholds=limits_of(work.windows), **more)
+    return decide(
+        candidate,
+        work.backtest_set,
+        work.reference_metrics,
+        thresholds=thresholds_of(work.windows),
+        **more,
+    )
 
 
 @cache
-def limits_by_size(rows: int, total: float) -> dict[str, Thresholds]:
-    """Found once for each set of windows."""
+def thresholds_by_size(rows: int, total: float) -> dict[str, Thresholds]:
+    """Computed once per set of windows."""
     return {}
 
 
-def limits_of(windows: Windows) -> Thresholds:
-    known = limits_by_size(len(windows), float(np.nansum(windows.values)))
+def thresholds_of(windows: Windows) -> Thresholds:
+    known = thresholds_by_size(len(windows), float(np.nansum(windows.values)))
     if not known:
         known["found"] = expected_thresholds(windows, budget_per_day=1.0, seed=SEED)
     return known["found"]
 
 
 def with_own_sentinels(folder: Path, files: dict[str, bytes]) -> Path:
-    """Sealed with sentinels that agree with the model, however bad it is: they protect against changes, not against bad models."""
+    """Sealed with sentinels that agree with the model: they detect changes, not bad models."""
     sentinels = json.loads(files["sentinels.json"])
     answers = RowScorer(sealed.Bundle.of("draft", files)).score_rows([s["row"] for s in sentinels])
     for sentinel, answer in zip(sentinels, answers, strict=True):
@@ -109,7 +115,7 @@ def with_own_sentinels(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def trained_on(folder: Path, windows: Windows) -> Path:
-    """A bundle of other windows, honestly made of them."""
+    """A bundle trained on other windows, unaltered."""
     grid, _ = to_grid(windows, Cadence.of(windows))
     detector = Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=SEED, seasonal=True)
     card = card_of(detector, grid, len(windows), 1.0, SEED)
@@ -134,16 +140,16 @@ def both(files: dict[str, bytes], change: Callable[[Attributes], None]) -> dict[
     }
 
 
-def test_a_good_model_is_promoted_with_all_its_figures(judged):
-    decision = judged(least_days=7)
+def test_a_good_model_is_promoted_with_all_its_metrics(decided):
+    decision = decided(min_days=7)
     assert decision.promoted, decision.refusals
     assert len(decision.checks) >= 20
     assert all(check.limit for check in decision.checks)
     assert str(decision).count("passed  ") == len(decision.checks)
 
 
-def test_1_a_constant_model(judged, files):
-    """Whatever the window, the same."""
+def test_1_a_constant_model(decided, files):
+    """The same score for every window."""
 
     def flat(attributes: Attributes) -> None:
         attributes["target_weights"].floats[:] = [8.0] * len(attributes["target_weights"].floats)
@@ -151,18 +157,18 @@ def test_1_a_constant_model(judged, files):
     raw = json.loads(files["preprocess.json"])
     for axes in raw["axes"].values():
         axes |= {"whiten": np.zeros_like(np.array(axes["whiten"])).tolist(), "spread": 1e300}
-    decision = judged(preprocess_json=json.dumps(raw).encode(), **both(files, flat))
+    decision = decided(preprocess_json=json.dumps(raw).encode(), **both(files, flat))
     assert "distinct scores" in failed(decision)
 
 
-def test_2_an_inverted_model(judged, files):
-    """Long paths give high scores, and what is far out counts as near: what is normal looks anomalous."""
+def test_2_an_inverted_model(decided, files):
+    """Long paths give high scores and outliers low ones."""
 
     def turned(attributes: Attributes) -> None:
         weights = np.array(attributes["target_weights"].floats)
         attributes["target_weights"].floats[:] = (40 * (weights.max() - weights)).tolist()
 
-    assert failed(judged(**both(files, turned)))
+    assert failed(decided(**both(files, turned)))
 
 
 def test_3_a_label_in_place_of_the_score(files, work, tmp_path):
@@ -181,7 +187,7 @@ def test_3_a_label_in_place_of_the_score(files, work, tmp_path):
     assert failed(offered(work, with_own_sentinels(tmp_path, files | models)))
 
 
-def test_4_shuffled_columns_of_the_baseline(judged, files):
+def test_4_shuffled_columns_of_the_baseline(decided, files):
     """Bounce rates are compared with what is expected of CTR."""
     raw = json.loads(files["preprocess.json"])
     for name in ("center", "noise", "pooled"):
@@ -194,24 +200,24 @@ def test_4_shuffled_columns_of_the_baseline(judged, files):
             if name == "pooled"
             else array[..., order]
         ).tolist()
-    assert failed(judged(preprocess_json=json.dumps(raw).encode()))
+    assert failed(decided(preprocess_json=json.dumps(raw).encode()))
 
 
-def test_5_features_swapped_at_serving(judged, files):
+def test_5_features_swapped_at_serving(decided, files):
     """The model is told that the first column of a request is the bounce rate."""
     raw = json.loads(files["preprocess.json"])
     first, second, *rest = raw["spec"]["measures"]
     raw["spec"]["measures"] = [second, first, *rest]
     with pytest.raises(BundleRejected, match="not for ours"):
-        judged(preprocess_json=json.dumps(raw).encode())
+        decided(preprocess_json=json.dumps(raw).encode())
     axes = json.loads(files["preprocess.json"])
     axes["axes"]["all"]["columns"] = [1, 0, 2, 4, 3]
     axes["axes"]["contract"]["columns"] = [2, 1, 0]
-    assert failed(judged(preprocess_json=json.dumps(axes).encode()))
+    assert failed(decided(preprocess_json=json.dumps(axes).encode()))
 
 
 def test_6_shuffled_columns_of_the_model_fail_the_sentinels_of_the_forest(files, work, tmp_path):
-    """Coordinates are much alike in all directions, so no figure would show it; the forest's own answers do."""
+    """Coordinates are much alike in all directions, so no metric would show it; the forest's own answers do."""
 
     def shuffled(attributes: Attributes) -> None:
         order = {0: 1, 1: 2, 2: 0}
@@ -225,11 +231,11 @@ def test_6_shuffled_columns_of_the_model_fail_the_sentinels_of_the_forest(files,
     assert "sentinel" in decision.refusals[0]
 
 
-@pytest.mark.parametrize("height", [None, 40.0])
-def test_7_a_limit_that_is_none_or_ten_times_too_high(files, work, tmp_path, height):
+@pytest.mark.parametrize("raw_score", [None, 40.0])
+def test_7_a_threshold_that_is_none_or_ten_times_too_high(files, work, tmp_path, raw_score):
     """It cannot be sealed, and is refused when forged."""
     raw = json.loads(files["threshold.json"])
-    raw["limits"]["all"]["course"]["height"] = height
+    raw["limits"]["all"]["course"]["height"] = raw_score
     spoilt = json.dumps(raw).encode()
     with pytest.raises(BundleRejected, match=r"threshold\.json"):
         sealed.seal(tmp_path / "sealed", files | {"threshold.json": spoilt})
@@ -247,20 +253,20 @@ def test_7_a_limit_that_is_none_or_ten_times_too_high(files, work, tmp_path, hei
     ("feature_set", "how"),
     [("all", "course"), ("contract", "course"), ("all", "entity"), ("contract", "global")],
 )
-def test_8_a_threshold_off_by_10_percent(judged, files, feature_set, how, factor):
+def test_8_a_threshold_off_by_10_percent(decided, files, feature_set, how, factor):
     raw = json.loads(files["threshold.json"])
     raw["limits"][feature_set][how]["height"] *= factor
     assert (
-        failed(judged(threshold_json=json.dumps(raw).encode()))
-        == f"limit of the view {feature_set}, {how}"
+        failed(decided(threshold_json=json.dumps(raw).encode()))
+        == f"threshold of the feature set {feature_set}, {how}"
     )
 
 
-def test_9_a_budget_that_nobody_asked_for(judged, files):
+def test_9_a_budget_that_nobody_asked_for(decided, files):
     raw = json.loads(files["threshold.json"])
     raw["budget_per_day"] = 100.0
     assert "budget of false incidents a day" in failed(
-        judged(threshold_json=json.dumps(raw).encode())
+        decided(threshold_json=json.dumps(raw).encode())
     )
 
 
@@ -275,16 +281,16 @@ def test_10_a_corrupt_file(work, tmp_path):
     assert "model.onnx" in decision.refusals[0]
 
 
-def test_11_hardly_any_history(judged):
-    assert failed(judged(least_days=12.6)) == "days of training data"
+def test_11_hardly_any_history(decided):
+    assert failed(decided(min_days=12.6)) == "days of training data"
 
 
-def test_12_another_platforms_entities(judged, files):
+def test_12_another_platforms_entities(decided, files):
     raw = json.loads(files["preprocess.json"])
     raw["names"] = [
         name.replace("US", "XX").replace("DE", "YY").replace("BR", "ZZ") for name in raw["names"]
     ]
-    assert "entities that it knows" in failed(judged(preprocess_json=json.dumps(raw).encode()))
+    assert "entities that it knows" in failed(decided(preprocess_json=json.dumps(raw).encode()))
 
 
 def test_13_another_geos_data(work, tmp_path):
@@ -300,7 +306,7 @@ def test_13_another_geos_data(work, tmp_path):
 
 
 def test_14_poisoned_windows(work, traffic, tmp_path):
-    """Somebody who knows when it is trained has attacked half of the time before."""
+    """An attacker who knows the training time attacked half of the time before."""
     start = NOON - timedelta(days=TRAIN_DAYS)
     kinds = ["click_flood", "bot_farm"]
     attacks = plan_attacks(
@@ -317,14 +323,13 @@ def test_14_poisoned_windows(work, traffic, tmp_path):
 
     poisoned = from_table(simulate_windows(traffic, start, TRAIN_DAYS, 1, attacks), Spec.ours())
     assert failed(offered(work, trained_on(tmp_path, poisoned)))
-    # And when the check itself knows no other windows:
+    # Also when the gate knows no other windows:
     blind = replace_past(work, poisoned)
-    simple = {name: work.evaluation.detectors[name] for name in backtest.RULES}
     against = decide(
         trained_on(tmp_path, poisoned),
         blind,
-        simple,
-        thresholds=limits_of(poisoned),
+        work.reference_metrics,
+        thresholds=thresholds_of(poisoned),
         champion=work.bundle,
     )
     assert (
@@ -344,34 +349,34 @@ def test_15_stale_training_data(work, traffic, tmp_path):
     assert "days between its last window" in failed(offered(work, trained_on(tmp_path, old)))
 
 
-def test_16_worse_than_the_champion(judged, files, work):
-    """Its axes do not know what goes together: still better than chance, no longer as good as the champion."""
+def test_16_worse_than_the_champion(decided, files, work):
+    """Its whitening ignores correlations: better than chance, worse than the champion."""
     raw = json.loads(files["preprocess.json"])
     for axes in raw["axes"].values():
         whiten = np.array(axes["whiten"])
         axes["whiten"] = (np.diag([1.0] + [0.05] * (len(whiten) - 1)) @ whiten).tolist()
         axes["spread"] *= 20
     spoilt = json.dumps(raw).encode()
-    against = judged(preprocess_json=spoilt, champion=work.bundle)
+    against = decided(preprocess_json=spoilt, champion=work.bundle)
     assert against.against == work.bundle.name
     assert "against the champion" in failed(against)
 
 
-def test_the_champion_itself_is_no_worse_than_itself(judged, work):
-    decision = judged(champion=work.bundle)
+def test_the_champion_itself_is_no_worse_than_itself(decided, work):
+    decision = decided(champion=work.bundle)
     assert decision.promoted
     assert "recall_per_day against the champion" in [check.name for check in decision.checks]
     assert decision.champion is not None
 
 
-def test_a_champion_that_no_longer_loads_is_no_rival(judged, tmp_path):
+def test_a_champion_that_no_longer_loads_is_ignored(decided, tmp_path):
     (tmp_path / "gone").mkdir()
-    decision = judged(champion=tmp_path / "gone")
+    decision = decided(champion=tmp_path / "gone")
     assert decision.promoted
     assert decision.against is None
 
 
-def test_the_trial_of_another_rate_is_at_the_rate_of_the_windows(work, traffic, tmp_path):
+def test_the_holdout_has_the_rate_of_the_windows(work, traffic, tmp_path):
     from adnomaly.evaluation.holdout import build_holdout, load_holdout
 
     build_holdout(

@@ -103,7 +103,7 @@ def test_a_day_that_agrees_says_how_much_was_compared():
     assert run(DAY, both, both, both) == {"compared": 1435}
 
 
-def test_a_stream_that_never_spoke_is_not_judged():
+def test_a_stream_without_windows_is_not_compared():
     assert run(DAY, Side([]), Side([window(5)]), Side([])) == {"compared": 0}
 
 

@@ -1,4 +1,4 @@
-"""History, progress and ground truth: what history fills, what a restart goes on with, what is recorded."""
+"""Generated history, progress after a restart, and recorded ground truth."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -190,7 +190,7 @@ def an_attack(**changes) -> Attack:
     )
 
 
-def test_truth_is_what_really_was_planted_and_written_once(tmp_path):
+def test_ground_truth_is_what_was_planted_written_once(tmp_path):
     files, late = GeneratorFiles(Home(tmp_path)), an_attack(geo="US")
     assert files.plant([an_attack()], after=MIDNIGHT - HOUR) == [an_attack()]
     planted = files.plant(
@@ -225,16 +225,16 @@ def test_a_broken_plan_is_named(tmp_path):
         files.read_plan()
 
 
-def test_the_ledger_has_one_line_per_acknowledged_click(tmp_path):
+def test_the_delivery_log_has_one_line_per_acknowledged_click(tmp_path):
     source = ClickSource(Traffic.from_settings(make(tmp_path)))
     clicks = source.clicks(minute_of(MIDNIGHT), 1)
     _, values = MessageEncoder(source).encode(clicks)
     file = tmp_path / "truth" / "ledger.csv"
     for part in (values[:2], values[2:3]):
-        ledger = DeliveryLog(file)
+        log = DeliveryLog(file)
         for offset, value in enumerate(part):
-            ledger.add("clickstream", 1, offset, value)
-        ledger.sync()
+            log.add("clickstream", 1, offset, value)
+        log.sync()
     lines = file.read_text().splitlines(keepends=True)
     assert lines[0] == HEADER
     assert [line.split(",")[0] for line in lines[1:]] == to_table(clicks, source)[

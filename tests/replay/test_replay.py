@@ -54,9 +54,9 @@ def a_map(folder: Path, **changes: str) -> Path:
     return file
 
 
-def run(file: Path, map_file: Path, **options) -> tuple[send.Report, Box]:
+def run(file: Path, map_file: Path, **options) -> tuple[send.ReplayReport, Box]:
     clicks, box = load(map_file, SALT), Box()
-    log = send.look([file], clicks)
+    log = send.scan([file], clicks)
     settings = {"shift": timedelta(0), "speed": None, "say": lambda _: None} | options
     return send.replay([file], clicks, box, log, **settings), box
 
@@ -96,15 +96,15 @@ def test_ids_are_those_of_content_and_shift(farm, tmp_path):
 
 
 def test_the_shift_moves_every_row_by_the_same_time(farm):
-    log = send.look([farm[0]], load(farm[1], SALT))
+    log = send.scan([farm[0]], load(farm[1], SALT))
     ends, begins = (send.shift_of(log, now=NOW, to_now=True, speed=speed) for speed in (None, 1.0))
     assert log.last + ends == NOW
     assert log.first + begins == NOW
     assert send.shift_of(log, now=NOW, to_now=False, speed=None) == timedelta(0)
 
 
-def test_a_log_that_the_gate_would_turn_away_is_refused(farm):
-    log = send.look([farm[0]], load(farm[1], SALT))
+def test_a_log_that_validation_would_reject_is_refused(farm):
+    log = send.scan([farm[0]], load(farm[1], SALT))
     with pytest.raises(BadInput, match="add --shift-to-now, or raise MAX_EVENT_AGE_HOURS"):
         send.check_age(log, timedelta(0), now=NOW, max_age=timedelta(hours=168))
     send.check_age(log, NOW - log.last, now=NOW, max_age=timedelta(hours=168))
@@ -147,7 +147,7 @@ def test_disorder_is_counted(tmp_path):
         + "\n"
         + "".join(f"1,2,3,607,DE,0.1,0,{t}\n" for t in rows[1:])
     )
-    assert send.look([tmp_path / "d.csv"], load(a_map(tmp_path), SALT)).behind == 1
+    assert send.scan([tmp_path / "d.csv"], load(a_map(tmp_path), SALT)).behind == 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_mistake_in_the_map_is_one_line_with_the_fix(tmp_path, changes, said):
 def test_a_column_that_is_not_there_is_named_with_those_that_are(farm, tmp_path):
     clicks = load(a_map(tmp_path, geo='column = "land"'), SALT)
     with pytest.raises(BadInput, match="no column 'land'; it has ip, app"):
-        send.look([farm[0]], clicks)
+        send.scan([farm[0]], clicks)
 
 
 def test_csv_json_lines_and_parquet_say_the_same(farm, tmp_path):
@@ -198,7 +198,7 @@ def test_csv_json_lines_and_parquet_say_the_same(farm, tmp_path):
 def test_what_is_no_row_is_told(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"a,b\n1,2\n1,2,3\n\xff,2\n4,5\n")
     found = list(lines(tmp_path / "b.csv", ["a", "b"]))
-    assert sorted(line.wrong for line in found if line.values is None) == [
+    assert sorted(line.error for line in found if line.values is None) == [
         "has 3 columns instead of 2",
         "is not UTF-8",
     ]
@@ -207,7 +207,7 @@ def test_what_is_no_row_is_told(tmp_path):
         {"a": "4", "b": "5"},
     ]
     (tmp_path / "b.jsonl").write_bytes(b'{"a": 1}\n[]\n{"a"\n')
-    assert [line.wrong for line in lines(tmp_path / "b.jsonl", ["a"])] == [
+    assert [line.error for line in lines(tmp_path / "b.jsonl", ["a"])] == [
         "",
         "is not a JSON object",
         "is not a JSON object",

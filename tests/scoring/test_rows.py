@@ -277,7 +277,7 @@ def test_it_finds_attacks_within_its_budget(work):
     assert found.ours.recall_at_threshold > 0.7
     assert found.detectors["random"].recall_per_day < 0.1
     assert found.detectors["always on"].recall_per_day == 0
-    assert found.ours.pr_auc > 0.95 * found.best_rule
+    assert found.ours.pr_auc > 0.95 * found.best_reference
     assert found.ours.realised[0] <= 2.5
 
 
@@ -288,7 +288,7 @@ def test_an_entity_of_its_own_is_worth_more_than_all_together(work):
 
 def test_pictures_are_pngs(work):
     pictures = [
-        Path(work.figures, name).read_bytes()
+        Path(work.metrics, name).read_bytes()
         for name in ("roc.png", "precision_recall.png", "timeline.png")
     ]
     assert all(picture.startswith(b"\x89PNG") and len(picture) > 10_000 for picture in pictures)

@@ -6,16 +6,24 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.attack_kinds import KINDS
 from adnomaly.attacks import Attack, moment
 from adnomaly.errors import InvalidSetting
 from adnomaly.events import decode, event_time
+from adnomaly.features import FEATURES
 from adnomaly.settings import SECRETS, Settings
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.clicks import Clicks, ClickSource
-from adnomaly.synthetic.encode import SCHEMA, MessageEncoder, to_table
-from adnomaly.synthetic.traffic import PLAIN, Traffic, clipped_moments, minute_of
-from adnomaly.synthetic.windows import attack_of, simulate_windows
+from adnomaly.synthetic.encode import MessageEncoder, to_table
+from adnomaly.synthetic.minute_counts import clipped_moments
+from adnomaly.synthetic.traffic import PLAIN, Traffic, minute_of
+from adnomaly.synthetic.windows import (
+    SIMULATED,
+    Simulation,
+    simulate_feature,
+    simulate_windows,
+)
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 NOON = MONDAY + timedelta(hours=12)
@@ -199,7 +207,7 @@ def test_every_message_is_valid_and_says_what_the_table_says(source):
     )
     keys, values = MessageEncoder(source).encode(clicks)
     table = to_table(clicks, source)
-    assert table.schema == SCHEMA
+    assert table.schema == CLICK_SCHEMA
     for key, value, row in zip(keys, values, table.to_pylist(), strict=True):
         click = decode(value)
         assert key.decode() == f"{click.geo}|{click.platform}"
@@ -306,20 +314,31 @@ def test_an_attack_shows_in_its_windows_and_nowhere_else(kind, feature, sign):
     assert elsewhere.event_count.mean() == pytest.approx(calm[~mine].event_count.mean(), rel=0.01)
 
 
-def test_attack_of_marks_exactly_the_windows_that_overlap():
+def test_every_feature_can_be_simulated_and_another_is_named():
+    assert list(SIMULATED) == [feature.name for feature in FEATURES]
+    other = FEATURES[0]._replace(name="dwell_time_avg")
+    with pytest.raises(NotImplementedError, match="'dwell_time_avg' cannot be simulated: add its"):
+        simulate_feature(other, Simulation(make(), None, np.ones((1, 1))))
+
+
+def test_an_attack_changes_exactly_the_windows_that_overlap_it():
     attack = an_attack("click_flood", minutes=10)
-    windows = simulate_windows(make(), NOON - timedelta(hours=1), 2 / 24, 1, (attack,))
-    hit = windows.filter(attack_of(windows, [attack]) == 0).to_pylist()
+    start, traffic = NOON - timedelta(hours=1), make()
+    attacked, calm = (
+        simulate_windows(traffic, start, 2 / 24, 1, attacks).to_pylist()
+        for attacks in ((attack,), ())
+    )
+    hit = [w for w, before in zip(attacked, calm, strict=True) if w != before]
     assert {(w["geo"], w["platform"]) for w in hit} == {("US", "web")}
     assert min(w["window_end"] for w in hit) == NOON + timedelta(minutes=1)
     assert max(w["window_start"] for w in hit) == NOON + timedelta(minutes=9)
     assert len(hit) == 14
 
 
-@pytest.mark.parametrize("world", [Traffic.plain, Traffic.hard])
-def test_simulated_windows_have_the_distribution_of_counted_clicks(world):
+@pytest.mark.parametrize("scenario", [Traffic.plain, Traffic.hard])
+def test_simulated_windows_have_the_distribution_of_counted_clicks(scenario):
     """Both sides against the model: pull of mean and spread of every feature, in windows that do not overlap."""
-    source = ClickSource(world(make()))
+    source = ClickSource(scenario(make()))
     attack = an_attack("bounce_masking", minutes=480, start=NOON - timedelta(hours=2))
     start, minutes = NOON - timedelta(hours=2), 480
     clicks = source.clicks(minute_of(start), minutes, (attack,))

@@ -1,4 +1,4 @@
-"""The hard world: clocks, noise, holidays and promotions, the same however a minute is asked for."""
+"""The hard scenario: local clocks, noise, holidays, benign surges; equal for every query."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ def make(**changes) -> Traffic:
     return Traffic.from_settings(settings, **({"base_eps": 20.0} | HARD | changes))
 
 
-def test_a_minute_is_the_same_however_it_is_asked_for():
+def test_a_minute_is_the_same_in_every_span():
     traffic, hours = make(), np.arange(FIRST - 90, FIRST + 90)
     for name in ("rates", "ctr_means", "bounce_means", "pool", "leader"):
         whole = getattr(traffic, name)(hours)
@@ -58,16 +58,14 @@ def test_noise_has_the_sizes_that_are_stated():
     assert not np.any(variation(3, span[:100], 30, 0.0).volume)
 
 
-def test_promotions_are_known_by_the_day_they_begin_and_lift_volume_alone():
+def test_benign_surges_belong_to_the_day_they_begin_and_lift_volume_alone():
     traffic, week = make(), np.arange(FIRST, FIRST + 7 * DAY)
-    promotions = traffic.benign_surges(FIRST, FIRST + 7 * DAY)
-    assert 5 < len(promotions) < 30
-    assert [p for p in promotions if p.start < FIRST + 100] == traffic.benign_surges(
-        FIRST, FIRST + 100
-    )
+    surges = traffic.benign_surges(FIRST, FIRST + 7 * DAY)
+    assert 5 < len(surges) < 30
+    assert [p for p in surges if p.start < FIRST + 100] == traffic.benign_surges(FIRST, FIRST + 100)
     quiet = make(promotions_per_day=0.0)
     lift = traffic.rates(week) / quiet.rates(week)
-    p = next(p for p in promotions if p.start >= FIRST and p.end <= FIRST + 7 * DAY)
+    p = next(p for p in surges if p.start >= FIRST and p.end <= FIRST + 7 * DAY)
     assert lift[p.start - FIRST : p.end - FIRST, p.entity].min() >= 1.25 - 1e-9
     assert np.array_equal(traffic.ctr_means(week), quiet.ctr_means(week))
     assert surges_between(1, 0, DAY, 30, 0.0) == []

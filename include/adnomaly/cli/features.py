@@ -17,21 +17,21 @@ Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 Moment = Annotated[
     datetime | None,
     typer.Option(
-        formats=["%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M"], help="UTC; no window that ends later"
+        formats=["%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M"], help="UTC; ignore windows that end later"
     ),
 ]
 
 
 @app.command()
 def apply() -> None:
-    """Put the definitions into the registry."""
+    """Apply the feature definitions to the registry."""
     _backends().online_features.apply()
     print("feature definitions applied")
 
 
 @app.command()
 def backfill(first: Day = None, last: Day = None, until: Moment = None) -> None:
-    """Compute the windows of whole days from the lake, UTC; default is yesterday."""
+    """Compute the windows of UTC days from the lake; the default is yesterday."""
     now = datetime.now(UTC)
     yesterday = now - timedelta(days=1)
     until = until.replace(tzinfo=UTC) if until else None
@@ -47,7 +47,7 @@ def backfill(first: Day = None, last: Day = None, until: Moment = None) -> None:
 
 @app.command()
 def check() -> None:
-    """Read features back online and compare them with offline and with the stream; exits 1 when they differ."""
+    """Compare online features with offline ones and with the stream; exit 1 when they differ."""
     backends = _backends()
     checks = feature_parity.run(
         backends.online_features,
@@ -65,15 +65,20 @@ def check() -> None:
 
 @app.command()
 def compare(day: Day = None) -> None:
-    """Compare a day of the stream with the batch, UTC; default is yesterday. Exits 1 with the list when they differ."""
+    """Compare the stream of a UTC day with the batch; the default is yesterday.
+
+    Exits 1 and lists the windows that differ.
+    """
     backends = _backends()
-    asked = (day or datetime.now(UTC) - timedelta(days=1)).date()
+    compared = (day or datetime.now(UTC) - timedelta(days=1)).date()
     print(
-        compare_windows.run(asked, backends.window_store, backends.offline_features, backends.lake)
+        compare_windows.run(
+            compared, backends.window_store, backends.offline_features, backends.lake
+        )
     )
 
 
 def _backends() -> Backends:
-    """The backends of this stack, with progress on standard error."""
+    """The backends of this stack; progress is logged to stderr."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     return connect()

@@ -1,10 +1,13 @@
-"""The command `adnomaly`: train, score and evaluate a detector on anyone's windows, and replay anyone's clicks."""
+"""The command `adnomaly`: train, score and evaluate a detector on any windows; replay any clicks.
+
+Subcommands import what they run: `--help` answers without numpy, pyarrow and Kafka.
+"""
 
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,6 +18,9 @@ app = typer.Typer(
 )
 
 WindowsFile = Annotated[Path, typer.Option("--windows", help="Windows as .parquet or .csv")]
+BASELINES = {"slots": "a table of 48 slots", "trailing": "the week before each window"}
+"""The baselines of a card, in words."""
+
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="Folder of the sealed detector")]
 
 
@@ -23,27 +29,32 @@ def train(
     windows: WindowsFile,
     bundle: BundleFolder,
     spec: Annotated[
-        Path | None, typer.Option(help="SPEC.toml: entity and features of other data than ours")
+        Path | None, typer.Option(help="SPEC.toml: entity and features of data other than ours")
     ] = None,
     alerts_per_day: Annotated[
         float, typer.Option(help="Budget of false incidents a day, over all entities")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Equal seeds and windows give equal bytes")] = 42,
 ) -> None:
-    """Fit a detector on the windows of some weeks."""
+    """Fit a detector on some weeks of windows."""
+    from adnomaly.detector.feature_sets import IN_CONTEXT
     from adnomaly.scoring import files
 
     card = files.train(windows, bundle, spec=spec, alerts_per_day=alerts_per_day, seed=seed)
+    training, baseline = card["training"], BASELINES[card["baseline"]]
     _say(
-        f"trained on {card['training']['rows']:,} windows of {card['entities']} entities, {card['training']['days']:.1f} days of {card['cadence']}, "
-        f"against {'a table of 48 slots' if card['baseline'] == 'slots' else 'the week before each window'}"
+        f"trained on {training['rows']:,} windows of {card['entities']} entities, "
+        f"{training['days']:.1f} days of {card['cadence']}, against {baseline}"
     )
-    for name, limit in card["limits"].items():
+    for name, thresholds in card["limits"].items():
+        features, threshold = ", ".join(card["features"][name]), thresholds[IN_CONTEXT]["height"]
         _say(
-            f"view {name}: {', '.join(card['features'][name])}; limit {limit['height']:.2f} for {alerts_per_day:g} false incidents a day"
+            f"feature set {name}: {features}; "
+            f"threshold {threshold:.2f} for {alerts_per_day:g} false incidents a day"
         )
     _say(
-        f"sealed in {bundle}. Next: adnomaly score --bundle {bundle} --windows LIVE.parquet --out SCORES.parquet"
+        f"sealed in {bundle}. Next: "
+        f"adnomaly score --bundle {bundle} --windows LIVE.parquet --out SCORES.parquet"
     )
 
 
@@ -60,32 +71,33 @@ def score(
     """Score windows with a sealed detector."""
     from adnomaly.scoring import files
 
-    found: dict[str, Any] = files.score(bundle, windows, out, incident_file=incidents)
+    counts = files.score(bundle, windows, out, incident_file=incidents)
     _say(
-        f"scored {found['windows']:,} windows ({found['warming_up']:,} warming up): {found['flagged']:,} flagged in {found['anomaly']} incidents; "
-        f"{found['silence']} silences, {found['platform outage']} outages of the platform"
+        f"scored {counts['windows']:,} windows ({counts['warming_up']:,} warming up): "
+        f"{counts['flagged']:,} flagged in {counts['anomaly']} incidents; "
+        f"{counts['silence']} silences, {counts['platform outage']} outages of the platform"
     )
     _say(f"written to {out}. Next: adnomaly eval --scores {out} --labels LABELS.parquet")
 
 
 @app.command("eval")
 def evaluate(
-    scores: Annotated[Path, typer.Option(help="What adnomaly score wrote")],
+    scores: Annotated[Path, typer.Option(help="Output of adnomaly score")],
     labels: Annotated[
         Path,
         typer.Option(
             help="Events (start, end, entity, kind, benign), or windows (window_end, entity, label)"
         ),
     ],
-    report: Annotated[Path | None, typer.Option(help="Folder for figures and pictures")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for figures.json and plots")] = None,
     alerts_per_day: Annotated[
         float, typer.Option(help="The budget that the detector was trained for")
     ] = 1.0,
 ) -> None:
-    """Judge scores by labels, beside chance and a simple rule."""
-    from adnomaly.evaluation.score_file import evaluate
+    """Evaluate scores against labels, with reference detectors."""
+    from adnomaly.evaluation import score_file
 
-    _say(evaluate(scores, labels, folder=report, alerts_per_day=alerts_per_day))
+    _say(score_file.evaluate(scores, labels, folder=report, alerts_per_day=alerts_per_day))
 
 
 @app.command()
@@ -93,38 +105,40 @@ def replay(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Click logs: .csv, .tsv, .jsonl or .parquet, .gz too, in the order of time"
+            help="Click logs, ordered by time: .csv, .tsv, .jsonl or .parquet, also .gz"
         ),
     ],
     map_file: Annotated[
-        Path, typer.Option("--map", help="MAP.toml: how each field of a click is made of a row")
+        Path, typer.Option("--map", help="MAP.toml: how a row gives each field of a click")
     ],
     speed: Annotated[
-        str, typer.Option(help="max, or a multiple of the log's own pace such as 1x or 60x")
+        str, typer.Option(help="max, or a multiple of the pace of the log such as 1x or 60x")
     ] = "max",
     shift_to_now: Annotated[
         bool,
         typer.Option(
-            "--shift-to-now", help="Move the whole log in time, so that it ends (or begins) now"
+            "--shift-to-now", help="Shift the log in time so that it ends (at a pace: begins) now"
         ),
     ] = False,
     topic: Annotated[
-        str, typer.Option(help="Where to send; the gate reads the default")
+        str, typer.Option(help="Kafka topic; validate_clicks reads the default")
     ] = "clickstream",
 ) -> None:
-    """Send a click log through the real path: gate, table, lake, windows, alerts."""
-    from adnomaly.replay.command import replay
+    """Send a click log through the pipeline: validation, table, lake, windows, alerts."""
+    from adnomaly.replay import command
 
-    replay(files, map_file, speed=speed, to_now=shift_to_now, topic=topic, say=_say)
+    command.replay(files, map_file, speed=speed, to_now=shift_to_now, topic=topic, say=_say)
 
 
-decisions = typer.Typer(no_args_is_help=True, help="What people decided about incidents, as data.")
+decisions = typer.Typer(
+    no_args_is_help=True, help="Decisions of analysts about incidents, as data."
+)
 app.add_typer(decisions, name="decisions")
 
 
 @decisions.callback()
 def _decisions() -> None:
-    """Keeps `export` a command of its own."""
+    """Keep `export` a subcommand."""
 
 
 @decisions.command()
@@ -133,22 +147,22 @@ def export(
     labels: Annotated[
         bool,
         typer.Option(
-            "--labels", help="Only the verdicts that stand, as events for adnomaly eval --labels"
+            "--labels", help="Only current verdicts, as events for adnomaly eval --labels"
         ),
     ] = False,
 ) -> None:
-    """Every decision with its incident, for training and for credit claims."""
+    """Export every decision with its incident, for training and for credit claims."""
     import pyarrow.parquet as pq
 
+    from adnomaly.files import replacing
     from adnomaly.stores.decision_table import decision_table
     from adnomaly.wiring import connect
 
     if out.suffix != ".parquet" or not out.parent.is_dir():
         raise BadInput(f"OUT: is {out}; name a .parquet file in a folder that exists")
     table = decision_table(connect().postgres, labels=labels)
-    draft = out.with_suffix(".part")
-    pq.write_table(table, draft)
-    draft.replace(out)
+    with replacing(out) as draft:
+        pq.write_table(table, draft)
     _say(f"{table.num_rows:,} {'verdicts' if labels else 'decisions'} in {out}")
 
 
@@ -157,7 +171,7 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Run the command; what a person can mend is one line on stderr and exit code 2."""
+    """Run the command; an input error is one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.Formatter.converter = time.gmtime
     try:

@@ -1,4 +1,4 @@
-"""`python -m stack model ...`: the steps of training from the command line; each goes on from the files of the one before."""
+"""`python -m stack model ...`: the training steps, each continuing from the files of the last."""
 
 import logging
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ FOLDER = "command-line"
 
 @app.command("build-ds")
 def build_ds(train_days: float = train_detector.TRAIN_DAYS) -> None:
-    """Copy the windows to learn from."""
+    """Copy the training windows."""
     b = _backends()
     b.offline_features.sync()
     folder = train_detector.take_sample(
@@ -30,14 +30,14 @@ def build_ds(train_days: float = train_detector.TRAIN_DAYS) -> None:
 
 @app.command("train-model")
 def train_model() -> None:
-    """Fit the detector, find its limits, and compare its export with the forests."""
+    """Fit the detector, choose its thresholds and verify its ONNX exports."""
     folder = train_detector.fit(str(_backends().home.work / FOLDER))
     print(f"detector in {folder}. Next: make eval-model")
 
 
 @app.command("eval-model")
 def eval_model() -> None:
-    """Judge it on planted attacks, beside chance, always-on and simple rules."""
+    """Evaluate it on planted attacks, against reference detectors."""
     b = _backends()
     folder = train_detector.evaluate(str(b.home.work / FOLDER), b.traffic)
     print(f"evaluation and plots in {folder}. Next: make export-onnx")
@@ -45,7 +45,7 @@ def eval_model() -> None:
 
 @app.command("export-onnx")
 def export_onnx() -> None:
-    """Seal the bundle, register it, and let the promotion check decide."""
+    """Seal the bundle, register it and run the promotion gate."""
     b = _backends()
     folder = train_detector.seal(str(b.home.work / FOLDER))
     train_detector.register(folder, b.registry)
@@ -53,17 +53,18 @@ def export_onnx() -> None:
     print(
         "champion. Next: trigger deploy_detector in Airflow"
         if promoted
-        else "not promoted: the checks above, and decision.txt of the run in MLflow, say why"
+        else "not promoted: see the checks above, or decision.txt of the run in MLflow"
     )
 
 
 @app.command()
 def rollback() -> None:
-    """Serve the champion before this one again."""
+    """Serve the previous champion again."""
     b = _backends()
-    print(
-        f"now serving {deploy_detector.rollback(b.registry, b.serving, b.bundles, b.model_history, now=datetime.now(UTC))}"
+    version = deploy_detector.rollback(
+        b.registry, b.serving, b.bundles, b.model_history, now=datetime.now(UTC)
     )
+    print(f"now serving {version}")
 
 
 def _backends() -> Backends:

@@ -1,6 +1,6 @@
-"""A bundle on a trial: what it finds in windows with planted attacks and promotions, beside chance and simple rules.
+"""Backtest of a detector on windows with planted attacks and benign surges.
 
-The trial follows the windows that a detector learned from, so a detector sees the past of its first window, too.
+The labelled windows follow those of the training sample, so the first one has a past, too.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from adnomaly.arrays import Bools, Floats
 from adnomaly.detector.detector import THRESHOLD, Detector
 from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, normalize
 from adnomaly.detector.grid import Cadence, to_grid
@@ -17,25 +18,18 @@ from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows
 from adnomaly.evaluation.metrics import Event, GroundTruth, Metrics
-from adnomaly.evaluation.reference_detectors import (
-    ALWAYS_ON,
-    MAHALANOBIS,
-    MAX_Z,
-    RANDOM,
-    reference_scores,
-)
+from adnomaly.evaluation.reference_detectors import MAHALANOBIS, MAX_Z, reference_scores
 from adnomaly.scoring.files import after_history
 
 OURS: Final = "adnomaly"
-RULES: Final = (RANDOM, ALWAYS_ON, MAX_Z, MAHALANOBIS)
 
 
 class BacktestSet(NamedTuple):
     """Windows with known events.
 
     Attributes:
-        past: the windows that a detector learned from, up to where the trial begins.
-        live: the windows that are judged.
+        past: training windows, up to the first labelled one.
+        live: labelled windows.
     """
 
     past: Windows
@@ -44,24 +38,25 @@ class BacktestSet(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What a detector made of a trial; (T, E) in its own order of entities.
+    """A detector's scores on a backtest set, (T, E) in the detector's order of entities.
 
     Attributes:
-        score, flagged: with the past of each window.
-        alone: scores of windows on their own, against their entity and against all entities.
+        score, flagged: in the context of earlier windows.
+        alone: scores of single windows, by baseline (`entity`, `global`).
     """
 
     truth: GroundTruth
-    score: np.ndarray
-    flagged: np.ndarray
-    alone: Mapping[str, np.ndarray]
+    score: Floats
+    flagged: Bools
+    alone: Mapping[str, Floats]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Figures of the detector, as it runs and for windows alone, and of simple rules that know nothing of it.
+    """Metrics of a detector and of reference detectors that do not know it.
 
     Attributes:
-        detectors: `adnomaly`, `adnomaly, entity` and `adnomaly, global` (windows alone), and the rules.
+        detectors: `adnomaly`, the single-window `adnomaly, entity` and `adnomaly, global`, and the
+            reference detectors.
     """
 
     windows: int
@@ -77,71 +72,68 @@ class Evaluation(msgspec.Struct, frozen=True):
         return self.detectors[OURS]
 
     @property
-    def best_rule(self) -> float:
-        """Average precision of the better simple rule."""
+    def best_reference(self) -> float:
+        """Average precision of the better fitted reference detector."""
         return max(self.detectors[name].pr_auc for name in (MAX_Z, MAHALANOBIS))
 
     def flat(self) -> dict[str, float]:
-        """Figures by names that a tracking server takes, such as `max_z.pr_auc` and `adnomaly.recall.click_flood`."""
-        found = {"base_rate": self.base_rate, "attacks": float(self.attacks)}
-        for name, figures in self.detectors.items():
+        """Metrics by MLflow key, such as `max_z.pr_auc` and `recall.click_flood`."""
+        flat = {"base_rate": self.base_rate, "attacks": float(self.attacks)}
+        for name, metrics in self.detectors.items():
             prefix = re.sub(r"[^a-z]+", "_", name.lower()).strip("_")
-            plain = msgspec.to_builtins(figures) | {
-                "realised": float(np.mean(figures.realised)) if figures.realised else None
+            plain = msgspec.to_builtins(metrics) | {
+                "realised": float(np.mean(metrics.realised)) if metrics.realised else None
             }
-            found |= {
+            flat |= {
                 f"{prefix}.{field}": float(value)
                 for field, value in plain.items()
                 if isinstance(value, int | float)
             }
-        return found | {f"recall.{kind}": share for kind, share in self.ours.recall_by_kind.items()}
+        return flat | {f"recall.{kind}": share for kind, share in self.ours.recall_by_kind.items()}
 
 
 def predict(detector: Detector, backtest_set: BacktestSet) -> Predictions:
-    """Let a detector look at a trial."""
+    """Score the labelled windows in context and alone."""
     grid, _, first = after_history(detector, backtest_set.past, backtest_set.live)
-    judged = detector.score(grid, first)
+    scores = detector.score(grid, first)
     raw_scores = detector.raw_scores(grid, first)
     alone = {}
-    for how in (ENTITY_BASELINE, GLOBAL_BASELINE):
-        scores = np.full(judged.score[first:].shape, np.nan)
+    for baseline in (ENTITY_BASELINE, GLOBAL_BASELINE):
+        single = np.full(scores.score[first:].shape, np.nan)
         for name, feature_set in detector.feature_sets.items():
-            height = raw_scores[name][how]
-            scores = np.where(
-                np.isfinite(height),
-                normalize(height, feature_set.thresholds[how].raw_score),
-                scores,
-            )
-        alone[how] = scores
+            raw_score = raw_scores[name][baseline]
+            threshold = feature_set.thresholds[baseline].raw_score
+            single = np.where(np.isfinite(raw_score), normalize(raw_score, threshold), single)
+        alone[baseline] = single
     truth = GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events)
-    return Predictions(truth, judged.score[first:], judged.flagged[first:], alone)
+    return Predictions(truth, scores.score[first:], scores.flagged[first:], alone)
 
 
-def rules(backtest_set: BacktestSet) -> tuple[GroundTruth, dict[str, np.ndarray]]:
-    """The simple rules, fitted on the past, on the trial; and the truth in their order of entities."""
+def score_references(backtest_set: BacktestSet) -> tuple[GroundTruth, dict[str, Floats]]:
+    """Scores of the reference detectors, fitted on the past; and ground truth in their order."""
     spec = Spec.ours()
     cadence = Cadence.of(backtest_set.past)
     past, _ = to_grid(backtest_set.past, cadence)
-    table = SeasonalBaseline.fit(past, spec)
-    draft = Detector(spec, cadence, past.names, table, None, {}, float("inf"))
-    grid, _, first = after_history(draft, backtest_set.past, backtest_set.live)
-    z = table.compare(grid).z
-    z = z if np.isfinite(z).any(axis=(0, 1)).all() else z[..., list(spec.required)]
-    return GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events), reference_scores(
-        z, first
-    )
+    baseline = SeasonalBaseline.fit(past, spec)
+    unfitted = Detector(spec, cadence, past.names, baseline, None, {}, float("inf"))
+    grid, _, first = after_history(unfitted, backtest_set.past, backtest_set.live)
+    z = baseline.compare(grid).z
+    if not np.isfinite(z).any(axis=(0, 1)).all():
+        z = z[..., list(spec.required)]
+    truth = GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events)
+    return truth, reference_scores(z, first)
 
 
 def evaluate(
-    predictions: Predictions, simple: Mapping[str, Metrics], budget_per_day: float
+    predictions: Predictions, references: Mapping[str, Metrics], budget_per_day: float
 ) -> Evaluation:
-    """Everything that is known about a detector from what it made of a trial, beside the simple rules."""
+    """Evaluate predictions; the metrics of the reference detectors are passed through."""
     truth = predictions.truth
-    found = {
+    detectors = {
         OURS: truth.evaluate(predictions.score, predictions.flagged, budget_per_day=budget_per_day)
     }
-    for how, score in predictions.alone.items():
-        found[f"{OURS}, {how}"] = truth.evaluate(
+    for baseline, score in predictions.alone.items():
+        detectors[f"{OURS}, {baseline}"] = truth.evaluate(
             score, np.nan_to_num(score) >= THRESHOLD, budget_per_day=budget_per_day
         )
     return Evaluation(
@@ -151,5 +143,5 @@ def evaluate(
         benign=sum(e.benign for e in truth.events),
         base_rate=truth.base_rate,
         budget_per_day=budget_per_day,
-        detectors=found | dict(simple),
+        detectors=detectors | dict(references),
     )

@@ -1,4 +1,4 @@
-"""The trial of a detector: the windows that follow those it learned from, simulated, with attacks planted by chance."""
+"""The holdout of a training run: simulated windows that follow its sample, with planted attacks."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,14 +13,12 @@ from adnomaly.detector.spec import Spec
 from adnomaly.detector.windows import Windows, from_table
 from adnomaly.evaluation.backtest import BacktestSet
 from adnomaly.evaluation.metrics import Event
-from adnomaly.evaluation.scenarios import event_of, surges_of
+from adnomaly.evaluation.scenarios import ATTACKS_PER_DAY, STRENGTHS, event_of, surges_of
+from adnomaly.files import replacing, write_atomic
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.traffic import Traffic
 from adnomaly.synthetic.windows import simulate_windows
 from adnomaly.windows import SIZE, SLIDE
-
-ATTACKS_PER_DAY: Final = 15.5
-STRENGTHS: Final = (0.7, 1.5)
 
 _WINDOWS: Final = "trial.parquet"
 _EVENTS: Final = "trial.json"
@@ -29,35 +27,35 @@ _EVENTS: Final = "trial.json"
 def build_holdout(
     folder: Path, traffic: Traffic, past: Windows, start: datetime, *, seed: int, days: float
 ) -> None:
-    """Plan attacks, simulate the windows from `start` on, and keep both in the folder. Equal arguments give an equal trial.
+    """Plan attacks, simulate windows from `start` on, and save both; deterministic.
 
-    The traffic is that of the settings, its promotions among it, at the rate that the past windows show.
+    The traffic is that of the settings, benign surges included, at the rate of the past windows.
     """
-    like = replace(traffic, base_eps=traffic.base_eps * _rate(traffic, past))
+    scaled = replace(traffic, base_eps=traffic.base_eps * _rate(traffic, past))
     end = start + timedelta(days=days)
     attacks = plan_attacks(
-        like,
+        scaled,
         start=start,
         end=end,
         count=round(ATTACKS_PER_DAY * days),
         seed=seed,
         strengths=STRENGTHS,
     )
-    pq.write_table(simulate_windows(like, start, days, seed, attacks), folder / _WINDOWS)
-    events = [*map(event_of, attacks), *surges_of(like, start, end)]
-    (folder / _EVENTS).write_bytes(msgspec.json.encode(events))
+    with replacing(folder / _WINDOWS) as draft:
+        pq.write_table(simulate_windows(scaled, start, days, seed, attacks), draft)
+    events = [*map(event_of, attacks), *surges_of(scaled, start, end)]
+    write_atomic(folder / _EVENTS, msgspec.json.encode(events))
 
 
 def load_holdout(folder: Path, past: Windows) -> BacktestSet:
-    """The trial that `build_trial` left in the folder."""
+    """The holdout that `build_holdout` saved in the folder."""
     live = from_table(pq.read_table(folder / _WINDOWS), Spec.ours())
-    return BacktestSet(
-        past, live, msgspec.json.decode((folder / _EVENTS).read_bytes(), type=list[Event])
-    )
+    events = msgspec.json.decode((folder / _EVENTS).read_bytes(), type=list[Event])
+    return BacktestSet(past, live, events)
 
 
 def _rate(traffic: Traffic, past: Windows) -> float:
-    """Clicks in these windows against those that the traffic would have sent."""
+    """Clicks in the past windows divided by those that the traffic predicts."""
     first, last = int(past.end_s.min()) // 60, int(past.end_s.max()) // 60
     expected = traffic.volume(np.arange(first, last)).sum()
     return float(past.values[:, Spec.ours().volume].sum() / (SIZE / SLIDE) / expected)

@@ -21,10 +21,10 @@ TRUE: Final = ("1", "1.0", "true")
 
 
 def read_labels(file: Path, entity: tuple[str, ...], size_s: int, slide_s: int) -> list[Event]:
-    """The events of a file with `start` and `end`, or of one with `window_end` and `label` (1 for an attacked window).
+    """Read events: columns `start` and `end`, or `window_end` and `label` (1 for an attack).
 
-    Both name the entity; `kind`, `benign` and `strength` are optional. Labelled windows of one entity and kind that follow each
-    other are one event.
+    Both forms name the entity; `kind`, `benign` and `strength` are optional. Consecutive labelled
+    windows of one entity and kind become one event.
 
     Raises:
         BadInput: naming the column, the row and the fix.
@@ -34,68 +34,61 @@ def read_labels(file: Path, entity: tuple[str, ...], size_s: int, slide_s: int) 
     if set(EVENT_COLUMNS) <= names:
         return _events(file, table, entity)
     if {END, LABEL} <= names:
-        return _windows(file, table, entity, size_s, slide_s)
+        return _from_windows(file, table, entity, size_s, slide_s)
     raise BadInput(
-        f"{file}: labels have the columns start and end, or window_end and label; it has {', '.join([*table.column_names, *others])}"
+        f"{file}: labels need the columns start and end, or window_end and label; "
+        f"it has {', '.join([*table.column_names, *others])}"
     )
 
 
 def _events(file: Path, table: pa.Table, entity: tuple[str, ...]) -> list[Event]:
     start, end = (seconds(file, name, table[name]) for name in EVENT_COLUMNS)
     if (end <= start).any():
-        raise BadInput(
-            f"{file}: column 'end', row {int(np.argmax(end <= start)) + 1}: must be after start"
-        )
-    kinds, benign = (
-        _texts(table, KIND, "attack"),
-        [text.lower() in TRUE for text in _texts(table, BENIGN, "0")],
-    )
+        row = int(np.argmax(end <= start)) + 1
+        raise BadInput(f"{file}: column 'end', row {row}: must be after start")
     strengths = (
         table[STRENGTH].to_pylist()
         if STRENGTH in table.column_names
         else [float("nan")] * table.num_rows
     )
     rows = zip(
-        kinds, _names(table, entity), start.tolist(), end.tolist(), benign, strengths, strict=True
+        _texts(table, KIND, "attack"),
+        _names(table, entity),
+        start.tolist(),
+        end.tolist(),
+        _flags(table, BENIGN),
+        strengths,
+        strict=True,
     )
     return [Event(*row) for row in rows]
 
 
-def _windows(
+def _from_windows(
     file: Path, table: pa.Table, entity: tuple[str, ...], size_s: int, slide_s: int
 ) -> list[Event]:
-    hit = np.array([text.lower() in TRUE for text in _texts(table, LABEL, "0")])
     end = seconds(file, END, table[END])
-    names, kinds = (
-        np.array(_names(table, entity), object),
-        np.array(_texts(table, KIND, "attack"), object),
-    )
-    benign = np.array([text.lower() in TRUE for text in _texts(table, BENIGN, "0")])
-    rows = np.flatnonzero(hit | benign)
-    rows = rows[np.lexsort((end[rows], kinds[rows].astype(str), names[rows].astype(str)))]
+    names, kinds = _names(table, entity), _texts(table, KIND, "attack")
+    labelled, benign = _flags(table, LABEL), _flags(table, BENIGN)
+    rows = [i for i in range(table.num_rows) if labelled[i] or benign[i]]
+    rows.sort(key=lambda i: (names[i], kinds[i], end[i]))
+    step = min(size_s, slide_s)
     events: list[Event] = []
-    for i in rows.tolist():
+    for i in rows:
         kind = "benign" if benign[i] and kinds[i] == "attack" else kinds[i]
-        last = events[-1] if events else None
-        if (
-            last
-            and (last.entity, last.kind, last.benign) == (names[i], kind, benign[i])
-            and end[i] - last.end_s <= slide_s
-        ):
-            events[-1] = last._replace(end_s=int(end[i]))
+        event = Event(kind, names[i], int(end[i]) - step, int(end[i]), benign[i])
+        if events and _continues(events[-1], event, slide_s):
+            events[-1] = events[-1]._replace(end_s=event.end_s)
         else:
-            events.append(
-                Event(
-                    kind, names[i], int(end[i]) - min(size_s, slide_s), int(end[i]), bool(benign[i])
-                )
-            )
+            events.append(event)
     # A window that only touches the first or the last instant of an event does not overlap it.
-    return [
-        event._replace(end_s=event.end_s - size_s + min(size_s, slide_s))
-        if size_s > slide_s
-        else event
-        for event in events
-    ]
+    overlap = max(0, size_s - slide_s)
+    return [event._replace(end_s=event.end_s - overlap) for event in events]
+
+
+def _continues(last: Event, event: Event, slide_s: int) -> bool:
+    """Whether an event is the next window of the last one."""
+    same = (last.entity, last.kind, last.benign) == (event.entity, event.kind, event.benign)
+    return same and event.end_s - last.end_s <= slide_s
 
 
 def _names(table: pa.Table, entity: tuple[str, ...]) -> list[str]:
@@ -105,7 +98,12 @@ def _names(table: pa.Table, entity: tuple[str, ...]) -> list[str]:
     ]
 
 
+def _flags(table: pa.Table, name: str) -> list[bool]:
+    return [text.lower() in TRUE for text in _texts(table, name, "0")]
+
+
 def _texts(table: pa.Table, name: str, default: str) -> list[str]:
     if name not in table.column_names:
         return [default] * table.num_rows
-    return pc.fill_null(pc.cast(table[name], pa.string()), default).to_pylist()
+    texts: list[str] = pc.fill_null(pc.cast(table[name], pa.string()), default).to_pylist()
+    return texts

@@ -1,6 +1,6 @@
-"""Worlds of our own making, with attacks planted: weeks of history that nobody labels, then two weeks that are judged.
+"""Synthetic scenarios with planted attacks: weeks of unlabelled history, then two labelled weeks.
 
-Development seeds are for choosing, test seeds for reporting; nothing may be chosen on the latter.
+Choose on development seeds, report on test seeds; nothing may be chosen on the latter.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,10 @@ from adnomaly.attack_kinds import ATTACKS, KNOWN
 from adnomaly.attacks import Attack
 from adnomaly.detector.grid import Cadence, Grid, to_grid
 from adnomaly.detector.spec import Spec
-from adnomaly.detector.windows import from_table
+from adnomaly.detector.windows import SEPARATOR, from_table
 from adnomaly.evaluation.metrics import Event, GroundTruth
+from adnomaly.features import ENTITY
+from adnomaly.files import replacing
 from adnomaly.synthetic.attacks import plan_attacks
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.synthetic.variation import moment_of
@@ -27,7 +29,7 @@ from adnomaly.synthetic.windows import simulate_windows
 from adnomaly.windows import SIZE, SLIDE
 
 START: Final = datetime(2026, 3, 2, tzinfo=UTC)
-"""A Monday; Easter and other moving feasts are not in the world, the first of May is."""
+"""A Monday. Holidays with a fixed date are simulated; Easter and other movable feasts are not."""
 HISTORY_DAYS: Final = 28
 LIVE_DAYS: Final = 14
 LIVE: Final = START + timedelta(days=HISTORY_DAYS)
@@ -40,11 +42,11 @@ TEST_SEEDS: Final = (101, 102, 103)
 
 
 class Scenario(NamedTuple):
-    """One seed of one world: windows of history and of the time that is judged, on one grid, and what happened.
+    """One seed of synthetic traffic: history and labelled windows on one grid, and ground truth.
 
     Attributes:
-        split: the first row that is judged.
-        truth: of the rows from `split` on.
+        split: first labelled row.
+        truth: ground truth of the rows from `split` on.
     """
 
     grid: Grid
@@ -55,6 +57,12 @@ class Scenario(NamedTuple):
     def history(self) -> Grid:
         return self.grid.between(0, self.split)
 
+    def with_features(self, columns: Sequence[int]) -> "Scenario":
+        """The scenario with the other features missing."""
+        used = np.isin(np.arange(self.grid.values.shape[2]), columns)
+        values = np.where(used, self.grid.values, np.nan)
+        return self._replace(grid=self.grid._replace(values=values))
+
 
 def build(
     traffic: Traffic,
@@ -63,7 +71,7 @@ def build(
     strengths: tuple[float, float] = STRENGTHS,
     kinds: Sequence[str] = ATTACKS,
 ) -> Scenario:
-    """The world of one seed; equal arguments give equal worlds."""
+    """The scenario of one seed; equal arguments give equal scenarios."""
     table, events = simulate(traffic, seed, strengths=strengths, kinds=kinds)
     grid, _ = to_grid(
         from_table(table, Spec.ours()),
@@ -80,64 +88,67 @@ def simulate(
     strengths: tuple[float, float] = STRENGTHS,
     kinds: Sequence[str] = ATTACKS,
 ) -> tuple[pa.Table, list[Event]]:
-    """All windows of one seed, and what happens in the time that is judged."""
-    own = replace(traffic, seed=seed)
-    live, end = LIVE, LIVE + timedelta(days=LIVE_DAYS)
+    """All windows of one seed, and the events of its labelled days."""
+    seeded = replace(traffic, seed=seed)
+    end = LIVE + timedelta(days=LIVE_DAYS)
     unlabelled = plan_attacks(
-        own,
+        seeded,
         start=START,
-        end=live,
+        end=LIVE,
         count=round(HISTORY_ATTACKS_PER_DAY * HISTORY_DAYS),
         seed=seed + 1,
         kinds=KNOWN,
     )
     attacks = plan_attacks(
-        own,
-        start=live,
+        seeded,
+        start=LIVE,
         end=end,
         count=round(ATTACKS_PER_DAY * LIVE_DAYS),
         seed=seed,
         strengths=strengths,
         kinds=kinds,
     )
-    table = simulate_windows(own, START, HISTORY_DAYS + LIVE_DAYS, seed, [*unlabelled, *attacks])
-    return table, [*map(event_of, attacks), *surges_of(own, live, end)]
+    days = HISTORY_DAYS + LIVE_DAYS
+    table = simulate_windows(seeded, START, days, seed, [*unlabelled, *attacks])
+    return table, [*map(event_of, attacks), *surges_of(seeded, LIVE, end)]
 
 
 def write_example(traffic: Traffic, folder: Path, seed: int = 7) -> list[Path]:
-    """history.parquet, live.parquet and labels.parquet of one seed."""
+    """Write history.parquet, live.parquet and labels.parquet of one seed."""
     table, events = simulate(traffic, seed)
-    folder.mkdir(parents=True, exist_ok=True)
     history = pc.less_equal(table["window_end"], pa.scalar(LIVE, table["window_end"].type))
-    moments = {
-        name: [datetime.fromtimestamp(getattr(e, f"{name}_s"), UTC) for e in events]
-        for name in ("start", "end")
-    }
-    where = dict(
-        zip(
-            ("geo", "platform"),
-            zip(*(e.entity.split("|") for e in events), strict=True),
-            strict=True,
-        )
-    )
-    about = {name: [getattr(e, name) for e in events] for name in ("kind", "benign", "strength")}
     tables = {
         "history": table.filter(history),
         "live": table.filter(pc.invert(history)),
-        "labels": pa.table(
-            moments | {name: list(values) for name, values in where.items()} | about
-        ),
+        "labels": _labels(events),
     }
-    for name, part in tables.items():
-        pq.write_table(part, folder / f"{name}.parquet")
-    return [folder / f"{name}.parquet" for name in tables]
+    files = [folder / f"{name}.parquet" for name in tables]
+    for file, part in zip(files, tables.values(), strict=True):
+        with replacing(file) as draft:
+            pq.write_table(part, draft)
+    return files
+
+
+def _labels(events: Sequence[Event]) -> pa.Table:
+    """Events as `adnomaly eval --labels` reads them."""
+    entities = zip(*(e.entity.split(SEPARATOR) for e in events), strict=True)
+    return pa.table(
+        {
+            "start": [datetime.fromtimestamp(e.start_s, UTC) for e in events],
+            "end": [datetime.fromtimestamp(e.end_s, UTC) for e in events],
+            **{name: list(values) for name, values in zip(ENTITY, entities, strict=True)},
+            "kind": [e.kind for e in events],
+            "benign": [e.benign for e in events],
+            "strength": [e.strength for e in events],
+        }
+    )
 
 
 def event_of(attack: Attack) -> Event:
-    """What is known of a planted attack."""
+    """A planted attack as a labelled event."""
     return Event(
         attack.kind,
-        f"{attack.geo}|{attack.platform}",
+        SEPARATOR.join((attack.geo, attack.platform)),
         int(attack.start.timestamp()),
         int(attack.end.timestamp()),
         False,
@@ -146,12 +157,15 @@ def event_of(attack: Attack) -> Event:
 
 
 def surges_of(traffic: Traffic, start: datetime, end: datetime) -> list[Event]:
-    """The promotions of a world between two moments."""
-    found = traffic.benign_surges(minute_of(start), minute_of(end))
-    times = [
-        (int(moment_of(p.start).timestamp()), int(moment_of(p.end).timestamp())) for p in found
-    ]
+    """The benign surges between two moments, as events of the kind `promotion`."""
     return [
-        Event("promotion", "|".join(traffic.entities[p.entity]), *time, True, p.lift)
-        for p, time in zip(found, times, strict=True)
+        Event(
+            "promotion",
+            SEPARATOR.join(traffic.entities[surge.entity]),
+            int(moment_of(surge.start).timestamp()),
+            int(moment_of(surge.end).timestamp()),
+            True,
+            surge.lift,
+        )
+        for surge in traffic.benign_surges(minute_of(start), minute_of(end))
     ]

@@ -1,4 +1,4 @@
-"""The complete answer: every window of whole days, computed by Flink in batch from the lake, kept offline and loaded online."""
+"""Backfill: compute all windows of whole days in batch, save them offline and load them online."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DAY = timedelta(days=1)
 SETTLING = timedelta(minutes=5)
-"""Clicks younger than this may still be on their way into the lake, whose objects close after a minute."""
+"""Clicks younger than this may not be in the lake yet, whose objects close after a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -31,68 +31,67 @@ class Span(NamedTuple):
 
     @property
     def days(self) -> list[date]:
-        """Every UTC day that holds windows of the span, oldest first."""
+        """The UTC days that contain windows of the span, oldest first."""
         first, last = self.start.date(), day_of(self.end)
         return [first + i * DAY for i in range((last - first).days + 1)]
 
     @property
     def prefix(self) -> str:
-        """Where the batch run leaves these windows; cleared before a run and after its last step."""
+        """S3 prefix of the batch result; cleared before a run and after its last step."""
         return f"batch/windows/{self.start:%Y%m%dT%H%M}-{self.end:%Y%m%dT%H%M}/"
 
 
 def span_of(first: date, last: date, *, now: datetime, until: datetime | None = None) -> Span:
-    """The windows of the days first..last, but none that ends after `until`, or later than SETTLING before now (cut to the minute).
+    """The windows of the days first..last that end by `until` and by SETTLING before now.
+
+    Both bounds are rounded down to the minute.
 
     Raises:
-        InvalidSetting: nothing is left of the days.
+        InvalidSetting: no window remains.
     """
     start, end = datetime.combine(first, time(), UTC), datetime.combine(last, time(), UTC) + DAY
-    end = min(
-        end,
-        *(
-            moment.astimezone(UTC).replace(second=0, microsecond=0)
-            for moment in (now - SETTLING, until)
-            if moment
-        ),
-    )
+    for limit in (now - SETTLING, until):
+        if limit:
+            end = min(end, limit.astimezone(UTC).replace(second=0, microsecond=0))
     if end <= start:
         raise InvalidSetting(
-            f"nothing to compute: {first} to {last} has no window that ended before {end:%Y-%m-%dT%H:%MZ}"
+            f"nothing to compute: {first} to {last} has no window that ended "
+            f"before {end:%Y-%m-%dT%H:%MZ}; choose earlier days"
         )
     return Span(start, end)
 
 
 def window_batch(batch: "LakeBatch", offline: "OfflineFeatures", span: Span) -> "Script":
-    """The Flink job that computes all days over the lake and leaves them below `span.prefix`, which is cleared first."""
+    """The Flink job that computes the span from the lake into `span.prefix`, cleared first."""
     offline.discard(span.prefix)
     return batch.script(span.start, span.end, output=offline.url(span.prefix))
 
 
 def compute_windows(batch: "LakeBatch", offline: "OfflineFeatures", span: Span) -> str:
-    """Run that job here and now; returns the S3 prefix of its result."""
+    """Run the job and wait for it; returns the S3 prefix of its result."""
     offline.discard(span.prefix)
     batch.run(span.start, span.end, output=offline.url(span.prefix))
     return span.prefix
 
 
 def write_days(offline: "OfflineFeatures", span: Span, prefix: str) -> dict[str, str]:
-    """Replace each day's file by the result below `prefix`; returns day -> sha256. Idempotent.
+    """Replace each day's file with the result below `prefix`; returns day -> sha256. Idempotent.
 
-    A day without windows gets no file; if it had one, the file becomes empty.
+    A day without windows gets no file; an existing file becomes empty.
 
     Raises:
-        NotEnoughHistory: there is no window at all below the prefix.
+        NotEnoughHistory: there is no window below the prefix.
     """
     result = offline.collect(prefix)
     if not result.num_rows:
         raise NotEnoughHistory(
-            f"no windows below {prefix}: the lake has no clicks there, or this step ran already (then compute again)"
+            f"no windows below {prefix}: the lake has no clicks there, "
+            "or this step ran already (then compute again)"
         )
-    written = {}
-    known = set(offline.days())
+    written: dict[str, str] = {}
+    existing = set(offline.days())
     for day, windows in split_days(result, span):
-        if windows.num_rows or day in known:
+        if windows.num_rows or day in existing:
             written[str(day)] = offline.write_day(day, windows)
             log.info("offline features of %s: %s windows", day, f"{windows.num_rows:,}")
         else:
@@ -101,7 +100,8 @@ def write_days(offline: "OfflineFeatures", span: Span, prefix: str) -> dict[str,
 
 
 def split_days(windows: "pa.Table", span: Span) -> Iterator[tuple[date, "pa.Table"]]:
-    """Each day of the span with its windows; those outside the span are left out."""
+    """The windows of each day of the span; windows outside the span are dropped."""
+    # Not at the top: the DAG file loads this module.
     import pyarrow.compute as pc
 
     ends = windows["window_end"]
@@ -115,9 +115,9 @@ def split_days(windows: "pa.Table", span: Span) -> Iterator[tuple[date, "pa.Tabl
 
 
 def load_online(offline: "OfflineFeatures", online: "OnlineFeatures", span: Span) -> int:
-    """Materialize the span, then let the batch correct online windows it has better values for; returns how many it corrected.
+    """Materialize the span and correct online windows; returns the number of corrections.
 
-    Online never goes back in time: where the stream has written a newer window, that one stays.
+    The online store never goes back in time: newer windows of the stream stay.
     """
     offline.sync()
     newest = offline.newest(span.start, span.end)
@@ -128,7 +128,7 @@ def load_online(offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
         return 0
     online.apply()
     online.materialize(span.start, span.end)
-    # Feast skips a window that is stored already, also when late clicks made the batch's values better.
+    # Feast skips windows that are stored already, even if late clicks changed their values.
     corrected = online.correct(newest)
     offline.discard(span.prefix)
     return len(corrected)
@@ -137,14 +137,14 @@ def load_online(offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
 def run(
     batch: "LakeBatch", offline: "OfflineFeatures", online: "OnlineFeatures", span: Span
 ) -> dict[str, str]:
-    """All steps; returns day -> sha256 of its file."""
+    """Run all steps; returns day -> sha256 of its file."""
     days = write_days(offline, span, compute_windows(batch, offline, span))
     corrected = load_online(offline, online, span)
     log.info("backfill of %d days done, %d online windows corrected", len(days), corrected)
     return days
 
 
-def _scalar(moment: datetime, like: "pa.ChunkedArray"):
+def _scalar(moment: datetime, like: "pa.ChunkedArray") -> "pa.Scalar":
     import pyarrow as pa
 
     return pa.scalar(moment, like.type)

@@ -1,4 +1,4 @@
-"""Did the stream say what the lake says? A day's `feature_aggregates` against the offline windows of the same day."""
+"""Compare a day's `feature_aggregates` of the stream with the offline windows of the batch."""
 
 import logging
 from collections import Counter
@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from adnomaly.errors import WindowsDiffer
-from adnomaly.features import FEATURES, Feature
+from adnomaly.features import FEATURES, VOLUME, Feature
 from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, TrafficWindow, time_text
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from adnomaly.stores.windows import WindowStore
 
 TOLERANCE: Final = 1e-9
-"""Averages may differ by the order of their sums."""
+"""Averages differ by the order of their sums."""
 
 MAX_LATE_SHARE: Final = 0.01
-"""Late clicks beyond this share of all clicks in the windows are a failure of the stream, not an explanation."""
+"""A larger share of late clicks is a failure of the stream and explains nothing."""
 
 _HOUR = timedelta(hours=1)
 _LISTED = 50
@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 class Difference(NamedTuple):
     """One window on which stream and batch disagree.
 
-    `missing`: the stream lacks it; `extra`: the batch lacks it; `differs`: other values.
-    Explained: `late` (the batch has clicks that came too late for the stream) and `open` (no later click has closed it yet).
+    `missing`: not in the stream; `extra`: not in the batch; `differs`: other values.
+    Explained are `late` (the batch has clicks that were too late for the stream) and `open` (the
+    watermark has not passed it yet).
     """
 
     kind: Kind
@@ -57,42 +58,43 @@ def compare(
     newest: datetime,
     features: Sequence[Feature] = FEATURES,
 ) -> list[Difference]:
-    """Every window on which the two disagree, by window_end and entity.
+    """Every window on which stream and batch disagree, by window_end and entity.
 
-    Counts must be equal, averages within TOLERANCE. A window with fewer clicks in the stream counts as late when clicks
-    with values in range make up the difference.
+    Counts must be equal, averages within TOLERANCE. A window with fewer clicks in the stream is
+    `late` if clicks with values in range make up the difference.
 
     Args:
-        newest: window_end of the newest window the stream has closed at all.
+        newest: window_end of the newest window that the stream has closed.
     """
     streamed, computed = (
         {(w.window_end, w.key): w for w in windows} for windows in (stream, batch)
     )
-    # The last click of the batch lies in the last window; what it could not close, no stream can have closed.
+    # The last click of the batch lies in its last window; its watermark closes no later ones.
     last_end = max((end for end, _ in computed), default=newest)
     closable = max(newest, last_end - SIZE - OUT_OF_ORDERNESS)
-    found = []
-    for end, entity in sorted(streamed.keys() | computed.keys()):
-        there, here = streamed.get((end, entity)), computed.get((end, entity))
-        if there is None:
-            kind: Kind = "missing" if end <= closable else "open"
-            found.append(Difference(kind, end, entity, f"{_count(here):,} clicks in the batch"))
-        elif here is None:
-            found.append(
-                Difference("extra", end, entity, f"{_count(there):,} clicks in the stream")
-            )
-        elif difference := _differs(there, here, features):
-            found.append(difference)
-    return found
+    differences = []
+    for key in sorted(streamed.keys() | computed.keys()):
+        left, right = streamed.get(key), computed.get(key)
+        if left and right:
+            difference = _difference(left, right, features)
+        elif left:
+            difference = Difference("extra", *key, f"{_count(left):,} clicks in the stream")
+        else:
+            kind: Kind = "missing" if key[0] <= closable else "open"
+            count = _count(computed[key])
+            difference = Difference(kind, *key, f"{count:,} clicks in the batch")
+        if difference:
+            differences.append(difference)
+    return differences
 
 
-def _differs(
+def _difference(
     stream: TrafficWindow, batch: TrafficWindow, features: Sequence[Feature]
 ) -> Difference | None:
     names = [
         f.name
         for f in features
-        if not _same(f, stream.features.get(f.name), batch.features.get(f.name))
+        if not _equal(f, stream.features.get(f.name), batch.features.get(f.name))
     ]
     if not names:
         return None
@@ -107,41 +109,37 @@ def _differs(
     return Difference("differs", batch.window_end, batch.key, detail)
 
 
-def _same(feature: Feature, one: float | None, other: float | None) -> bool:
+def _equal(feature: Feature, one: float | None, other: float | None) -> bool:
     if one is None or other is None or feature.dtype == "int64":
         return one == other
     return abs(one - other) <= TOLERANCE
 
 
 def _adds_up(feature: Feature, stream: TrafficWindow, batch: TrafficWindow, late: int) -> bool:
-    """Whether `late` clicks with values in the feature's range turn the stream's average into the batch's."""
+    """Whether `late` clicks with values in range explain the difference of two averages."""
     if not feature.sql.startswith("AVG("):
         return True
-    total = batch.features[feature.name] * _count(batch) - stream.features[feature.name] * _count(
-        stream
-    )
+    before, after = (w.features[feature.name] * _count(w) for w in (stream, batch))
     slack = TOLERANCE * _count(batch)
-    return (
-        feature.low * late - slack
-        <= total
-        <= (float("inf") if feature.high is None else feature.high * late + slack)
-    )
+    high = float("inf") if feature.high is None else feature.high * late + slack
+    return feature.low * late - slack <= after - before <= high
 
 
 def _count(window: TrafficWindow) -> int:
-    return int(window.features["event_count"])
+    return int(window.features[VOLUME])
 
 
 def without_history(
     windows: Sequence[TrafficWindow], hours: Set[datetime], *, since: datetime
 ) -> list[TrafficWindow]:
-    """The windows that only the stream's clicks can be in: begun at `since` or later, and touching no hour of generated history."""
-    touched = (
-        (w, {_hour(w.window_start), _hour(w.window_end - timedelta(microseconds=1))})
+    """The windows since `since` that overlap no hour of generated history."""
+    last_instant = timedelta(microseconds=1)
+    return [
+        w
         for w in windows
         if w.window_start >= since
-    )
-    return [w for w, of in touched if not of & hours]
+        and hours.isdisjoint({_hour(w.window_start), _hour(w.window_end - last_instant)})
+    ]
 
 
 def _hour(moment: datetime) -> datetime:
@@ -156,13 +154,13 @@ def run(
     *,
     max_late_share: float = MAX_LATE_SHARE,
 ) -> dict[str, int]:
-    """Compare one UTC day; returns how many windows were compared and how many differ, by kind.
+    """Compare one UTC day; returns the number of windows compared and of differences by kind.
 
-    Compared are windows made of the stream's clicks alone: from the first one that began after the stream did, outside
-    the hours of generated history.
+    Only windows made of the stream's clicks are compared: those after the start of the stream and
+    outside the hours of generated history.
 
     Raises:
-        WindowsDiffer: differences that late clicks do not explain, or too many late clicks; with the list.
+        WindowsDiffer: unexplained differences, or too many late clicks; the message lists them.
     """
     start = datetime.combine(day, time(), UTC)
     end = start + timedelta(days=1)
@@ -174,34 +172,39 @@ def run(
     if day not in offline.days():
         raise WindowsDiffer(f"{day} has no offline windows; run backfill_features for it first")
     hours = lake.history_hours(start - _HOUR, end)
-    said, computed = (
-        without_history(side.windows(start, end), hours, since=span[0])
-        for side in (stream, offline)
+    streamed, computed = (
+        without_history(source.windows(start, end), hours, since=span[0])
+        for source in (stream, offline)
     )
-    differences = compare(said, computed, newest=span[1])
-    summary = {
-        "compared": len({(w.window_end, w.key) for w in (*said, *computed)}),
-        **Counter(d.kind for d in differences),
+    differences = compare(streamed, computed, newest=span[1])
+    summary: dict[str, int] = {
+        "compared": len({(w.window_end, w.key) for w in (*streamed, *computed)}),
+        **Counter(str(d.kind) for d in differences),
     }
-    _judge(day, differences, sum(map(_count, computed)), max_late_share)
+    _raise_unexplained(day, differences, sum(map(_count, computed)), max_late_share)
     log.info("%s: %s", day, summary)
     return summary
 
 
-def _judge(
+def _raise_unexplained(
     day: date, differences: Sequence[Difference], clicks: int, max_late_share: float
 ) -> None:
-    """Log what is explained, raise what is not."""
+    """Log explained differences; raise the others.
+
+    Raises:
+        WindowsDiffer: naming the windows.
+    """
     explained = [d for d in differences if d.explained]
     for difference in explained[:_LISTED]:
         log.info("%s", difference)
     late = sum(d.late_clicks for d in explained)
-    wrong = [d for d in differences if not d.explained]
+    unexplained = [d for d in differences if not d.explained]
     if late > max_late_share * clicks:
-        wrong = list(differences)
-    if wrong:
-        more = f"\n... and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
-        lines = "\n".join(map(str, wrong[:_LISTED]))
+        unexplained = list(differences)
+    if unexplained:
+        more = f"\n... and {len(unexplained) - _LISTED} more" if len(unexplained) > _LISTED else ""
+        lines = "\n".join(map(str, unexplained[:_LISTED]))
         raise WindowsDiffer(
-            f"{day}: {len(wrong)} windows differ ({late} late clicks of {clicks:,} in windows)\n{lines}{more}"
+            f"{day}: {len(unexplained)} windows differ "
+            f"({late} late clicks of {clicks:,} in windows)\n{lines}{more}"
         )

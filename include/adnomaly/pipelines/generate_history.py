@@ -1,4 +1,4 @@
-"""Weeks of normal traffic straight into the lake, from the same model that feeds the stream."""
+"""Write weeks of normal traffic into the lake, from the traffic model that feeds the stream."""
 
 import logging
 import time
@@ -19,10 +19,10 @@ from adnomaly.synthetic.encode import to_table
 from adnomaly.synthetic.traffic import Traffic, minute_of
 
 if TYPE_CHECKING:
-    from adnomaly.stores.lake import Lake
+    from adnomaly.stores.lake import Lake, LakeObject
 
 SOURCE = "history"
-"""Source of these objects in the lake's manifest."""
+"""Source of the objects in the lake's manifest."""
 
 HOUR = timedelta(hours=1)
 _PROGRESS_SECONDS = 5
@@ -39,18 +39,19 @@ def generate_history(
     attacks: Sequence[Attack] = (),
     sent: SentSpans | None = None,
 ) -> int:
-    """Write every click of [start, end), one object per hour; returns their number.
+    """Write every click of [start, end), one object per hour; returns the number of clicks.
 
-    Idempotent: the same hours again replace what they held, with the same clicks for the same seed. Moments that `sent`
-    covers are left out: the stream's consumers store those. One hour is written while the next is generated, so the
-    lake is used from one other thread.
+    Idempotent: each hour replaces its object, with equal clicks for an equal seed. Spans in `sent`
+    are left out, because the stream's consumers store those. One hour is written while the next is
+    generated, so the lake is used from one other thread.
 
     Raises:
-        InvalidSetting: start and end are no whole hours, or start is not before end.
+        InvalidSetting: start or end is not a full hour, or start is not before end.
     """
     hours = list(_hours(start, end))
     source, began = ClickSource(traffic), time.monotonic()
-    written, reported, pending = 0, began, None
+    written, reported = 0, began
+    pending: Future[LakeObject] | None = None
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake") as writer:
         for done, hour in enumerate(hours, 1):
             table = hour_of_clicks(source, hour, attacks, sent or SentSpans())
@@ -63,13 +64,13 @@ def generate_history(
                 reported = time.monotonic()
                 _report(hour, done, len(hours), written, reported - began)
         _finish(pending)
+    span, seconds = f"{_text(start)} to {_text(end)}", time.monotonic() - began
     log.info(
-        "history: %s clicks in %d hours from %s to %s, in %.0f s",
+        "history: %s clicks in %d hours from %s, in %.0f s",
         f"{written:,}",
         len(hours),
-        _text(start),
-        _text(end),
-        time.monotonic() - began,
+        span,
+        seconds,
     )
     return written
 
@@ -84,11 +85,11 @@ def run(
     attacks: Sequence[str] = (),
     now: datetime,
 ) -> int:
-    """The same from plain parameters, as a DAG or a command line has them; the truth about attacks goes beside.
+    """Generate history from the plain parameters of a DAG or a command line; record ground truth.
 
     Args:
-        days: length of the history, whole hours.
-        end: ISO 8601 or relative (`-2h`), cut to the hour; default is the last midnight UTC.
+        days: length of the history, rounded to hours.
+        end: ISO 8601 or relative (`-2h`), rounded down to the hour; default: last UTC midnight.
         base_eps: instead of BASE_EPS.
         attacks: `kind:GEO:platform:start:duration[:strength]`, none by default.
     """
@@ -114,7 +115,7 @@ def run(
 def hour_of_clicks(
     source: ClickSource, hour: datetime, attacks: Sequence[Attack], sent: SentSpans
 ) -> pa.Table:
-    """The clicks of one hour that were not sent live, in the stored form."""
+    """The clicks of one hour that were not sent live, as stored."""
     clicks = source.clicks(minute_of(hour), 60, attacks)
     if sent.sent:
         clicks = clicks.take(~sent.covers(clicks.time_us))
@@ -131,8 +132,8 @@ def _whole_hour(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def _finish(writing: Future | None) -> None:
-    """Wait for the hour being written; its error is ours."""
+def _finish(writing: "Future[LakeObject] | None") -> None:
+    """Wait for the hour being written; re-raise its error."""
     if writing is not None:
         writing.result()
 

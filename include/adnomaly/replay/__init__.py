@@ -1,5 +1,5 @@
-"""Sending anyone's click log through the real path.
+"""Replay of foreign click logs through the pipeline.
 
 Belongs here: reading logs, mapping rows to clicks, pacing.
-Does not: validation, which judges replayed clicks like all others.
+Does not: validation, which handles replayed clicks like all others.
 """

@@ -1,7 +1,7 @@
-"""A small click log of a foreign shape, and its map: `python -m adnomaly.replay.example FOLDER`.
+"""Example of a foreign click log and its map: `python -m adnomaly.replay.example FOLDER`.
 
-Ten minutes of a click farm on German desktops: 25 addresses click 150 times a minute, and a few rows are broken. The columns are
-those of ad trackers (address, app, channel, operating system, local time), not ours.
+Ten minutes of a click farm on German desktops: 25 addresses click 150 times a minute, and two rows
+are broken. The columns are those of ad trackers (address, app, channel, OS, local time), not ours.
 """
 
 import csv
@@ -12,16 +12,18 @@ from typing import Final
 
 import numpy as np
 
+from adnomaly.files import replacing, write_atomic
+
 MINUTES: Final = 10
 PER_MINUTE: Final = 150
 ADDRESSES: Final = 25
-BEGIN: Final = datetime(2017, 11, 7, 9, 30)  # noqa: DTZ001 - local times without a zone, as trackers write them
+BEGIN: Final = datetime(2017, 11, 7, 9, 30)  # noqa: DTZ001 - local time, as trackers write it
 SEED: Final = 42
 
 LOG: Final = "clickfarm.csv"
 MAP: Final = "clickfarm.toml"
 
-MAP_TEXT: Final = """# How each field of a click is made of a row of clickfarm.csv.
+MAP_TEXT: Final = """# How a row of clickfarm.csv gives each field of a click.
 [timestamp]
 column = "click_time"
 format = "%d/%m/%Y %H:%M:%S"
@@ -62,11 +64,10 @@ value = 0.7
 
 
 def write(folder: Path) -> tuple[Path, Path]:
-    """The log and its map, the same bytes every time."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the log and its map; the bytes are deterministic."""
     rng, rows = np.random.default_rng(SEED), MINUTES * PER_MINUTE
     seconds = np.sort(rng.integers(0, MINUTES * 60, rows))
-    with (folder / LOG).open("w", newline="") as file:
+    with replacing(folder / LOG) as draft, draft.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(
             ["ip", "app", "channel", "os", "country", "click_time", "price", "is_attributed"]
@@ -88,7 +89,7 @@ def write(folder: Path) -> tuple[Path, Path]:
         out.writerow(
             ["198.51.100.9", 3, "partner-1", 866, "DE", f"{moment:%d/%m/%Y %H:%M:%S}", 0.3, 0]
         )
-    (folder / MAP).write_text(MAP_TEXT)
+    write_atomic(folder / MAP, MAP_TEXT.encode())
     return folder / LOG, folder / MAP
 
 

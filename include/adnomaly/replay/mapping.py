@@ -1,20 +1,20 @@
-"""MAP.toml: how each field of a click is made of a row of somebody else's log.
+"""MAP.toml: how a row of a foreign log gives each field of a click.
 
     [timestamp]
     column = "click_time"
     format = "%d/%m/%Y %H:%M:%S"    # or iso (the default), epoch_s, epoch_ms, epoch_us
-    zone = "Asia/Shanghai"          # of times that name none; UTC when left out
+    zone = "Asia/Shanghai"          # of times without a zone; UTC by default
     [user_id_hash]
-    hash = ["ip", "device"]         # keyed with HASH_SALT: what identifies people does not leave this program
+    hash = ["ip", "device"]         # keyed with HASH_SALT: personal data stay in this process
     [platform]
     column = "os"
     values = { "13" = "android", "19" = "ios" }
-    default = "web"                 # where the column is empty, or holds another value
+    default = "web"                 # for empty and for other values
     [geo]
     value = "DE"                    # the same for every row
 
-Each field takes one of `column`, `value` and `hash`. Ids of ads and campaigns may be any text: digits get the prefix that the click
-schema asks for, other text the digits of its hash.
+Each field takes one of `column`, `value` and `hash`. Ids of ads and campaigns may be any text:
+digits get the prefix of the click schema, other text becomes the digits of its hash.
 """
 
 import hashlib
@@ -40,23 +40,24 @@ EPOCHS: Final = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}
 YES: Final = {"1", "1.0", "true", "yes", "y", "t"}
 NO: Final = {"0", "0.0", "false", "no", "n", "f", ""}
 
-REMEMBERED: Final = 1 << 16
-"""Values of a column that are looked up instead of worked out again."""
+CACHED_VALUES: Final = 1 << 16
+"""Converted values that are cached per field."""
 
 Row = Mapping[str, Any]
 Make = Callable[[Row], Any]
+"""Gives the value of one field from a row."""
 
 
 class Unmapped(ValueError):
-    """A row that does not give a field: which, and why."""
+    """A row does not give a field; the message names field and reason."""
 
     def __init__(self, field: str, reason: str, value: object) -> None:
         super().__init__(f"{field}: {reason}")
         self.value = str(value)[:200]
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where one field comes from."""
+class FieldSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The source of one field."""
 
     column: str | None = None
     value: str | int | float | bool | None = None
@@ -68,13 +69,13 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClickMap:
-    """A map that was read and found sound.
+    """A validated map.
 
     Attributes:
-        columns: of the log that it needs.
+        columns: columns of the log that it reads.
     """
 
-    def __init__(self, sources: Mapping[str, Source], salt: bytes) -> None:
+    def __init__(self, sources: Mapping[str, FieldSource], salt: bytes) -> None:
         self.columns = sorted(
             {name for s in sources.values() for name in ([s.column] if s.column else s.hash or [])}
         )
@@ -87,7 +88,7 @@ class ClickMap:
         }
 
     def fields(self, row: Row, moment: datetime) -> dict[str, Any]:
-        """The fields of a click that happened at this moment.
+        """The fields of a click of this moment, from a row.
 
         Raises:
             Unmapped: the row does not give one.
@@ -98,7 +99,7 @@ class ClickMap:
 
 
 def load(file: Path, salt: bytes) -> ClickMap:
-    """The map of a TOML file.
+    """Load and validate the map of a TOML file.
 
     Raises:
         BadInput: naming the key, the value and the fix.
@@ -118,27 +119,30 @@ def load(file: Path, salt: bytes) -> ClickMap:
     if missing:
         raise BadInput(f"{file}: [{missing[0]}] is missing; give it a column, a value or a hash")
     try:
-        sources = msgspec.convert(raw, dict[str, Source])
+        sources = msgspec.convert(raw, dict[str, FieldSource])
     except msgspec.ValidationError as error:
         raise BadInput(
-            f"{file}: {error}; a field takes column, value, hash, values, default, and timestamp also format and zone"
+            f"{file}: {error}; a field takes column, value, hash, values and default; "
+            "timestamp also format and zone"
         ) from None
     for field, source in sources.items():
         _check(file, field, source)
     return ClickMap(sources, salt)
 
 
-def _check(file: Path, field: str, source: Source) -> None:
+def _check(file: Path, field: str, source: FieldSource) -> None:
     given = [name for name in ("column", "value", "hash") if getattr(source, name) is not None]
     if len(given) != 1:
         raise BadInput(
-            f"{file}: [{field}] has {' and '.join(given) or 'none of column, value and hash'}; give exactly one of them"
+            f"{file}: [{field}] has {' and '.join(given) or 'none of column, value and hash'}; "
+            "give exactly one of them"
         )
     if field == "timestamp" and given != ["column"]:
         raise BadInput(f"{file}: [timestamp] has {given[0]}; a click's moment comes from a column")
     if field == "user_id_hash" and given == ["value"]:
         raise BadInput(
-            f"{file}: [user_id_hash] has value; one user for all clicks hides bots: name the columns that tell users apart in hash"
+            f"{file}: [user_id_hash] has value; one user for all clicks hides bots: "
+            "name the columns that identify users in hash"
         )
     if field != "timestamp" and (source.format or source.zone):
         raise BadInput(f"{file}: [{field}] has format or zone; only timestamp has them")
@@ -149,11 +153,12 @@ def _check(file: Path, field: str, source: Source) -> None:
             ZoneInfo(source.zone)
         except (KeyError, ValueError, OSError):
             raise BadInput(
-                f"{file}: [timestamp] zone {source.zone!r} is not known; write one such as Europe/Berlin"
+                f"{file}: [timestamp] zone {source.zone!r} is not known; "
+                "write one such as Europe/Berlin"
             ) from None
 
 
-def _time(source: Source) -> Callable[[Row], datetime]:
+def _time(source: FieldSource) -> Callable[[Row], datetime]:
     column, form = source.column or "", source.format or "iso"
     zone: tzinfo = ZoneInfo(source.zone) if source.zone else UTC
     parse: Callable[[str], datetime]
@@ -163,12 +168,12 @@ def _time(source: Source) -> Callable[[Row], datetime]:
     elif form == "iso":
         parse = datetime.fromisoformat
     else:
-        parse = lambda text: datetime.strptime(text, form)  # noqa: E731, DTZ007 - the zone is added below
+        parse = lambda text: datetime.strptime(text, form)  # noqa: E731, DTZ007 - zone added below
 
-    @lru_cache(REMEMBERED)  # logs write whole seconds, many rows each
+    @lru_cache(CACHED_VALUES)  # logs write whole seconds, many rows each
     def read(value: object) -> datetime:
-        found = value if isinstance(value, datetime) else parse(str(value).strip())
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+        time = value if isinstance(value, datetime) else parse(str(value).strip())
+        return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
 
     def moment(row: Row) -> datetime:
         value = row[column]
@@ -180,9 +185,9 @@ def _time(source: Source) -> Callable[[Row], datetime]:
     return moment
 
 
-def _maker(field: str, source: Source, key: bytes) -> Make:
+def _maker(field: str, source: FieldSource, key: bytes) -> Make:
     if source.hash:
-        hashed = lru_cache(REMEMBERED)(
+        hashed = lru_cache(CACHED_VALUES)(
             lambda joined: hashlib.blake2b(joined, digest_size=16, key=key).hexdigest()
         )
         return lambda row: hashed(_joined(row, source.hash or []))
@@ -212,9 +217,9 @@ def _maker(field: str, source: Source, key: bytes) -> Make:
     return make
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_VALUES)
 def _typed(field: str, value: Any) -> Any:
-    """A value as the click schema has it; what cannot be one is left to the schema's own check."""
+    """Convert a value to the type of the click schema, whose validation checks the rest."""
     text = str(value).strip()
     if field in NUMBERS:
         try:
@@ -232,7 +237,7 @@ def _typed(field: str, value: Any) -> Any:
     return text.lower() if field in ("platform", "user_id_hash", "event_id") else text
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_VALUES)
 def _text(moment: datetime) -> str:
     return canonical_time(moment)
 
@@ -242,6 +247,6 @@ def _digits(text: str) -> str:
 
 
 def _joined(row: Row, columns: list[str]) -> bytes:
-    """Length before text, so that no two users join to the same bytes."""
+    """Join values with their lengths, so that no two users give the same bytes."""
     parts = [str(row[name]).encode() for name in columns]
     return b"".join(b"%d:" % len(part) + part for part in parts)

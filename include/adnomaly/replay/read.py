@@ -1,4 +1,7 @@
-"""Rows of a click log: CSV, JSON lines or Parquet, plain or gzipped, a part at a time; a row that is none is told, not skipped."""
+"""Rows of a click log, streamed: CSV, JSON lines or Parquet, plain or gzipped.
+
+A malformed row is reported, not skipped.
+"""
 
 import gzip
 import hashlib
@@ -18,15 +21,15 @@ CHUNK: Final = 1 << 20
 
 
 class LogLine(NamedTuple):
-    """One row: its number in the file (the first is 1) and its values by column, or why it is no row."""
+    """One row: its number in the file (from 1) and its values by column, or why it is malformed."""
 
     number: int
     values: dict[str, Any] | None
-    wrong: str = ""
+    error: str = ""
 
 
 def digest(file: Path) -> bytes:
-    """Of the content: the same file under another name is the same log.
+    """SHA-256 of the content: a renamed file is the same log.
 
     Raises:
         BadInput: it cannot be read.
@@ -35,11 +38,11 @@ def digest(file: Path) -> bytes:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").digest()
     except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}") from None
+        raise BadInput(f"{file}: {error.strerror}; give the path of a click log") from None
 
 
 def lines(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
-    """The rows of a file, with these columns.
+    """The rows of a file, limited to some columns.
 
     Raises:
         BadInput: the file cannot be read, or lacks a column.
@@ -59,17 +62,17 @@ def lines(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
 
 
 def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[LogLine]:
-    wrong: list[tuple[int, str]] = []
+    malformed: list[tuple[int, str]] = []
 
     def skip(row: pa.csv.InvalidRow) -> str:
-        wrong.append(
+        malformed.append(
             (row.number or 0, f"has {row.actual_columns} columns instead of {row.expected_columns}")
         )
         return "skip"
 
     with pa.input_stream(str(file), compression="detect") as stream:
         parse = pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip)
-        # One thread: only then does Arrow know the numbers of the rows that are wrong.
+        # Arrow numbers malformed rows only when it reads with one thread.
         read = pa.csv.ReadOptions(block_size=4 * CHUNK, use_threads=False)
         convert = pa.csv.ConvertOptions(
             check_utf8=False,
@@ -82,7 +85,8 @@ def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[LogLine
             )
         except KeyError as error:
             raise BadInput(
-                f"{file}: there is no column {str(error).split(chr(39))[1]!r}; {_header(file, delimiter)}"
+                f"{file}: there is no column {str(error).split(chr(39))[1]!r}; "
+                f"{_header(file, delimiter)}"
             ) from None
         number = 0
         for batch in reader:
@@ -96,8 +100,8 @@ def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[LogLine
                     )
                 except UnicodeDecodeError:
                     yield LogLine(number, None, "is not UTF-8")
-            yield from (LogLine(at, None, why) for at, why in wrong)
-            wrong.clear()
+            yield from (LogLine(at, None, why) for at, why in malformed)
+            malformed.clear()
 
 
 def _header(file: Path, delimiter: str) -> str:
@@ -114,12 +118,12 @@ def _json(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
             if not line.strip():
                 continue
             try:
-                found = decode(line)
+                row = decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 yield LogLine(number, None, "is not a JSON object")
                 continue
-            if isinstance(found, dict):
-                yield LogLine(number, {name: found.get(name) for name in columns})
+            if isinstance(row, dict):
+                yield LogLine(number, {name: row.get(name) for name in columns})
             else:
                 yield LogLine(number, None, "is not a JSON object")
 
@@ -129,7 +133,8 @@ def _parquet(file: Path, columns: Sequence[str]) -> Iterator[LogLine]:
     missing = [name for name in columns if name not in opened.schema_arrow.names]
     if missing:
         raise BadInput(
-            f"{file}: there is no column {missing[0]!r}; it has {', '.join(opened.schema_arrow.names[:40])}"
+            f"{file}: there is no column {missing[0]!r}; "
+            f"it has {', '.join(opened.schema_arrow.names[:40])}"
         )
     number = 0
     for batch in opened.iter_batches(ROWS, columns=list(columns)):

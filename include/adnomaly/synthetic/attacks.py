@@ -1,13 +1,17 @@
-"""Planning attacks into a span of synthetic traffic."""
+"""Plan attacks within a span of synthetic traffic."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import numpy as np
 
 from adnomaly.attack_kinds import ATTACKS, KINDS
 from adnomaly.attacks import Attack
 from adnomaly.synthetic.traffic import Traffic, minute_of, random_numbers
+
+MAX_DRAWS: Final = 200
+"""Attempts to place one attack."""
 
 
 def plan_attacks(
@@ -21,30 +25,24 @@ def plan_attacks(
     strengths: tuple[float, float] = (0.7, 1.5),
     gap: timedelta = timedelta(hours=1),
 ) -> list[Attack]:
-    """`count` attacks within [start, end), kinds in turn, entities and times at random, sorted by start.
+    """`count` attacks within [start, end), sorted by start; kinds in turn, the rest at random.
 
-    Lengths are 15 to 90 minutes, times what the kind says. Two attacks on one entity are at least `gap` apart.
+    Lengths are 15 to 90 minutes times the factor of the kind. Two attacks on one entity are at
+    least `gap` apart.
 
     Raises:
-        ValueError: so many do not fit.
+        ValueError: they do not fit.
     """
     rng = random_numbers(seed, count, 2)
     planned: list[Attack] = []
     for i in range(count):
-        attack = next(
-            (
-                a
-                for a in (
-                    _draw(rng, traffic, kinds[i % len(kinds)], start, end, strengths)
-                    for _ in range(200)
-                )
-                if _fits(a, planned, end, gap)
-            ),
-            None,
-        )
+        kind = kinds[i % len(kinds)]
+        drawn = (_draw(rng, traffic, kind, start, end, strengths) for _ in range(MAX_DRAWS))
+        attack = next((a for a in drawn if _fits(a, planned, end, gap)), None)
         if attack is None:
             raise ValueError(
-                f"{count} attacks do not fit between {start} and {end}: ask for fewer or for a longer time"
+                f"{count} attacks do not fit between {start} and {end}: "
+                "plan fewer attacks or a longer span"
             )
         planned.append(attack)
     return sorted(planned, key=lambda a: (a.start, a.geo, a.platform))

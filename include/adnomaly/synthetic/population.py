@@ -1,4 +1,4 @@
-"""Who clicks on what: users with hashed ids and a heavy-tailed activity, Zipf campaigns and ads, user agents."""
+"""Users with hashed ids and a heavy-tailed activity, Zipf campaigns and ads, user agents."""
 
 import hashlib
 from typing import Final
@@ -6,13 +6,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from adnomaly.arrays import Floats, Ints
 from adnomaly.synthetic.traffic import Traffic, random_numbers
 
 CAMPAIGNS: Final = 60
 ADS_PER_CAMPAIGN: Final = 8
 ADS: Final = CAMPAIGNS * ADS_PER_CAMPAIGN
 BOTS: Final = 1024
-"""Identities of attackers, apart from every entity's users."""
+"""Identities of attackers, disjoint from every entity's users."""
 
 USERS_PER_EPS: Final = 2500
 MAX_USERS: Final = 400_000
@@ -51,23 +52,25 @@ AGENTS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class Population:
-    """Users, ads and devices of one `Traffic`. Numbers index the text arrays `user_ids`, `agents`, `ad_names`, `campaign_names`.
+    """Users, ads and devices of one `Traffic`.
+
+    Numbers index the text arrays `user_ids`, `agents`, `ad_names` and `campaign_names`.
 
     Attributes:
-        user_ids: 32 lower hex digits per user, keyed with HASH_SALT; the last `BOTS` are attackers' identities.
-        first_user, users: where each entity's users begin and how many they are, (E,).
-        agent_of: user agent number per user; a user keeps the device.
-        ad_cdf: cumulated share of each ad rank, (ADS,); the first rank is the most clicked ad of the largest campaign.
-        ad_of: ad number per entity and rank, (E, ADS): the large campaigns differ between geos.
-        cpc: usual cost per click of each campaign.
+        user_ids: 32 lower hex digits per user, keyed with HASH_SALT; the last `BOTS` are attackers.
+        first_user, users: first user and number of users per entity, (E,).
+        agent_of: user agent number per user, constant.
+        ad_cdf: cumulated share of each ad rank, (ADS,); rank 0 is the most clicked ad.
+        ad_of: ad number per entity and rank, (E, ADS); large campaigns differ between geos.
+        cpc: mean cost per click of each campaign.
         conversion: probability per entity that a click converts.
     """
 
     def __init__(self, traffic: Traffic) -> None:
         rng = random_numbers(traffic.seed, 0, _PEOPLE)
         total = min(MAX_USERS, int(traffic.base_eps * USERS_PER_EPS))
-        self.users = np.maximum(20, np.round(traffic.shares * total)).astype(np.int64)
-        self.first_user = np.concatenate([[0], np.cumsum(self.users)[:-1]])
+        self.users: Ints = np.maximum(20, np.round(traffic.shares * total)).astype(np.int64)
+        self.first_user: Ints = np.concatenate([[0], np.cumsum(self.users)[:-1]])
         self.first_bot = int(self.users.sum())
         self.user_ids = pa.array(_hashed(self.first_bot + BOTS, traffic))
         self.agents = pa.array([agent for agents in AGENTS.values() for agent in agents])
@@ -83,8 +86,8 @@ class Population:
         self.cpc = np.exp(rng.normal(np.log(0.45), 0.5, CAMPAIGNS))
         self.conversion = np.array([_CONVERSION[platform] for _, platform in traffic.entities])
 
-    def _devices(self, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
-        """A device per user, earlier ones in the list being more common; attackers share very few."""
+    def _devices(self, traffic: Traffic, rng: np.random.Generator) -> Ints:
+        """A device per user, earlier ones of the list more common; attackers share very few."""
         first = dict(zip(AGENTS, np.cumsum([0, *map(len, AGENTS.values())]), strict=False))
         agent_of = np.empty(self.first_bot + BOTS, np.int64)
         for (_, platform), begin, count in zip(
@@ -96,7 +99,7 @@ class Population:
         agent_of[self.first_bot :] = np.arange(BOTS) % 3 % len(self.agents)
         return agent_of
 
-    def _ads(self, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
+    def _ads(self, traffic: Traffic, rng: np.random.Generator) -> Ints:
         ranking = {geo: rng.permutation(CAMPAIGNS) for geo in traffic.geos}
         ads = {
             geo: (order[:, None] * ADS_PER_CAMPAIGN + np.arange(ADS_PER_CAMPAIGN)).ravel()
@@ -105,16 +108,16 @@ class Population:
         return np.stack([ads[geo] for geo, _ in traffic.entities])
 
 
-def _zipf(count: int, exponent: float) -> np.ndarray:
+def _zipf(count: int, exponent: float) -> Floats:
     """Shares of ranks 1..count, summing to 1."""
     weights = np.arange(1, count + 1) ** -exponent
-    return weights / weights.sum()
+    shares: Floats = weights / weights.sum()
+    return shares
 
 
 def _hashed(count: int, traffic: Traffic) -> list[str]:
-    key = hashlib.blake2b(
-        traffic.hash_salt
-    ).digest()  # any length of salt becomes a key of 64 bytes
+    # BLAKE2 keys have at most 64 bytes, salts any length.
+    key = hashlib.blake2b(traffic.hash_salt).digest()
     return [
         hashlib.blake2b(b"%d|%d" % (traffic.seed, i), digest_size=16, key=key).hexdigest()
         for i in range(count)

@@ -1,18 +1,19 @@
-"""The one model of normal traffic: how many clicks, and how they look on average, per minute and entity.
+"""The model of normal traffic: rates and means of clicks per minute and entity.
 
-Live traffic, catch-up, history and simulated windows all draw from it, so they can be compared.
+Live traffic, catch-up, history and simulated windows draw from it.
 A *minute* is an integer: minutes since 1970-01-01T00:00Z. An *entity* is one geo on one platform.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Final, Self, get_args, get_type_hints
 
 import numpy as np
-from scipy.special import ndtr
 
+from adnomaly.arrays import Floats, Ints
 from adnomaly.errors import InvalidSetting
 from adnomaly.events import Click
 from adnomaly.settings import Settings
@@ -29,22 +30,22 @@ from adnomaly.synthetic.variation import (
 )
 
 PLATFORMS: tuple[str, ...] = get_args(get_type_hints(Click)["platform"])
-"""What the event schema allows."""
+"""The platforms that the event schema allows."""
 
 CTR_LEVEL_SPREAD = 0.20
 BOUNCE_LEVEL_SPREAD = 0.08
-"""Standard deviation of the natural logarithm of an entity's own level: entities differ, as they do in life."""
+"""Standard deviation of the natural logarithm of an entity's level."""
 
-USUAL_POOL = 0.7
-"""Share of the users that is usually about in the rough world, which leaves room for more."""
+MEAN_POOL = 0.7
+"""Mean share of active users when roughness is above 0, which leaves room for more."""
 
-PLAIN = {
+PLAIN: Final[Mapping[str, Any]] = {
     "world_roughness": 0.0,
     "local_clocks": False,
     "holiday_mult": 1.0,
     "promotions_per_day": 0.0,
 }
-HARD = {
+HARD: Final[Mapping[str, Any]] = {
     "world_roughness": 1.0,
     "local_clocks": True,
     "holiday_mult": 0.7,
@@ -56,16 +57,16 @@ _LEVELS = 1
 
 
 def minute_of(moment: datetime) -> int:
-    """The minute that holds `moment` (which must know its time zone)."""
+    """The minute that contains `moment`, which must have a time zone."""
     return int(moment.timestamp() // 60)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Parameters of normal traffic; the fields mean what the settings of the same name mean.
+    """Parameters of normal traffic, named like their settings.
 
-    `base_eps` is the mean over a weekday. Volume and CTR are highest at `peak_hour_utc`, the bounce rate is lowest there; with
-    `local_clocks` every geo has its peak, its weekend and its holidays by its own clock.
+    `base_eps` is the mean over a weekday. Volume and CTR are highest at `peak_hour_utc`, the bounce
+    rate is lowest there; with `local_clocks`, peaks, weekends and holidays follow local time.
     """
 
     base_eps: float
@@ -94,12 +95,13 @@ class Traffic:
         ]
         if unknown:
             raise InvalidSetting(
-                f"GEO_WEIGHTS needs two capitals per geo and PLATFORM_WEIGHTS one of {', '.join(PLATFORMS)}; got {', '.join(unknown)}"
+                "GEO_WEIGHTS needs two capitals per geo and PLATFORM_WEIGHTS one of "
+                f"{', '.join(PLATFORMS)}; got {', '.join(unknown)}"
             )
 
     @classmethod
     def from_settings(cls, settings: Settings, **changes: object) -> Self:
-        """The traffic that the settings describe, with single fields replaced by `changes`."""
+        """The traffic of the settings, with fields replaced by `changes`."""
         values = {f.name: getattr(settings, f.name) for f in fields(cls) if f.name != "hash_salt"}
         return cls(
             **(values | {"hash_salt": settings.hash_salt.get_secret_value().encode()} | changes)
@@ -107,27 +109,28 @@ class Traffic:
 
     @cached_property
     def entities(self) -> tuple[tuple[str, str], ...]:
-        """(geo, platform) of every entity; its position is the entity's number everywhere in this package."""
+        """(geo, platform) of every entity; the position is the entity's number in this package."""
         return tuple((geo, platform) for geo in self.geos for platform in self.platforms)
 
     @cached_property
-    def shares(self) -> np.ndarray:
+    def shares(self) -> Floats:
         """Share of all clicks per entity, (E,), summing to 1."""
         product = np.outer(list(self.geos.values()), list(self.platforms.values())).ravel()
-        return product / product.sum()
+        shares: Floats = product / product.sum()
+        return shares
 
     @cached_property
-    def ctr_levels(self) -> np.ndarray:
-        """The entity's own CTR against `ctr_base`, (E,)."""
+    def ctr_levels(self) -> Floats:
+        """CTR of each entity as a multiple of `ctr_base`, (E,)."""
         return self._levels(CTR_LEVEL_SPREAD, 0)
 
     @cached_property
-    def bounce_levels(self) -> np.ndarray:
-        """The entity's own bounce rate against `bounce_base`, (E,)."""
+    def bounce_levels(self) -> Floats:
+        """Bounce rate of each entity as a multiple of `bounce_base`, (E,)."""
         return self._levels(BOUNCE_LEVEL_SPREAD, 1)
 
     def entity(self, geo: str, platform: str) -> int:
-        """Number of an entity.
+        """The number of an entity.
 
         Raises:
             ValueError: the settings have no such geo or platform.
@@ -136,49 +139,55 @@ class Traffic:
             return self.entities.index((geo, platform))
         except ValueError:
             raise ValueError(
-                f"no traffic for {geo} {platform}: use a geo of GEO_WEIGHTS and a platform of PLATFORM_WEIGHTS"
+                f"no traffic for {geo} {platform}: "
+                "use a geo of GEO_WEIGHTS and a platform of PLATFORM_WEIGHTS"
             ) from None
 
     def hard(self) -> Self:
-        """The same traffic in the hard world: everything on that makes it hard to judge."""
+        """The same traffic in the hard scenario, with every kind of variation."""
         return replace(self, **HARD)
 
     def plain(self) -> Self:
-        """The same traffic in the plain world: one clock, and no noise but that of single clicks."""
+        """The same traffic in the plain scenario: one clock, no noise but that of single clicks."""
         return replace(self, **PLAIN)
 
-    def volume(self, minutes: np.ndarray) -> np.ndarray:
+    def volume(self, minutes: Ints) -> Floats:
         """Expected clicks in each minute over all entities, (M,)."""
-        return self.rates(minutes).sum(axis=1)
+        total: Floats = self.rates(minutes).sum(axis=1)
+        return total
 
-    def rates(self, minutes: np.ndarray) -> np.ndarray:
-        """Expected clicks per minute and entity, (M, E), promotions included. Minutes follow each other."""
+    def rates(self, minutes: Ints) -> Floats:
+        """Expected clicks per minute and entity, (M, E), benign surges included.
+
+        The minutes must be consecutive.
+        """
         local = self._local(minutes)
         weekday = (local // DAY + 3) % 7  # 1970-01-01 was a Thursday
-        rates = 60 * self.base_eps * self.shares * (1 + self.diurnal_ampl * self._swing(minutes))
+        rates: Floats = (
+            60 * self.base_eps * self.shares * (1 + self.diurnal_ampl * self._swing(minutes))
+        )
         rates = (
             rates
             * np.where(weekday >= 5, self.weekend_mult, 1.0)
             * np.exp(self.variation(minutes).volume)
         )
         if self.holiday_mult != 1:
-            rates[self._of_entities(holidays(self._local_of_geos(minutes), list(self.geos)))] *= (
-                self.holiday_mult
-            )
-        for promotion in self.benign_surges(int(minutes[0]), int(minutes[-1]) + 1):
-            rates[
-                max(0, promotion.start - int(minutes[0])) : promotion.end - int(minutes[0]),
-                promotion.entity,
-            ] *= 1 + promotion.lift
+            by_geo = holidays(self._local_of_geos(minutes), list(self.geos))
+            rates[np.repeat(by_geo, len(self.platforms), axis=1)] *= self.holiday_mult
+        first = int(minutes[0])
+        for surge in self.benign_surges(first, int(minutes[-1]) + 1):
+            rows = slice(max(0, surge.start - first), surge.end - first)
+            rates[rows, surge.entity] *= 1 + surge.lift
         return rates
 
-    def ctr_means(self, minutes: np.ndarray) -> np.ndarray:
-        """Mean CTR of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
+    def ctr_means(self, minutes: Ints) -> Floats:
+        """Mean CTR of a normal click before clipping to [0, 1], (M, E)."""
         plain = self.ctr_base * (1 + self.ctr_diurnal_ampl * self._swing(minutes)) * self.ctr_levels
-        return plain * np.exp(self.variation(minutes).ctr)
+        means: Floats = plain * np.exp(self.variation(minutes).ctr)
+        return means
 
-    def bounce_means(self, minutes: np.ndarray) -> np.ndarray:
-        """Mean bounce rate of a normal click per minute and entity before clipping to [0, 1], (M, E)."""
+    def bounce_means(self, minutes: Ints) -> Floats:
+        """Mean bounce rate of a normal click before clipping to [0, 1], (M, E)."""
         plain = (
             self.bounce_base
             * (1 - self.bounce_diurnal_ampl * self._swing(minutes))
@@ -186,77 +195,61 @@ class Traffic:
         )
         return plain + self.variation(minutes).bounce
 
-    def pool(self, minutes: np.ndarray) -> np.ndarray:
-        """Share of each entity's users that is about, (M, E), above 0 and at most 1; 1 in the plain world."""
-        return np.minimum(
-            USUAL_POOL ** (self.world_roughness > 0) * np.exp(self.variation(minutes).pool), 1.0
-        )
+    def pool(self, minutes: Ints) -> Floats:
+        """Share of each entity's users that is active, (M, E), in (0, 1]; 1 without roughness."""
+        mean = MEAN_POOL if self.world_roughness > 0 else 1.0
+        return np.minimum(mean * np.exp(self.variation(minutes).pool), 1.0)
 
-    def leader(self, minutes: np.ndarray) -> np.ndarray:
-        """Exponent by which clicks lean to the large campaigns, (M, E); 1 in the plain world, more leans further."""
+    def leader(self, minutes: Ints) -> Floats:
+        """Exponent that shifts clicks to large campaigns, (M, E); 1 is neutral, more shifts more."""
         return np.exp(self.variation(minutes).leader)
 
     def benign_surges(self, first: int, last: int) -> list[BenignSurge]:
-        """The benign promotions that overlap the minutes first to before last."""
+        """The benign surges that overlap the minutes [first, last)."""
         return surges_between(self.seed, first, last, len(self.entities), self.promotions_per_day)
 
-    def variation(self, minutes: np.ndarray) -> Variation:
-        """What each minute does besides the plain model; the last one asked for is kept."""
+    def variation(self, minutes: Ints) -> Variation:
+        """Deviations of consecutive minutes from the plain model; the last result is cached."""
         key = (int(minutes[0]), len(minutes))
-        if self._kept.get("key") != key:
-            self._kept.update(
-                key=key,
-                variation=variation(self.seed, minutes, len(self.entities), self.world_roughness),
-            )
-        return self._kept["variation"]
+        cached = self._last_variation.get(key)
+        if cached is None:
+            cached = variation(self.seed, minutes, len(self.entities), self.world_roughness)
+            self._last_variation.clear()
+            self._last_variation[key] = cached
+        return cached
 
     @cached_property
-    def _kept(self) -> dict[str, Any]:
+    def _last_variation(self) -> dict[tuple[int, int], Variation]:
+        """The last variation, by its first minute and number of minutes."""
         return {}
 
-    def _local_of_geos(self, minutes: np.ndarray) -> np.ndarray:
-        """Minutes of each geo's own clock, (M, G)."""
+    def _local_of_geos(self, minutes: Ints) -> Ints:
+        """Minutes of local time per geo, (M, G)."""
         offsets = (
             local_offsets(list(self.geos))
             if self.local_clocks
             else np.zeros(len(self.geos), np.int64)
         )
-        return np.asarray(minutes)[:, None] + offsets
+        return minutes[:, None] + offsets
 
-    def _of_entities(self, by_geo: np.ndarray) -> np.ndarray:
-        """(M, G) as (M, E)."""
-        return np.repeat(by_geo, len(self.platforms), axis=1)
+    def _local(self, minutes: Ints) -> Ints:
+        """Minutes of local time per entity, (M, E)."""
+        return np.repeat(self._local_of_geos(minutes), len(self.platforms), axis=1)
 
-    def _local(self, minutes: np.ndarray) -> np.ndarray:
-        return self._of_entities(self._local_of_geos(minutes))
-
-    def _swing(self, minutes: np.ndarray) -> np.ndarray:
-        """+1 at the peak hour, -1 twelve hours from it, (M, E). Taken in the middle of each minute."""
+    def _swing(self, minutes: Ints) -> Floats:
+        """+1 at the peak hour, -1 twelve hours from it, (M, E), at the middle of each minute."""
         hours = (self._local(minutes) % DAY + 0.5) / 60
         peak = self.peak_hour_utc + (LOCAL_HOURS[REFERENCE_GEO] if self.local_clocks else 0.0)
-        return np.cos((hours - peak) * (2 * np.pi / 24))
+        swing: Floats = np.cos((hours - peak) * (2 * np.pi / 24))
+        return swing
 
-    def _levels(self, spread: float, column: int) -> np.ndarray:
+    def _levels(self, spread: float, column: int) -> Floats:
         rng = random_numbers(self.seed, 0, _LEVELS)
-        return np.exp(spread * rng.standard_normal((2, len(self.entities))).clip(-2, 2))[column]
+        noise = rng.standard_normal((2, len(self.entities))).clip(-2, 2)
+        levels: Floats = np.exp(spread * noise)[column]
+        return levels
 
 
 def random_numbers(seed: int, minute: int, stream: int = 0) -> np.random.Generator:
-    """The random numbers of one minute; `stream` keeps independent uses of the same minute apart."""
+    """The random numbers of one minute; `stream` separates independent uses of the same minute."""
     return np.random.default_rng((seed % 2**64, minute, stream))
-
-
-def clipped_moments(mean: np.ndarray, std: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of a normal number after clipping to [0, 1]."""
-    if std == 0:
-        return np.clip(mean, 0, 1), np.zeros_like(mean)
-    low, high = -mean / std, (1 - mean) / std
-    inside, above = ndtr(high) - ndtr(low), 1 - ndtr(high)
-    at_low, at_high = _density(low), _density(high)
-    first = mean * inside + std * (at_low - at_high) + above
-    second = (mean**2 + std**2) * inside + std * (mean * at_low - (mean + 1) * at_high) + above
-    return first, np.maximum(second - first**2, 0)
-
-
-def _density(z: np.ndarray) -> np.ndarray:
-    return np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
