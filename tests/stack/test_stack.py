@@ -5,7 +5,9 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from configparser import ConfigParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from stack.ports import BASE, holders
 from stack.programs import PROGRAMS
 from stack.progress import Progress
 from stack.servers import PREPARATIONS, SERVERS, STORES, flink, kafka, redis
-from stack.servers.base import is_open
+from stack.servers.base import Port, answers, is_open
 from stack.shell import shell
 
 
@@ -31,7 +33,7 @@ def settings(tmp_path):
 
 
 @pytest.mark.parametrize("page", reference.PAGES)
-def test_what_is_derived_from_code_is_current(page):
+def test_pages_derived_from_code_are_current(page):
     assert (ROOT / page).read_text() == reference.PAGES[page](), "run `make reference`"
 
 
@@ -48,7 +50,7 @@ def test_secrets_are_generated_once_and_only_for_their_owner(tmp_path):
     assert set(secrets_file.read(tmp_path / "secrets.env")) == set(SECRETS)
 
 
-def test_a_taken_port_is_named_with_who_holds_it():
+def test_a_taken_port_is_named_with_its_holder():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -79,14 +81,14 @@ def test_a_long_home_gets_a_short_socket(tmp_path, settings):
 
 
 @pytest.mark.parametrize("home", ["/a", "/work/somewhere/main/.adnomaly-test", "/" + "x" * 90])
-def test_sockets_far_below_a_folder_can_be_named_from_any_home(home):
+def test_sockets_below_a_folder_fit_the_limit_in_any_home(home):
     paths = Home(Path(home))
     session = paths.ray / "session_2026-11-23_18-30-54_045075_1631400" / "sockets" / "plasma_store"
     assert len(str(session)) <= 107
     assert len(str(paths.haproxy / ("f" * 56) / "metrics.sock")) <= 97
 
 
-def test_what_a_killed_program_left_behind_is_cleared_and_nothing_else(tmp_path):
+def test_clear_ends_leftovers_of_a_killed_program_and_nothing_else(tmp_path):
     def sleeper(home, program):
         own = {"ADNOMALY_HOME": str(home), launch.MARK: program}
         return subprocess.Popen(
@@ -147,13 +149,13 @@ def test_up_refuses_an_unknown_server_and_names_the_known_ones(settings):
     assert not settings.adnomaly_home.exists()
 
 
-def test_a_new_module_in_the_package_is_a_new_server():
+def test_every_module_of_the_package_adds_its_servers():
     folder = Path(servers.__file__).parent
     modules = {file.stem for file in folder.glob("*.py")} - {"__init__", "base"}
     assert {server.command.__module__.rpartition(".")[2] for server in SERVERS} == modules
 
 
-def test_the_tables_of_programs_name_each_once_with_its_stop_signal(settings):
+def test_supervisord_has_each_program_once_with_its_stop_signal(settings):
     supervisord.write_config(settings)
     conf = ConfigParser(interpolation=None)
     conf.read(Home.of(settings).supervisor_conf)
@@ -172,3 +174,33 @@ def test_a_shell_gets_the_client_variables_of_every_server(settings):
     assert env["RAY_ADDRESS"] == settings.ray_dashboard_url
     assert env["AIRFLOW_HOME"] == str(Home.of(settings).test_airflow)
     assert env["PATH"].split(":")[-1] == str(Home.of(settings).flink / "home" / "bin")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (200, '{"taskmanagers":1}', None),
+        (200, '{"taskmanagers":0}', "/overview does not contain '\"taskmanagers\":1' yet"),
+        (503, "", "/overview: HTTP 503 Service Unavailable"),
+    ],
+)
+def test_a_readiness_check_reports_one_line(settings, status, body, problem):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    check = answers(Port("x", server.server_port), "/overview", contains='"taskmanagers":1')
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        assert check(settings) == problem
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "refused" in check(settings)

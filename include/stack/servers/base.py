@@ -162,9 +162,10 @@ def answers(port: Port, path: str, *, contains: str = "", token: bool = False) -
         headers = {"Authorization": f"Bearer {secret}"} if token else {}
         try:
             answer = _http().get(f"http://127.0.0.1:{port.of(settings)}{path}", headers=headers)
-            answer.raise_for_status()
         except httpx.HTTPError as error:
             return f"{path}: {error}"
+        if not answer.is_success:
+            return f"{path}: HTTP {answer.status_code} {answer.reason_phrase}"
         return None if contains in answer.text else f"{path} does not contain {contains!r} yet"
 
     return check
