@@ -94,7 +94,7 @@ def fit(folder: str) -> str:
     """
     import numpy as np
 
-    from adnomaly.bundle.contents import card_of, check_exports, files_of
+    from adnomaly.bundle.contents import build_card, build_files, check_exports
     from adnomaly.detector.detector import Detector
     from adnomaly.detector.grid import Cadence, to_grid
     from adnomaly.detector.seasonal import SeasonalBaseline
@@ -114,12 +114,12 @@ def fit(folder: str) -> str:
         raise NotEnoughHistory(
             f"no entity has windows in all hours of a weekday and of a weekend in {sample.days:g} days: train on more"
         )
-    card = card_of(detector, grid, sample.rows, sample.budget_per_day, sample.seed)
+    card = build_card(detector, grid, sample.rows, sample.budget_per_day, sample.seed)
     card["training"]["sha256"] = sample.sha256
     card["parity"] = {
         name: parity._asdict() for name, parity in check_exports(detector, seed=sample.seed).items()
     }
-    work.save_draft(files_of(detector, grid, card, sample.budget_per_day, seed=sample.seed))
+    work.save_draft(build_files(detector, grid, card, sample.budget_per_day, seed=sample.seed))
     limits = {
         name: round(feature_set.thresholds["course"].raw_score, 3)
         for name, feature_set in detector.feature_sets.items()

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from adnomaly.bundle import bundle as sealed
 from adnomaly.bundle.bundle import Bundle
-from adnomaly.bundle.contents import card_of, files_of
+from adnomaly.bundle.contents import build_card, build_files
 from adnomaly.detector import grouping
-from adnomaly.detector.detector import Detector, GridScores
+from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Cadence, Grid, to_grid
 from adnomaly.detector.grouping import IncidentSpan
+from adnomaly.detector.scores import GridScores
 from adnomaly.detector.spec import END, START, Spec
 from adnomaly.detector.windows import SEPARATOR, Windows, read_windows
 from adnomaly.errors import BadInput
@@ -47,8 +48,8 @@ def train(
     cadence = Cadence.of(history)
     grid, _ = to_grid(history, cadence)
     detector = Detector.fit(grid, described, budget_per_day=alerts_per_day, seed=seed)
-    card = card_of(detector, grid, len(history), alerts_per_day, seed)
-    sealed.write(bundle, files_of(detector, grid, card, alerts_per_day, seed=seed))
+    card = build_card(detector, grid, len(history), alerts_per_day, seed)
+    sealed.write(bundle, build_files(detector, grid, card, alerts_per_day, seed=seed))
     return card
 
 

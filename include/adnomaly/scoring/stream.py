@@ -8,9 +8,10 @@ import numpy as np
 from adnomaly.bundle.bundle import Bundle
 from adnomaly.bundle.codec import PAST_S
 from adnomaly.detector import grouping
-from adnomaly.detector.detector import Detector, GridScores
+from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Grid, to_grid
 from adnomaly.detector.grouping import IncidentSpan, OpenIncidents
+from adnomaly.detector.scores import GridScores
 from adnomaly.detector.windows import Windows
 from adnomaly.scoring.attribution import attribute
 from adnomaly.scoring.files import joined
