@@ -53,7 +53,7 @@ def decode_detector(
     """
     spec = msgspec.convert(preprocess["spec"], Spec)
     cadence = Cadence(*map(int, preprocess["cadence"]))
-    baseline = _decode_baseline(preprocess["usual"], spec)
+    baseline = decode_baseline(preprocess["usual"], spec)
     memory, gate = preprocess["memory"], preprocess["gate"]
     if thresholds["threshold"] != THRESHOLD or not thresholds["budget_per_day"] > 0:
         raise ValueError(f"threshold must be {THRESHOLD}, and budget_per_day above 0")
@@ -81,7 +81,7 @@ def decode_detector(
     )
 
 
-def _decode_baseline(raw: Mapping[str, Any], spec: Spec) -> Baseline:
+def decode_baseline(raw: Mapping[str, Any], spec: Spec) -> Baseline:
     """The baseline of the class that is registered for `kind`."""
     if raw["kind"] == SeasonalBaseline.kind:
         return SeasonalBaseline.from_plain(_arrays(raw), spec)

@@ -47,6 +47,8 @@ class Baseline(Protocol):
         scores_rows: single windows can be compared; else each needs the windows before it, and
             `compare_rows` and `compare_pooled` raise NotImplementedError.
         has_forecast: its residuals repeat, so a residual forecast is fitted on them.
+        knows_entities: at least one entity has an expected value at all times of the week, or
+            will have one after its first windows.
         transforms: of each feature, see `transforms`.
     """
 
@@ -58,6 +60,9 @@ class Baseline(Protocol):
 
     @property
     def has_forecast(self) -> bool: ...
+
+    @property
+    def knows_entities(self) -> bool: ...
 
     @property
     def spec(self) -> Spec: ...

@@ -42,6 +42,7 @@ class RollingBaseline:
     kind: Final = "trailing"
     scores_rows: Final = False
     has_forecast: Final = False
+    knows_entities: Final = True
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec

@@ -45,6 +45,10 @@ class SeasonalBaseline:
         self.center, self.variance, self.pooled = center, variance, pooled
         self._curve = curve(center)
 
+    @property
+    def knows_entities(self) -> bool:
+        return bool(np.isfinite(self.center).all(axis=(1, 2, 3)).any())
+
     @staticmethod
     def suits(grid: Grid) -> bool:
         """Two weeks, with at least 24 windows of an entity in each of the 48 hours."""

@@ -92,12 +92,10 @@ def fit(folder: str) -> str:
         BundleRejected: an export differs from its forest.
         NotEnoughHistory: no entity has a whole day of windows.
     """
-    import numpy as np
 
     from adnomaly.bundle.contents import build_card, build_files, check_exports
     from adnomaly.detector.detector import Detector
     from adnomaly.detector.grid import Cadence, to_grid
-    from adnomaly.detector.seasonal import SeasonalBaseline
     from adnomaly.detector.spec import Spec
     from adnomaly.pipelines._training_run import TrainingRun
 
@@ -107,10 +105,7 @@ def fit(folder: str) -> str:
     detector = Detector.fit(
         grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, seasonal=True
     )
-    if (
-        isinstance(detector.baseline, SeasonalBaseline)
-        and np.isnan(detector.baseline.center).any(axis=(1, 2, 3)).all()
-    ):
+    if not detector.baseline.knows_entities:
         raise NotEnoughHistory(
             f"no entity has windows in all hours of a weekday and of a weekend in {sample.days:g} days: train on more"
         )
