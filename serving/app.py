@@ -1,4 +1,4 @@
-"""The Ray Serve deployment: each replica holds one model. `user_config` is `{"bundle": <folder>}`."""
+"""The Ray Serve deployment: one model per replica; `user_config` is `{"bundle": <folder>}`."""
 
 from functools import cache
 from pathlib import Path
@@ -39,4 +39,4 @@ class ScoringReplica:
         slot.recover(bundle.parent)
 
 
-app = ScoringReplica.bind()
+app = ScoringReplica.bind()  # type: ignore[attr-defined]  # ray types the decorator as the class

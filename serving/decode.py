@@ -1,4 +1,4 @@
-"""Strict decoding of the scoring API's bodies: an invalid one is refused by field, value and rule."""
+"""Strict decoding of the scoring API's bodies: errors name field, value and rule."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -43,7 +43,7 @@ def decode_batch(body: bytes) -> list[Any]:
     """Decode the rows of `/v1/batch`, in order.
 
     Raises:
-        Refusal: 400 when the body is not JSON or holds more than 1000 rows, 422 when a field breaks a rule.
+        Refusal: 400 when the body is not JSON or has over 1000 rows, 422 for an invalid field.
     """
     try:
         batch = _batch_decoder.decode(body)
@@ -57,7 +57,7 @@ def decode_batch(body: bytes) -> list[Any]:
 
 def _check(body: bytes, decoded: Any, rows: Sequence[Any]) -> None:
     """Refuse repeated keys, and timestamps that are not in the calendar."""
-    # Valid keys and values hold no quotes: more of them than in the decoded value is a repeated key.
+    # Valid keys and values hold no quotes: more than in the decoded value is a repeated key.
     if body.count(b'"') != _encoder.encode(decoded).count(b'"'):
         raise Refusal(
             422,
@@ -104,7 +104,10 @@ def _not_json(error: Exception) -> Refusal:
         reason = str(error)
     else:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "nested too deeply"
-    fix = "send one UTF-8 JSON object without a byte order mark; NaN and Infinity are not JSON numbers"
+    fix = (
+        "send one UTF-8 JSON object without a byte order mark; "
+        "NaN and Infinity are not JSON numbers"
+    )
     return Refusal(
         400, Problem("invalid_json", f"the body is not one JSON document: {reason}", fix=fix)
     )

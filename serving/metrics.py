@@ -49,5 +49,5 @@ class ApiMetrics:
         if ValueClass is MutexValue:
             return generate_latest(self._registry)
         shared = CollectorRegistry()
-        MultiProcessCollector(shared)
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]  # it is untyped
         return generate_latest(shared)

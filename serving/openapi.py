@@ -43,7 +43,8 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Adnomaly scoring",
             "version": "1",
-            "description": "Scores 5-minute traffic windows. Higher is more anomalous: is_anomaly means anomaly_score >= threshold.",
+            "description": "Scores 5-minute traffic windows. Higher is more anomalous: "
+            "is_anomaly means anomaly_score >= threshold.",
         },
         "paths": _paths(),
         "components": {"schemas": _portable(schemas)},

@@ -64,13 +64,15 @@ class Explanation(msgspec.Struct, frozen=True):
     z: Annotated[
         dict[str, float],
         Meta(
-            description="Distance of each feature from its expected value, in robust standard deviations"
+            description="Distance of each feature from its expected value, "
+            "in robust standard deviations"
         ),
     ]
     share: Annotated[
         dict[str, float],
         Meta(
-            description="Share of each feature in what makes the window unusual, with the sign of its deviation; sizes sum to 1"
+            description="Share of each feature in what makes the window unusual, "
+            "with the sign of its deviation; sizes sum to 1"
         ),
     ]
 
@@ -84,13 +86,15 @@ class Answer(msgspec.Struct, frozen=True):
     features_used: Annotated[
         list[str],
         Meta(
-            description="Features the score depends on: those of the contract, or all of them when all came"
+            description="Features the score depends on: those of the contract, "
+            "or all of them when all came"
         ),
     ]
     meta: Annotated[
         dict[str, str] | None,
         Meta(
-            description="null when no optional field came; else their echo, and `baseline`: `entity`, or `global` for unknown ones"
+            description="null when no optional field came; else their echo, and `baseline`: "
+            "`entity`, or `global` for unknown ones"
         ),
     ]
     explanation: Annotated[Explanation | UnsetType, Meta(description="Only with `?explain=1`")] = (

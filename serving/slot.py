@@ -1,4 +1,4 @@
-"""The served model of one process: load, check sentinels, swap; a bad bundle is never swapped in."""
+"""The served model of one process: load, check sentinels, swap. A bad bundle is refused."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ class ModelSlot:
         return True
 
     def recover(self, bundles: Path) -> bool:
-        """Without a served model, load the bundle that `CURRENT` names; returns whether it was loaded."""
+        """Without a served model, load the bundle of `CURRENT`; returns whether it was loaded."""
         version = BundleStore(bundles).current()
         if self.scorer is not None or version is None:
             return False

@@ -67,7 +67,7 @@ def test_times_without_a_zone_are_utc_and_texts_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"ctr_avg": None}, r"no column 'ctr_avg'"),
         ({"geo": ["DE", None, "DE", "DE", "DE", "DE"]}, r"'geo', row 2: is missing"),
@@ -100,8 +100,8 @@ def test_times_without_a_zone_are_utc_and_texts_are_read(tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_is_named_by_column_row_and_fix(tmp_path, changes, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_what_is_wrong_is_named_by_column_row_and_fix(tmp_path, changes, message):
+    with pytest.raises(BadInput, match=message) as caught:
         read_windows(write(tmp_path, rows(**changes)), Spec.ours())
     assert "\n" not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_the_cadence_is_read_from_the_data(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "at least one feature"),
         ('entity = ["s"]\n[[feature]]\nname = "v"\nkind = "rate"', "Invalid enum value 'rate'"),
@@ -150,9 +150,9 @@ def test_the_cadence_is_read_from_the_data(tmp_path):
         ("entity = [", "is not TOML"),
     ],
 )
-def test_a_spec_is_read_strictly(tmp_path, text, said):
+def test_a_spec_is_read_strictly(tmp_path, text, message):
     (tmp_path / "SPEC.toml").write_text(text)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         Spec.load(tmp_path / "SPEC.toml")
 
 

@@ -1,7 +1,7 @@
 """The sealed model: a folder that loads only if it is complete and unchanged.
 
-`manifest.json` holds the sha256 of every other file. The version is a hash of the manifest, and names
-the folder below `bundles/`.
+`manifest.json` holds the sha256 of every other file. The version is a hash of the manifest, and
+names the folder below `bundles/`.
 """
 
 import contextlib
@@ -222,8 +222,8 @@ def _verified(folder: Path, *, named: bool) -> tuple[str, dict[str, bytes]]:
             )
     if named and folder.name != _version(manifest):
         raise BundleRejected(
-            f"{folder}: {MANIFEST_FILE} belongs to version {_version(manifest)}, not to this folder; "
-            "rename it"
+            f"{folder}: {MANIFEST_FILE} belongs to version {_version(manifest)}, "
+            "not to this folder; rename it"
         )
     return _version(manifest), data | {MANIFEST_FILE: manifest}
 

@@ -76,8 +76,8 @@ def build_card(
     )
     return {
         # The sentence is part of the bundle's bytes, and thus of its version.
-        "model": "Isolation Forest and radius on the independent axes of what a forecast per entity "
-        "leaves",
+        "model": "Isolation Forest and radius on the independent axes of what a forecast "
+        "per entity leaves",
         "higher_is": "more anomalous; 0.5 is the threshold",
         "baseline": detector.baseline.kind,
         "cadence": str(detector.cadence),

@@ -22,7 +22,7 @@ def check_model(name: str, data: bytes) -> None:
     """Accept only what the export writes.
 
     Raises:
-        BundleRejected: naming the file, with other operators, nested graphs, functions or external data.
+        BundleRejected: other operators, nested graphs, functions or external data.
     """
     try:
         model = onnx.load_from_string(data)

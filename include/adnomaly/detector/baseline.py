@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
         return z
 
     def shifted(self, forecast: Floats, scale: Floats) -> "Comparison":
-        """Add a forecast of z (..., F) to the expected value; scale (F,) is the remaining sd of z."""
+        """Add a forecast of z (..., F) to the expected value; scale (F,) is the sd that remains."""
         return self._replace(expected=self.expected + forecast * self.sd, sd=self.sd * scale)
 
     def take(self, index: slice | Bools) -> "Comparison":

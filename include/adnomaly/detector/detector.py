@@ -206,7 +206,8 @@ class Detector:
         for name, rows in ((REQUIRED_FEATURES, ~complete), (ALL_FEATURES, complete)):
             if rows.any():
                 feature_set = self.feature_sets[name]
-                raw = feature_set.raw_score(residuals.take(rows), forests and forests[name])
+                forest = forests[name] if forests else None
+                raw = feature_set.raw_score(residuals.take(rows), forest)
                 by_mode = feature_set.thresholds
                 threshold = np.where(
                     known[rows],

@@ -93,7 +93,8 @@ def combine(
 def forest_inputs(coordinates: Floats, radius: Floats) -> Floats32:
     """Clipped coordinates (n, K) and copies of the radius, (n, K + 3)."""
     columns = [coordinates, np.repeat(radius[:, None], RADIUS_COLUMNS, axis=1)]
-    return np.clip(np.concatenate(columns, axis=1), -CLIP, CLIP).astype(np.float32)
+    inputs: Floats32 = np.clip(np.concatenate(columns, axis=1), -CLIP, CLIP).astype(np.float32)
+    return inputs
 
 
 def fit_feature_set(

@@ -1,9 +1,9 @@
 """The residual forecast: predicts z from earlier windows and from the other entities.
 
-Traffic has good and bad days, and an hour resembles the last one. A linear forecast of each feature's
-z from its means over the last half hour, hour, 4 hours and day, and from the median over all entities
-one window earlier. The means end 90 minutes before the window and leave out outliers, so that an
-attack does not become part of the forecast while it lasts.
+Traffic has good and bad days, and an hour resembles the last one. A linear forecast of each
+feature's z from its means over the last half hour, hour, 4 hours and day, and from the median over
+all entities one window earlier. The means end 90 minutes before the window and leave out outliers,
+so that an attack does not become part of the forecast while it lasts.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ MIN_SCALE: Final = 0.05
 MIN_ENTITIES: Final = 5
 
 Outliers = Callable[[Floats, slice], Bools]
-"""From innovations (B, E, F) of some rows, and the rows: windows that the means leave out, (B, E)."""
+"""From innovations (B, E, F) and their rows: windows that the means leave out, (B, E)."""
 
 
 class ResidualForecast(NamedTuple):
@@ -112,7 +112,7 @@ def inputs(z: Floats, outliers: Bools, cadence: Cadence) -> Floats:
 
 
 def _means(sums: Floats, counts: Floats, rows: Ints, cadence: Cadence) -> Floats:
-    """Means over each length that ends a gap before each row, (B, E, F, 4); shrunk if incomplete."""
+    """Means over each length up to a gap before each row, (B, E, F, 4); shrunk if incomplete."""
     end = np.maximum(rows - cadence.steps(GAP_S) + 1, 0)
     parts = []
     for length in LENGTHS_S:

@@ -44,7 +44,8 @@ def tail(rows: Floats32, rng: np.random.Generator) -> Floats32:
     chosen = rows[rng.choice(len(rows), max(1, round(TAIL_SHARE * len(rows))), replace=False)]
     factors = rng.uniform(*TAIL_FACTORS, (len(chosen), 1))
     signs = rng.choice([-1.0, 1.0], chosen.shape)
-    return (chosen * factors * signs).astype(np.float32)
+    stretched: Floats32 = (chosen * factors * signs).astype(np.float32)
+    return stretched
 
 
 def forest_scores(forest: IsolationForest, rows: Floats32) -> Floats:

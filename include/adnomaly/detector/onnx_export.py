@@ -1,8 +1,8 @@
 """Export the forest as an ONNX model of three operators: tree ensemble, product, exponential.
 
 The stock conversion of scikit-learn's forest has thousands of operators and takes milliseconds per
-row. Here the tree ensemble sums the path lengths: the weight of a leaf is its depth plus the expected
-depth of its unsplit rows, and the score is 2 ** -(mean path length / expected path length).
+row. Here the tree ensemble sums the path lengths: the weight of a leaf is its depth plus the
+expected depth of its unsplit rows, and the score is 2 ** -(mean path length / expected one).
 """
 
 from typing import Any, Final, NamedTuple
@@ -26,7 +26,7 @@ MAX_DIFFERENCE: Final = 1e-5
 PARITY_ROWS: Final = 40_000
 
 
-class ForestScore(OutlierMixin, BaseEstimator):
+class ForestScore(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A fitted forest with the score as its only output; `_convert` is registered for it."""
 
     def __init__(self, forest: IsolationForest) -> None:
@@ -34,7 +34,7 @@ class ForestScore(OutlierMixin, BaseEstimator):
 
 
 class Parity(NamedTuple):
-    """Export against reference: rows, largest difference, rows on the other side of the threshold."""
+    """Export against reference: rows, largest difference, rows that change sides."""
 
     rows: int
     largest_difference: float
@@ -45,7 +45,8 @@ def export_forest(forest: IsolationForest) -> bytes:
     """The ONNX model: input `residuals` (n, F) float32, output `anomaly_score` (n,) float32."""
     initial = [(INPUT, FloatTensorType([None, forest.n_features_in_]))]
     model = to_onnx(ForestScore(forest), initial_types=initial, target_opset=OPSET)
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def check_parity(
@@ -70,8 +71,9 @@ def check_parity(
     flips = int(np.sum(((reference >= threshold) != (exported >= threshold)) & apart))
     if not difference <= MAX_DIFFERENCE or flips:
         raise BundleRejected(
-            f"model.onnx differs from the forest by up to {difference:.2g} over {len(probes)} rows, "
-            f"{flips} of them change sides; allowed are {MAX_DIFFERENCE:g} and 0"
+            f"model.onnx differs from the forest by up to {difference:.2g} "
+            f"over {len(probes)} rows, {flips} of them change sides; "
+            f"allowed are {MAX_DIFFERENCE:g} and 0"
         )
     return Parity(len(probes), difference, flips)
 
@@ -103,7 +105,7 @@ def _probes(
 
 
 def _expected_depth(samples: Floats | Ints) -> Floats:
-    """Mean path length in a tree of `count` points: c(n) of Liu, Ting, Zhou, Isolation Forest, 2008."""
+    """Mean path length in a tree of n samples: c(n) of Liu et al., Isolation Forest, 2008."""
     count = np.asarray(samples, np.float64)
     large = np.maximum(count, 3)
     harmonic = 2 * (np.log(large - 1) + np.euler_gamma) - 2 * (large - 1) / large

@@ -16,7 +16,7 @@ CLIP: Final = 30.0
 
 @lru_cache(maxsize=8)
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session on one thread, cached per model: a run takes microseconds, less than a thread hop."""
+    """A session on one thread, cached per model: a run is shorter than a thread switch."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -32,7 +32,7 @@ MAX_DEVIATION: Final = 3.0
 """Larger deviations are clipped before they shape the daily pattern."""
 PRIOR: Final = 20.0
 MIN_SHARE_OF_SD: Final = 0.05
-"""Lower bound of the spread against the plain standard deviation, for series that rest at a value."""
+"""Lower bound of the spread as a share of the plain sd, for series that rest at a value."""
 MIN_SPREAD: Final = 1e-9
 
 

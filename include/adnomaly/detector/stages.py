@@ -1,11 +1,12 @@
 """The stages from windows to scores, and their fit, in order.
 
-    stage              value                                      fit by             applied by
-    baseline           windows -> Comparison                      Baseline.fit       Baseline.compare*
-    residual forecast  Comparison -> Residuals (in context only)  fit_stages         Stages.residuals
-    whitening, forest  Residuals -> raw score, per feature set    _fit_feature_sets  FeatureSet.raw_score
-    smoothing          raw score (in context only)                -                  smooth
-    normalisation      raw score -> score                         choose_threshold   combine, normalize
+    stage              from -> to                fitted by            applied by
+    baseline           windows -> Comparison     Baseline.fit         Baseline.compare*
+    volume             Comparison -> Residuals   -                    from_comparison
+    residual forecast  Residuals (in context)    ResidualForecast.fit with_forecast
+    whitening, forest  Residuals -> raw score    _fit_feature_sets    FeatureSet.raw_score
+    smoothing          raw score (in context)    -                    smooth
+    normalisation      raw score -> score        choose_threshold     combine, normalize
 
 Every path (files, stream, single rows, sentinels, thresholds) applies these and no others.
 """

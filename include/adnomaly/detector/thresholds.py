@@ -1,12 +1,12 @@
 """Choose a threshold for a budget of false incidents a day over the whole platform.
 
-History is unlabelled and holds attacks, whose raw scores are its highest, so the threshold cannot be
-read off at the budget. At lower raw scores, where incidents come many times a day, most are normal,
-and the logarithm of their rate falls about linearly with the raw score: the line is extrapolated to
-the budget. Attacks count at every lower raw score too. So incidents far above the threshold are
-removed and the line is fitted again, until it no longer moves. In 18 histories with 0, 2 and 5
-attacks a day this realised 0.1 to 1.6 times the budget; the plain line realised 0 to 1.6 and lost up
-to two thirds of the recall.
+History is unlabelled and holds attacks, whose raw scores are its highest, so the threshold cannot
+be read off at the budget. At lower raw scores, where incidents come many times a day, most are
+normal, and the logarithm of their rate falls about linearly with the raw score: the line is
+extrapolated to the budget. Attacks count at every lower raw score too. So incidents far above the
+threshold are removed and the line is fitted again, until it no longer moves. In 18 histories with
+0, 2 and 5 attacks a day this realised 0.1 to 1.6 times the budget; the plain line realised 0 to 1.6
+and lost up to two thirds of the recall.
 """
 
 from collections.abc import Mapping

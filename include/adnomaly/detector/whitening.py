@@ -1,9 +1,9 @@
 """Independent coordinates of unit variance from correlated innovations.
 
-Volume comes first. More of the same traffic (a promotion, a holiday sale) raises volume alone. Where
-history shows more of such spikes than the budget of false incidents allows, a volume-only spike up
-to the size in history counts little. A drop of volume, a larger rise, and a rise together with other
-features count in full.
+Volume comes first. More of the same traffic (a promotion, a holiday sale) raises volume alone.
+Where history shows more of such spikes than the budget of false incidents allows, a volume-only
+spike up to the size in history counts little. A drop of volume, a larger rise, and a rise together
+with other features count in full.
 """
 
 from typing import Any, Final, NamedTuple, Self

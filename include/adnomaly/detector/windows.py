@@ -17,7 +17,6 @@ from adnomaly.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TIME: Final = pa.timestamp("us", "UTC")
 SEPARATOR: Final = "|"
 
 log = logging.getLogger("adnomaly")
@@ -78,7 +77,8 @@ def read_table(
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise BadInput(
-            f"{file}: there is no column {missing[0]!r}; it has {', '.join(table.column_names[:30])}. "
+            f"{file}: there is no column {missing[0]!r}; "
+            f"it has {', '.join(table.column_names[:30])}. "
             "Rename one, or describe the columns in a SPEC.toml"
         )
     if not table.num_rows:
@@ -224,8 +224,8 @@ def _check_once(file: Path, windows: Windows) -> None:
         first, again = sorted((int(before[differ][0]), int(after[differ][0])))
         name = windows.names[windows.entity[again]]
         raise BadInput(
-            f"{file}: column {END!r}, row {again + 1}: repeats the window of {name} of row {first + 1} "
-            "with other values; keep one of them"
+            f"{file}: column {END!r}, row {again + 1}: repeats the window of {name} "
+            f"of row {first + 1} with other values; keep one of them"
         )
     if len(before):
         log.warning(

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from adnomaly.detector.detector import THRESHOLD, Detector
-from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, normalize
+from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, combine
 from adnomaly.detector.grid import Cadence, to_grid
 from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
@@ -104,15 +104,8 @@ def predict(detector: Detector, backtest_set: BacktestSet) -> Predictions:
     raw_scores = detector.raw_scores(grid, first)
     alone = {}
     for how in (ENTITY_BASELINE, GLOBAL_BASELINE):
-        scores = np.full(judged.score[first:].shape, np.nan)
-        for name, feature_set in detector.feature_sets.items():
-            height = raw_scores[name][how]
-            scores = np.where(
-                np.isfinite(height),
-                normalize(height, feature_set.thresholds[how].raw_score),
-                scores,
-            )
-        alone[how] = scores
+        by_feature_set = {name: by_mode[how] for name, by_mode in raw_scores.items()}
+        alone[how] = combine(detector.feature_sets, by_feature_set, how)
     truth = GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events)
     return Predictions(truth, judged.score[first:], judged.flagged[first:], alone)
 

@@ -42,8 +42,8 @@ def train(
     """
     if not alerts_per_day > 0:
         raise BadInput(
-            f"--alerts-per-day is {alerts_per_day:g}; give the number of false incidents a day that "
-            "you can review, above 0"
+            f"--alerts-per-day is {alerts_per_day:g}; give the number of false incidents "
+            "a day that you can review, above 0"
         )
     window_spec = Spec.load(spec) if spec else Spec.ours()
     history = _read(windows, window_spec)
@@ -70,8 +70,8 @@ def score(
     size = Cadence.of(live).size_s
     if size != detector.cadence.size_s:
         raise BadInput(
-            f"{windows}: its windows last {size} s, those of the bundle {detector.cadence.size_s} s; "
-            "train on windows of the same length"
+            f"{windows}: its windows last {size} s, "
+            f"those of the bundle {detector.cadence.size_s} s; train on windows of the same length"
         )
     grid, places, first = after_history(detector, trained.history, live)
     grid_scores = detector.score(grid, first)

@@ -25,9 +25,9 @@ class Buffered(NamedTuple, Generic[T]):
 class MinuteBuffer(Generic[T]):
     """Holds messages until their minute is complete.
 
-    A minute is complete when every entity of the last hour has its window, or when each partition is
-    past it or silent. Messages leave in the order of their partition, so one offset per partition is
-    enough to resume.
+    A minute is complete when every entity of the last hour has its window, or when each partition
+    is past it or silent. Messages leave in the order of their partition, so one offset per
+    partition is enough to resume.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class MinuteBuffer(Generic[T]):
         return len(self._buffered)
 
     def hold(self, messages: Sequence[Buffered[T]], partitions: Sequence[int], now: float) -> None:
-        """Add messages in the order they were read, and the partitions assigned to this consumer."""
+        """Add messages in the order read, and the partitions assigned to this consumer."""
         self._buffered += messages
         for partition in partitions:
             self._last_heard.setdefault(partition, now)
@@ -85,7 +85,7 @@ class MinuteBuffer(Generic[T]):
         return complete
 
     def _has_all_entities(self, end_s: int) -> bool:
-        """Every entity of the last hour has reached this minute; windows before its last one are lost."""
+        """Every entity of the last hour has reached this minute; it sends its windows in order."""
         return not any(end_s - EXPECTED_S <= last < end_s for last in self._last_window.values())
 
     def _caught_up(self, end_s: int, now: float) -> bool:

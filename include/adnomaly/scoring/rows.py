@@ -91,7 +91,7 @@ class RowScorer:
     def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[RowScore]:
         """One result per row, in order; a row scores the same alone and in any batch.
 
-        A row holds the features, and optionally `geo`, `platform` and `timestamp`, the window's end.
+        A row holds the features, and optionally `geo`, `platform` and `timestamp` (window end).
         """
         if not rows:
             return []
