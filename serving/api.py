@@ -1,6 +1,7 @@
-"""The HTTP shape of scoring. Knows no Ray: `create_api(slot, metrics)` is an ASGI application.
+"""The scoring API as an ASGI application, without Ray.
 
-Every answer that is not 200 is a `Problem` in JSON; no input makes a 5xx; no answer holds the text of an exception.
+Every answer but 200 is a `Problem` in JSON. No input causes a 5xx. No answer holds the text of an
+unexpected exception.
 """
 
 import logging
@@ -9,33 +10,43 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
 
 from serving.body import ClientGone, Receive, read_body
+from serving.decode import decode_batch, decode_row
 from serving.metrics import ApiMetrics
 from serving.openapi import document
-from serving.rows import (
-    Answer,
-    BatchAnswer,
-    Explanation,
-    Problem,
-    Refusal,
-    context,
-    decode_batch,
-    decode_row,
-    plain,
-)
-from serving.slot import ModelSlot, RowScore, Scorer
+from serving.problems import Problem, Refusal
+from serving.rows import Answer, BatchAnswer, Explanation, context, plain
+from serving.slot import ModelSlot, Scorer
+
+if TYPE_CHECKING:
+    from adnomaly.scoring.rows import RowScore
 
 GLOBAL: Final = {"baseline": "global"}
+MAX_QUERY_FIELDS: Final = 100
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+INTERNAL_ERROR: Final = Problem(
+    "internal_error",
+    "the request could not be answered; the reason is in the server's log",
+    fix="retry",
+)
+NO_MODEL: Final = Problem(
+    "no_model",
+    "no model is loaded yet",
+    fix="deploy one: airflow dags trigger deploy_detector",
+)
+CONTENT_SECURITY_POLICY: Final = (
+    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
 
 log = logging.getLogger("serving")
 _encode = msgspec.json.Encoder().encode
@@ -51,7 +62,7 @@ class Reply(NamedTuple):
 
 
 def create_api(slot: ModelSlot, metrics: ApiMetrics) -> Asgi:
-    """The scoring API over whatever model the slot holds at the time of each request."""
+    """The scoring API over the model that the slot holds at each request."""
     return _Api(slot, metrics)
 
 
@@ -84,7 +95,7 @@ class _Api:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         path, method = scope["path"], scope["method"]
         route = path if path in self._scorings or path in self._reads else "other"
         try:
@@ -95,20 +106,11 @@ class _Api:
             return
         except Exception:
             log.exception("%s %s failed", method, route)
-            reply = Reply(
-                500,
-                _encode(
-                    Problem(
-                        "internal_error",
-                        "the request could not be answered; the reason is in the server's log",
-                        fix="try again",
-                    )
-                ),
-            )
+            reply = Reply(500, _encode(INTERNAL_ERROR))
         self._metrics.requests.labels(
             method if method in ("GET", "HEAD", "POST") else "other", route, reply.status
         ).inc()
-        self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
@@ -165,15 +167,7 @@ class _Api:
 
     def _served(self) -> Scorer:
         if self._slot.scorer is None:
-            raise Refusal(
-                503,
-                Problem(
-                    "no_model",
-                    "no model is loaded yet",
-                    fix="deploy one: airflow dags trigger deploy_detector",
-                ),
-                [RETRY_AFTER],
-            )
+            raise Refusal(503, NO_MODEL, [RETRY_AFTER])
         return self._slot.scorer
 
     def _ready(self) -> Reply:
@@ -181,7 +175,7 @@ class _Api:
         try:
             scorer.check_sentinels()
         except Exception:
-            log.exception("sentinel rows do not get their known answers")
+            log.exception("sentinel check failed")
             raise Refusal(
                 503,
                 Problem(
@@ -212,13 +206,11 @@ class _Api:
         )
 
     def _docs(self) -> Reply:
-        policy = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-        return Reply(
-            200, self._page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)]
-        )
+        headers = [(b"content-security-policy", CONTENT_SECURITY_POLICY)]
+        return Reply(200, self._page, b"text/html; charset=utf-8", headers)
 
 
-def _answer_of(row: dict[str, Any], scored: RowScore, explain: bool) -> Answer:
+def _answer_of(row: dict[str, Any], scored: "RowScore", explain: bool) -> Answer:
     if not math.isfinite(scored.anomaly_score):
         raise ArithmeticError(f"score is {scored.anomaly_score}")
     given = context(row)
@@ -251,13 +243,11 @@ def _not_allowed(allow: bytes) -> Refusal:
 def _wants_explanation(query: bytes) -> bool:
     if not query:
         return False
-    values = (
-        parse_qs(query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=100).get(
-            "explain", ["0"]
-        )
-        if query.count(b"&") < 100
-        else [""]
-    )
+    if query.count(b"&") >= MAX_QUERY_FIELDS:
+        values = [""]
+    else:
+        fields = parse_qs(query.decode("ascii", "replace"), keep_blank_values=True)
+        values = fields.get("explain", ["0"])
     if values in (["0"], ["1"]):
         return values == ["1"]
     raise Refusal(

@@ -1,8 +1,8 @@
-"""The Ray Serve binding: one deployment, whose replicas hold one model each. `user_config` is `{"bundle": <folder>}`."""
+"""The Ray Serve deployment: one model per replica; `user_config` is `{"bundle": <folder>}`."""
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ray import serve
 
@@ -11,10 +11,13 @@ from serving.api import Asgi, create_api
 from serving.metrics import ApiMetrics
 from serving.slot import ModelSlot
 
+DEPLOYMENT: Final = "Detector"
+"""As under `deployments` in serve.yaml."""
+
 
 @cache
 def parts() -> tuple[ModelSlot, ApiMetrics]:
-    """The model and the metrics of this replica. Ray copies the deployment's class by value, so state lives behind a function."""
+    """Model and metrics of this replica. Ray pickles the class by value: state is in a function."""
     return ModelSlot(RowScorer.load), ApiMetrics()
 
 
@@ -23,17 +26,17 @@ def build() -> Asgi:
     return create_api(*parts())
 
 
-@serve.deployment
+@serve.deployment(name=DEPLOYMENT)
 @serve.ingress(build)
 class ScoringReplica:
-    """Serves a bundle, and keeps serving it when the next one turns out to be bad."""
+    """Serves a bundle, and keeps it when the next one is refused."""
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take the bundle if it is good. Never raises, because that would take the deployment down."""
+        """Load and swap in the bundle. Never raises: that would take the deployment down."""
         slot, metrics = parts()
         bundle = Path(user_config["bundle"])
         metrics.reloaded(slot.offer(bundle))
         slot.recover(bundle.parent)
 
 
-app = ScoringReplica.bind()
+app = ScoringReplica.bind()  # type: ignore[attr-defined]  # ray types the decorator as the class

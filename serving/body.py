@@ -1,31 +1,37 @@
-"""Reading a request body: JSON in UTF-8, plain, at most 1 MiB, announced or not."""
+"""Read a request body: uncompressed JSON in UTF-8, at most 1 MiB."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from serving.rows import Problem, Refusal
+from serving.problems import Problem, Refusal
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
-"""How much of a refused body is still read and dropped, so that the client sees the answer instead of a broken pipe."""
+MAX_DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
+"""A refused body is drained up to here, so that the client gets the answer, not a broken pipe."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its body was complete; there is nobody to answer."""
+    """The client closed the connection before its body was complete."""
 
 
 async def read_body(headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> bytes:
-    """The whole body, at most 1 MiB, announced or not."""
-    refusal = None
+    """Read the body, with or without a content length.
+
+    Raises:
+        Refusal: 413 or 415.
+        ClientGone: the connection was closed.
+    """
+    refusal: Refusal | None = None
     try:
         if _check_headers(headers) > MAX_BODY_BYTES:
             refusal = _too_large()
     except Refusal as error:
         refusal = error
-    chunks, size = [], 0
-    while size <= DRAINED_BYTES:
+    chunks: list[bytes] = []
+    size = 0
+    while size <= MAX_DRAINED_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -43,7 +49,11 @@ async def read_body(headers: Sequence[tuple[bytes, bytes]], receive: Receive) ->
 
 
 def _check_headers(headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """Content type, encoding and length of a body; returns the announced length, 0 when there is none."""
+    """Check type and encoding; returns the content length, 0 without one.
+
+    Raises:
+        Refusal: 415.
+    """
     values = {name.lower(): value for name, value in headers}
     kind, _, parameters = values.get(b"content-type", b"").lower().partition(b";")
     if kind.strip() != b"application/json" or (
@@ -62,8 +72,8 @@ def _check_headers(headers: Sequence[tuple[bytes, bytes]]) -> int:
             415,
             Problem(
                 "unsupported_media_type",
-                "compressed bodies are not taken",
-                fix="send the body as it is",
+                "compressed bodies are not accepted",
+                fix="send the body uncompressed",
             ),
         )
     length = values.get(b"content-length", b"")

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the scoring API, summed over all replica processes when PROMETHEUS_MULTIPROC_DIR is set."""
+"""Prometheus metrics of the scoring API; PROMETHEUS_MULTIPROC_DIR sums them over all replicas."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -8,7 +8,7 @@ LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 
 class ApiMetrics:
-    """The metrics of one API. Labels are route templates and known methods only, so their number is bounded."""
+    """Metrics of one API. Labels are route templates and known methods: their number is bounded."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -40,13 +40,14 @@ class ApiMetrics:
         )
 
     def reloaded(self, taken: bool) -> None:
+        """Count a bundle that was offered: taken or refused."""
         self.reloads.labels("taken" if taken else "refused").inc()
         self.refused.set(0 if taken else 1)
 
     def exposition(self) -> bytes:
-        """The text format; over all processes that share a metrics folder, those that have died included."""
+        """The text format, over all processes that share a metrics folder, dead ones included."""
         if ValueClass is MutexValue:
             return generate_latest(self._registry)
         shared = CollectorRegistry()
-        MultiProcessCollector(shared)
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]  # it is untyped
         return generate_latest(shared)

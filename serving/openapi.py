@@ -1,22 +1,23 @@
 """The OpenAPI document, derived from the types that decode and encode the bodies."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from serving.rows import CONTEXT, MAX_ROWS, Answer, Batch, BatchAnswer, Problem, Row
+from adnomaly.features import FEATURES, PYTHON_TYPES
+from serving.problems import Problem
+from serving.rows import MAX_ROWS, Answer, Batch, BatchAnswer, Row
 
-EXAMPLE = {
-    "ctr_avg": 0.0349,
-    "bounce_rate_avg": 0.271,
-    "event_count": 1102,
+_FEATURES_ONLY: Final[dict[str, Any]] = {
+    f.name: PYTHON_TYPES[f.dtype](f.example) for f in FEATURES if f.required
+}
+EXAMPLE: Final = _FEATURES_ONLY | {
     "geo": "US",
     "platform": "web",
     "timestamp": "2026-11-22T20:05:00Z",
 }
-"""A whole row. Without the context the same window is scored with the global model."""
+"""A row with context. Without it, the same window is scored against the pooled baseline."""
 
-_FEATURES_ONLY = {name: value for name, value in EXAMPLE.items() if name not in CONTEXT}
 _JSON = "application/json"
 _REASONS = {
     400: "Not one JSON document, or a batch of more than 1000 rows",
@@ -29,11 +30,11 @@ _REASONS = {
     503: "No model is loaded yet, or no replica is up",
 }
 _EDGE = (408, 429, 500, 503)
-"""Statuses that the proxy before the replicas can give to any request, as plain text."""
+"""Statuses that the proxy can answer to any request, as plain text."""
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI 3.1, complete: every path, body, header and status that can occur."""
+    """OpenAPI 3.1: every path, body, header and status that can occur."""
     _, schemas = msgspec.json.schema_components(
         [Row, Batch, Answer, BatchAnswer, Problem], ref_template="#/components/schemas/{name}"
     )
@@ -42,7 +43,8 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Adnomaly scoring",
             "version": "1",
-            "description": "Scores 5-minute traffic windows. Higher is more anomalous: is_anomaly means anomaly_score >= threshold.",
+            "description": "Scores 5-minute traffic windows. Higher is more anomalous: "
+            "is_anomaly means anomaly_score >= threshold.",
         },
         "paths": _paths(),
         "components": {"schemas": _portable(schemas)},
@@ -184,7 +186,7 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def _portable(schema: Any) -> Any:
-    """Python's anchors, said as JSON Schema's regular expressions say them."""
+    """Replace Python's anchors by those of JSON Schema."""
     if isinstance(schema, dict):
         return {
             key: value.replace(r"\A", "^").replace(r"\Z", "$")

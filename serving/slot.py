@@ -1,41 +1,31 @@
-"""The place of the served model in one process: load, self-test, swap; what cannot be loaded never replaces what works."""
+"""The served model of one process: load, check sentinels, swap. A bad bundle is refused."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from adnomaly.stores.bundles import BundleStore
+
+if TYPE_CHECKING:
+    from adnomaly.scoring.rows import RowScore
 
 log = logging.getLogger("serving")
 
 
-class RowScore(Protocol):
-    """What the model says about one row. `features` are those it used; `expected`, `z` and `share` are keyed by them."""
-
-    anomaly_score: float
-    is_anomaly: bool
-    threshold: float
-    baseline: str
-    features: Sequence[str]
-    expected: Mapping[str, float]
-    z: Mapping[str, float]
-    share: Mapping[str, float]
-
-
 class Scorer(Protocol):
-    """A loaded bundle that has verified itself."""
+    """A loaded and verified bundle."""
 
     version: str
-    card: Mapping[str, Any]
+    card: dict[str, Any]
 
-    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[RowScore]:
-        """One result per row. A row holds the features, and what is known of `geo`, `platform` and `timestamp`."""
+    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> "Sequence[RowScore]":
+        """One result per row of features and, optionally, `geo`, `platform` and `timestamp`."""
         ...
 
     def check_sentinels(self) -> None:
-        """Raises when a sentinel row does not get its known answer."""
+        """Raise when a sentinel does not get its known answer."""
         ...
 
 
@@ -45,7 +35,7 @@ class ModelSlot:
     Attributes:
         scorer: the loaded model, None until the first bundle is loaded.
         loaded_at: when it was loaded.
-        error: why the last offered bundle was refused; None when it was taken.
+        error: why the last offered bundle was refused; None when it was not.
     """
 
     def __init__(
@@ -60,17 +50,17 @@ class ModelSlot:
         self.error: str | None = None
 
     def offer(self, folder: Path) -> bool:
-        """Serve this bundle from now on, if it loads and knows its sentinels; else keep what is served.
+        """Serve this bundle if it loads and passes its sentinels, else keep the served one.
 
-        Never raises: Ray Serve takes a deployment down whose `reconfigure` raises.
+        Never raises: Ray Serve takes down a deployment whose `reconfigure` raises.
         """
         try:
             scorer = self._load(folder)
             scorer.check_sentinels()
-        except Exception as error:  # a bundle from outside may fail in any way
+        except Exception as error:  # an imported bundle can fail in any way
             self.error = f"{folder.name}: {type(error).__name__}: {error}"[:500]
             log.error(
-                "bundle refused, %s stays: %s",
+                "bundle refused, keep serving %s: %s",
                 self.scorer.version if self.scorer else "no model",
                 self.error,
             )
@@ -80,11 +70,11 @@ class ModelSlot:
         return True
 
     def recover(self, bundles: Path) -> bool:
-        """With nothing served, fall back to the last good bundle on this disk (the one that `CURRENT` names)."""
+        """Without a served model, load the bundle of `CURRENT`; returns whether it was loaded."""
         version = BundleStore(bundles).current()
         if self.scorer is not None or version is None:
             return False
         refused = self.error
-        taken = self.offer(bundles / version)
+        loaded = self.offer(bundles / version)
         self.error = refused or self.error
-        return taken
+        return loaded

@@ -1,7 +1,7 @@
-"""The one list of window features. Flink SQL, Feast, the API, the training set and the docs derive from it.
+"""The one list of window features: Flink SQL, Feast, the API, training and docs derive from it.
 
-To add a feature, add one entry: its `sql` is an aggregate over the clicks of one window, in the columns of
-`adnomaly.events.COLUMNS`, or over groups of these clicks. Stream, batch, `feature_aggregates`, Feast and the training set follow.
+To add a feature, add one entry. Its `sql` aggregates the clicks of one window, in the columns of
+`adnomaly.events.COLUMNS`, or groups of these clicks.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -13,15 +13,18 @@ class Feature(NamedTuple):
     Attributes:
         name: column name everywhere.
         dtype: `float64` or `int64`.
-        unit: what one means.
-        low, high: closed range; None is open.
-        sql: aggregate in Flink SQL over the stored click columns (`ctr`, `bounce_rate`, ...); with `over`, over the groups of a
-            window's clicks that have the same value there, whose sizes are the column `clicks`, divided by all its clicks.
-        kind: `count` (how many), `ratio` (a share or rate of some count) or `level` (anything else that has a usual height).
-        weight_by: the count behind a ratio; a ratio of few is less certain.
-        required: part of the scoring contract; further features are carried, stored and trained on when present.
-        over: click column whose values make groups, such as the users of a window.
-        label: what people call it, in the middle of a sentence; the name when empty.
+        unit: of the value.
+        low, high: closed range; None is unbounded.
+        sql: aggregate in Flink SQL over the stored click columns (`ctr`, `bounce_rate`, ...). With
+            `over`, an aggregate over groups of equal values there, whose sizes are the column
+            `clicks`, divided by the number of clicks.
+        kind: `count` (how many), `ratio` (a share or rate of a count) or `level` (anything else).
+        weight_by: the count behind a ratio: a ratio of few events is less certain.
+        required: part of the scoring contract; others are stored and used where present.
+        over: click column to group by, such as the users of a window.
+        label: display name in the middle of a sentence; the name when empty.
+        example: a typical value, shown in the API's documentation.
+        flood: effect of a flood of clicks by few users; None without a clear one.
     """
 
     name: str
@@ -35,7 +38,12 @@ class Feature(NamedTuple):
     required: bool = False
     over: str | None = None
     label: str = ""
+    example: float = 0.0
+    flood: Literal["multiply", "divide", "raise"] | None = None
 
+
+VOLUME: Final = "event_count"
+"""The feature that counts the clicks of a window."""
 
 FEATURES: Final[tuple[Feature, ...]] = (
     Feature(
@@ -46,9 +54,10 @@ FEATURES: Final[tuple[Feature, ...]] = (
         1,
         "AVG(ctr)",
         "ratio",
-        "event_count",
+        VOLUME,
         required=True,
         label="click-through rate",
+        example=0.0349,
     ),
     Feature(
         "bounce_rate_avg",
@@ -58,12 +67,14 @@ FEATURES: Final[tuple[Feature, ...]] = (
         1,
         "AVG(bounce_rate)",
         "ratio",
-        "event_count",
+        VOLUME,
         required=True,
         label="bounce rate",
+        example=0.271,
+        flood="raise",
     ),
     Feature(
-        "event_count",
+        VOLUME,
         "int64",
         "clicks per window",
         1,
@@ -72,6 +83,8 @@ FEATURES: Final[tuple[Feature, ...]] = (
         "count",
         required=True,
         label="clicks",
+        example=1102,
+        flood="multiply",
     ),
     Feature(
         "unique_user_ratio",
@@ -81,9 +94,11 @@ FEATURES: Final[tuple[Feature, ...]] = (
         1,
         "COUNT(*)",
         "ratio",
-        "event_count",
+        VOLUME,
         over="user_id_hash",
         label="distinct users per click",
+        example=0.9,
+        flood="divide",
     ),
     Feature(
         "campaign_top_share",
@@ -93,17 +108,15 @@ FEATURES: Final[tuple[Feature, ...]] = (
         1,
         "MAX(clicks)",
         "ratio",
-        "event_count",
+        VOLUME,
         over="campaign_id",
         label="share of the largest campaign",
+        example=0.12,
     ),
 )
 
 CONTRACT: Final = tuple(f.name for f in FEATURES if f.required)
-"""The three features of the scoring contract, in model input order."""
-
-VOLUME: Final = "event_count"
-"""The feature that counts the clicks of a window."""
+"""The required features, in model input order."""
 
 ENTITY: Final = ("geo", "platform")
 """A window belongs to one geo and platform."""
@@ -111,4 +124,4 @@ ENTITY: Final = ("geo", "platform")
 SQL_TYPES: Final = {"float64": "double precision", "int64": "bigint"}
 FLINK_TYPES: Final = {"float64": "DOUBLE", "int64": "BIGINT"}
 FEAST_TYPES: Final = {"float64": "Float64", "int64": "Int64"}
-PYTHON_TYPES: Final = {"float64": float, "int64": int}
+PYTHON_TYPES: Final[dict[str, type]] = {"float64": float, "int64": int}

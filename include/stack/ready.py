@@ -10,7 +10,7 @@ from stack.servers import SERVERS
 
 CHECKS: Final = {server.name: server.ready for server in SERVERS}
 
-MAX_START_S = 180.0
+MAX_START_S = 300.0
 POLL_S = 0.3
 
 

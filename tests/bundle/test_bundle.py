@@ -1,4 +1,4 @@
-"""A bundle is complete, unchanged and ours, or it is refused by name; a reader never sees half of one."""
+"""A bundle is complete and unchanged, or refused by name; readers never see a part of one."""
 
 import hashlib
 import json
@@ -90,7 +90,7 @@ def test_a_bundle_under_another_name_is_refused(copy):
 
 
 @pytest.mark.parametrize("height", [math.nan, math.inf, -0.1, 0.0, 36.0, "high", None])
-def test_a_limit_that_is_none_is_refused_though_the_manifest_fits(copy, height):
+def test_an_invalid_threshold_is_refused_though_the_manifest_fits(copy, height):
     raw = json.loads((copy / "threshold.json").read_bytes())
     raw["limits"]["all"]["global"]["height"] = height
     with pytest.raises(BundleRejected, match=r"threshold\.json.* is not valid"):
@@ -102,19 +102,20 @@ def test_a_limit_that_is_none_is_refused_though_the_manifest_fits(copy, height):
     [
         {"spec": {"entity": ["site"]}},
         {"usual": None},
+        {"usual": {"kind": "other"}},
         {"axes": {}},
         {"cadence": [300]},
         {"memory": {"weights": []}},
     ],
 )
-def test_a_baseline_of_something_else_is_refused_though_the_manifest_fits(copy, spoil):
+def test_an_invalid_preprocess_file_is_refused_though_the_manifest_fits(copy, spoil):
     raw = json.loads((copy / "preprocess.json").read_bytes()) | spoil
     with pytest.raises(BundleRejected, match=r"preprocess\.json.* is not valid"):
         RowScorer.load(resealed(copy, preprocess_json=json.dumps(raw).encode()))
 
 
 def foreign_models(model: bytes) -> dict[str, bytes]:
-    """Models that a runtime might run, but that are not ours."""
+    """Models that a runtime might run, but that the export never writes."""
     other = onnx.load_from_string(model)
     other.graph.node.append(helper.make_node("Identity", ["anomaly_score"], ["again"]))
     outside = onnx.load_from_string(model)
@@ -160,7 +161,7 @@ def test_a_foreign_model_is_refused_though_the_manifest_fits(copy, what):
         RowScorer.load(resealed(copy, model_onnx=model))
 
 
-@pytest.mark.parametrize("name", ["model", "model_all", "baseline", "axes", "limit"])
+@pytest.mark.parametrize("name", ["model", "model_all", "baseline", "whitening", "threshold"])
 def test_sentinels_notice_any_other_part(copy, name):
     bundle = sealed.Bundle.load(copy)
     detector = bundle.detector
@@ -174,19 +175,19 @@ def test_sentinels_notice_any_other_part(copy, name):
         )
     elif name == "baseline":
         detector.baseline.pooled[0, 0] += 0.1
-    elif name == "axes":
+    elif name == "whitening":
         feature_set = detector.feature_sets["all"]
         detector.feature_sets["all"] = feature_set._replace(
             whitening=feature_set.whitening._replace(whiten=feature_set.whitening.whiten[::-1])
         )
     else:
         feature_set = detector.feature_sets["all"]
-        limits = feature_set.thresholds | {
+        thresholds = feature_set.thresholds | {
             "entity": feature_set.thresholds["entity"]._replace(
                 raw_score=1.02 * feature_set.thresholds["entity"].raw_score
             )
         }
-        detector.feature_sets["all"] = feature_set._replace(thresholds=limits)
+        detector.feature_sets["all"] = feature_set._replace(thresholds=thresholds)
     with pytest.raises(BundleRejected, match="sentinel"):
         RowScorer(bundle).check_sentinels()
 

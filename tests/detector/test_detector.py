@@ -1,4 +1,4 @@
-"""The detector on small worlds: what it promises about scores, files and incidents."""
+"""The detector on small scenarios: promises about scores, files and incidents."""
 
 import json
 from dataclasses import replace
@@ -171,8 +171,8 @@ def test_a_new_entity_warms_up_and_nothing_else_does(files, tmp_path):
     assert found[found.geo != "FR"].anomaly_score.notna().all()
 
 
-def test_a_loaded_detector_judges_as_the_fitted_one_did(files):
-    """Windows with all features are judged by all of them, from memory and from disk."""
+def test_a_loaded_detector_scores_as_the_fitted_one(files):
+    """Windows with all features are scored by all of them, fitted or loaded."""
     history, _ = read_windows(files / "history.parquet", Spec.ours())
     grid, _ = to_grid(history, Cadence.of(history))
     fitted, loaded = (
@@ -254,7 +254,7 @@ def test_windows_of_another_length_are_refused(files, tmp_path):
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_the_command_line_from_history_to_figures(files, tmp_path):
+def test_the_command_line_from_history_to_metrics(files, tmp_path):
     run = CliRunner()
     out, report = tmp_path / "s.csv", tmp_path / "report"
     scored = run.invoke(
@@ -278,16 +278,16 @@ def test_the_command_line_from_history_to_figures(files, tmp_path):
         "--report",
         str(report),
     ]
-    judged = run.invoke(cli.app, ["eval", *arguments])
-    assert judged.exit_code == 0, judged.output
-    assert "1 attacks and 0 benign events" in judged.output
+    evaluated = run.invoke(cli.app, ["eval", *arguments])
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "1 attacks and 0 benign events" in evaluated.output
     assert {"figures.json", "roc.png", "precision_recall.png", "timeline.png"} <= {
         file.name for file in report.iterdir()
     }
     assert json.loads((report / "figures.json").read_bytes())["adnomaly"]["at_flag"] == 1.0
 
 
-def test_what_a_person_can_mend_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, capsys):
+def test_a_user_error_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, capsys):
     arguments = [
         "adnomaly",
         "score",

@@ -1,4 +1,4 @@
-"""The parts of the detector, each on cases small enough to be seen through."""
+"""The parts of the detector, on small transparent cases."""
 
 from datetime import UTC, datetime
 
@@ -34,7 +34,7 @@ def grid(values: np.ndarray, cadence: Cadence, first_s: int = MONDAY) -> Grid:
     )
 
 
-def test_a_lone_window_counts_less_and_one_that_lasts_counts_in_full():
+def test_a_single_window_counts_less_and_a_lasting_anomaly_in_full():
     raw_score = np.array([1, 1, 5, 1, 1, 5, 5, 5, 5, 1.0])[:, None]
     found = smooth(raw_score, SLIDING)[:, 0]
     assert found[2] == 4.5
@@ -80,7 +80,7 @@ def test_a_feature_of_few_events_is_less_certain():
     assert found[0] == pytest.approx(0.01**2, rel=1.0)
 
 
-def test_the_slot_table_follows_the_day_and_the_weekend():
+def test_the_seasonal_baseline_follows_the_day_and_the_weekend():
     steps = np.arange(28 * 1440)
     day = np.cos((steps % 1440) / 1440 * 2 * np.pi)
     weekend = ((steps // 1440) % 7 >= 5) * 5.0
@@ -96,29 +96,29 @@ def test_the_slot_table_follows_the_day_and_the_weekend():
 
 def test_a_promotion_is_told_from_an_attack_where_history_has_many():
     rng = np.random.default_rng(3)
-    left = rng.standard_normal((50_000, 2))
-    axes = Whitening.fit(left, (0, 1), 1)
+    innovations = rng.standard_normal((50_000, 2))
+    whitening = Whitening.fit(innovations, (0, 1), 1)
     risen, fallen, company = (
         np.array([[0.0, 12.0]]),
         np.array([[0.0, -12.0]]),
         np.array([[9.0, 12.0]]),
     )
     lift = np.array([np.log(1.6)])
-    allowed = axes.with_tolerance(np.full(100, np.log(2.0)))
-    far = [
-        float(np.linalg.norm(allowed.apply(rows, sign * lift)))
+    tolerant = whitening.with_tolerance(np.full(100, np.log(2.0)))
+    radius = [
+        float(np.linalg.norm(tolerant.apply(rows, sign * lift)))
         for rows, sign in ((risen, 1), (fallen, -1), (company, 1))
     ]
-    assert far[0] <= 2.01
-    assert far[1] == pytest.approx(12, rel=0.05)
-    assert far[2] > 8.5
-    assert np.linalg.norm(axes.apply(risen, lift)) == pytest.approx(12, rel=0.05)
+    assert radius[0] <= 2.01
+    assert radius[1] == pytest.approx(12, rel=0.05)
+    assert radius[2] > 8.5
+    assert np.linalg.norm(whitening.apply(risen, lift)) == pytest.approx(12, rel=0.05)
     assert (
-        np.linalg.norm(allowed.apply(risen * 3, 3 * lift)) > 15
+        np.linalg.norm(tolerant.apply(risen * 3, 3 * lift)) > 15
     )  # more than any promotion that is known
 
 
-def test_the_limit_keeps_its_budget_though_history_holds_attacks():
+def test_the_threshold_keeps_its_budget_though_history_holds_attacks():
     rng = np.random.default_rng(4)
     raw_score = np.abs(rng.standard_normal((14 * 1440, 10))) + 0.5
     clean = choose_threshold(raw_score, SLIDING, 1.0)
@@ -130,11 +130,11 @@ def test_the_limit_keeps_its_budget_though_history_holds_attacks():
     assert grouping.count(raw_score >= clean.raw_score, SLIDING) / 14 == pytest.approx(AIM, abs=0.6)
 
 
-def test_a_short_history_has_the_prior_limit():
+def test_a_short_history_has_the_prior_threshold():
     assert choose_threshold(np.ones((60, 2)), SLIDING, 1.0).days == 0
 
 
-def test_hourly_series_are_compared_with_the_week_before():
+def test_hourly_series_use_the_rolling_baseline():
     rng = np.random.default_rng(5)
     values = rng.normal(100, 3, (24 * 40, 1))
     values[24 * 30, 0] = 160
@@ -150,14 +150,14 @@ def test_hourly_series_are_compared_with_the_week_before():
     assert found.expected[24 * 30, 0, 0] == pytest.approx(100, abs=3)
 
 
-def test_shares_sum_to_one_and_keep_the_sign():
+def test_attribution_sums_to_one_and_keeps_the_sign():
     found = attribute(np.array([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, np.nan, -1.0]]))
     assert found[0].tolist() == pytest.approx([9 / 25, -16 / 25, 0])
     assert np.nansum(np.abs(found), axis=1).tolist() == pytest.approx([1, 1, 1])
     assert np.isnan(found[2, 1])
 
 
-def test_a_sentence_says_why():
+def test_a_summary_names_the_largest_deviations():
     values, expected = (
         {"event_count": 3100.0, "unique_user_ratio": 0.4, "ctr_avg": 0.02},
         {"event_count": 1000.0, "unique_user_ratio": 0.8, "ctr_avg": 0.021},
@@ -175,7 +175,7 @@ def test_a_sentence_says_why():
     )
 
 
-def test_a_sentence_names_what_is_far_off_beside_something_further_off():
+def test_a_summary_names_a_large_deviation_next_to_a_larger_one():
     values, expected = (
         {"event_count": 300.0, "bounce_rate_avg": 0.66},
         {"event_count": 20.0, "bounce_rate_avg": 0.4},
@@ -192,7 +192,7 @@ def test_a_sentence_names_what_is_far_off_beside_something_further_off():
     )
 
 
-def test_truth_counts_events_not_windows():
+def test_ground_truth_counts_events_not_windows():
     values = np.ones((2 * 1440, 2))
     series = grid(values, SLIDING)
     events = [

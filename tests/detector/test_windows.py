@@ -67,13 +67,13 @@ def test_times_without_a_zone_are_utc_and_texts_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"ctr_avg": None}, r"no column 'ctr_avg'"),
         ({"geo": ["DE", None, "DE", "DE", "DE", "DE"]}, r"'geo', row 2: is missing"),
         (
             {"ctr_avg": [0.02, 0.02, float("nan"), 0.02, 0.02, 0.02]},
-            r"'ctr_avg', row 3: nan is missing; leave out the whole row",
+            r"'ctr_avg', row 3: nan is missing; leave out the row",
         ),
         (
             {"ctr_avg": [0.02, 1.7, 0.02, 0.02, 0.02, 0.02]},
@@ -88,29 +88,29 @@ def test_times_without_a_zone_are_utc_and_texts_are_read(tmp_path):
             r"row 4: inf must be finite",
         ),
         ({"event_count": ["one"] * 6}, r"'event_count' holds string, not numbers"),
-        ({"window_end": ["noon"] * 6}, r"'window_end' holds what is no moment"),
-        ({"window_end": [1, 2, 3, 4, 5, 6]}, r"'window_end' holds int64, not moments"),
+        ({"window_end": ["noon"] * 6}, r"'window_end' holds an invalid timestamp"),
+        ({"window_end": [1, 2, 3, 4, 5, 6]}, r"'window_end' holds int64, not timestamps"),
         (
             {"window_start": [NOON + timedelta(minutes=i) for i in range(6)]},
             r"'window_end', row 1: must be after window_start",
         ),
         (
             {"window_end": [NOON + timedelta(minutes=i) for i in (0, 1, 2, 2, 3, 4)]},
-            r"row 4: is the window of DE\|web that row 3 has",
+            r"row 4: repeats the window of DE\|web of row 3",
         ),
     ],
 )
-def test_what_is_wrong_is_named_by_column_row_and_fix(tmp_path, changes, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_what_is_wrong_is_named_by_column_row_and_fix(tmp_path, changes, message):
+    with pytest.raises(BadInput, match=message) as caught:
         read_windows(write(tmp_path, rows(**changes)), Spec.ours())
     assert "\n" not in str(caught.value)
 
 
-def test_a_row_that_comes_again_unchanged_is_only_remarked(tmp_path, caplog):
+def test_an_exact_repeat_of_a_row_is_only_logged(tmp_path, caplog):
     columns = {name: [*values, values[-1]] for name, values in rows().items()}
     windows, _ = read_windows(write(tmp_path, columns), Spec.ours())
     assert len(windows) == 7
-    assert "come again unchanged" in caplog.text
+    assert "are exact repeats" in caplog.text
 
 
 def test_files_that_are_none_are_named(tmp_path):
@@ -136,7 +136,7 @@ def test_the_cadence_is_read_from_the_data(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "at least one feature"),
         ('entity = ["s"]\n[[feature]]\nname = "v"\nkind = "rate"', "Invalid enum value 'rate'"),
@@ -150,9 +150,9 @@ def test_the_cadence_is_read_from_the_data(tmp_path):
         ("entity = [", "is not TOML"),
     ],
 )
-def test_a_spec_is_read_strictly(tmp_path, text, said):
+def test_a_spec_is_read_strictly(tmp_path, text, message):
     (tmp_path / "SPEC.toml").write_text(text)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         Spec.load(tmp_path / "SPEC.toml")
 
 

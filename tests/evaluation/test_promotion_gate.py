@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from adnomaly.bundle import bundle as sealed
-from adnomaly.bundle.contents import card_of, files_of
+from adnomaly.bundle.contents import build_card, build_files
 from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Cadence, to_grid
 from adnomaly.detector.spec import Spec
@@ -118,8 +118,8 @@ def trained_on(folder: Path, windows: Windows) -> Path:
     """A bundle trained on other windows, unaltered."""
     grid, _ = to_grid(windows, Cadence.of(windows))
     detector = Detector.fit(grid, Spec.ours(), budget_per_day=1.0, seed=SEED, seasonal=True)
-    card = card_of(detector, grid, len(windows), 1.0, SEED)
-    return sealed.seal(folder / "candidates", files_of(detector, grid, card, 1.0, seed=SEED))
+    card = build_card(detector, grid, len(windows), 1.0, SEED)
+    return sealed.seal(folder / "candidates", build_files(detector, grid, card, 1.0, seed=SEED))
 
 
 def failed(decision: GateDecision) -> str:

@@ -1,4 +1,4 @@
-"""Serving three files of one's own."""
+"""Serving three given files instead of the champion."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the trained detector promises: its export is the forest, attacks stand out, words of a row that mean nothing change nothing."""
+"""The trained detector: its export equals the forest, attacks stand out, unknown fields are ignored."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_tail_padding_reaches_beyond_the_data_and_has_both_signs():
 
 
 def test_a_huge_residual_scores_above_a_large_one(forest):
-    """What tail padding is for: a plain forest gives both the same score."""
+    """A plain forest gives both the same score."""
     large, huge = np.array([[6, 0, 0, 0, 0, 0]], np.float32), np.full((1, 6), 25, np.float32)
     assert forest_scores(forest, huge)[0] > forest_scores(forest, large)[0] + 0.02
 
@@ -201,9 +201,10 @@ def test_further_fields_and_the_week_of_the_year_change_nothing(scorer, rows):
 
 
 def test_rows_and_tables_have_the_same_scores(scorer, bundle, work):
-    """What a request gets for a window is what the window gets among thousands."""
-    seen, backtest_set = predict(Bundle.load(bundle).detector, work.backtest_set), work.backtest_set
-    grid, live = seen.truth.grid, work.backtest_set.live
+    """A window scores the same in a request and among thousands."""
+    backtest_set = work.backtest_set
+    predictions = predict(Bundle.load(bundle).detector, backtest_set)
+    grid, live = predictions.truth.grid, backtest_set.live
     for i in range(0, len(backtest_set.live), 997):
         geo, platform = live.names[live.entity[i]].split("|")
         moment = time_text(datetime.fromtimestamp(int(live.end_s[i]), UTC))
@@ -218,7 +219,7 @@ def test_rows_and_tables_have_the_same_scores(scorer, bundle, work):
             grid.names.index(live.names[live.entity[i]]),
         )
         assert scorer.score_rows([row])[0].anomaly_score == pytest.approx(
-            seen.alone["entity"][at], abs=1e-9
+            predictions.alone["entity"][at], abs=1e-9
         )
 
 
@@ -286,9 +287,9 @@ def test_an_entity_of_its_own_is_worth_more_than_all_together(work):
     assert of["adnomaly, entity"].pr_auc > 1.2 * of["adnomaly, global"].pr_auc
 
 
-def test_pictures_are_pngs(work):
-    pictures = [
+def test_plots_are_pngs(work):
+    plots = [
         Path(work.metrics, name).read_bytes()
         for name in ("roc.png", "precision_recall.png", "timeline.png")
     ]
-    assert all(picture.startswith(b"\x89PNG") and len(picture) > 10_000 for picture in pictures)
+    assert all(plot.startswith(b"\x89PNG") and len(plot) > 10_000 for plot in plots)

@@ -1,4 +1,4 @@
-"""Windows minute by minute, as the stream brings them, are judged as a file of them is."""
+"""Windows of the stream, minute by minute, score as in a file."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -58,7 +58,7 @@ def bundles(files, tmp_path_factory):
     return folder
 
 
-def judge(stored: Stored, bundles) -> LiveScorer:
+def scorer(stored: Stored, bundles) -> LiveScorer:
     settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
     made = LiveScorer(stored, BundleStore(bundles), settings)
     made.load_current()
@@ -85,14 +85,14 @@ def run(stored: Stored, made: LiveScorer, parts: list[list]) -> list:
     return silences
 
 
-def test_the_stream_says_what_the_file_says(files, bundles):
+def test_the_stream_scores_as_the_file(files, bundles):
     """Across a restart, with steps of a minute and of half an hour; to the last digit but for rounding."""
     stored = Stored()
     parts = minutes(files, 0, 60 * LIVE_HOURS)
     bulk = [[w for windows in parts[i : i + 30] for w in windows] for i in range(0, 330, 30)]
-    run(stored, judge(stored, bundles), bulk)
-    run(stored, judge(stored, bundles), parts[330:400])
-    run(stored, judge(stored, bundles), parts[400:420])
+    run(stored, scorer(stored, bundles), bulk)
+    run(stored, scorer(stored, bundles), parts[330:400])
+    run(stored, scorer(stored, bundles), parts[400:420])
     table = (
         pq.read_table(files / "scores.parquet")
         .to_pandas()
@@ -101,18 +101,18 @@ def test_the_stream_says_what_the_file_says(files, bundles):
     assert len(stored.rows) == sum(map(len, parts[:420]))
     flagged = 0
     for row in stored.rows:
-        said = table.loc[(row.window.geo, row.window.platform, row.window.window_end)]
-        assert row.anomaly_score == pytest.approx(said.anomaly_score, abs=1e-3)
-        assert row.is_anomaly == said.is_anomaly
-        assert row.incident_id == said.incident_id
-        assert row.explanation.z["event_count"] == pytest.approx(said.z_event_count, abs=0.05)
+        in_file = table.loc[(row.window.geo, row.window.platform, row.window.window_end)]
+        assert row.anomaly_score == pytest.approx(in_file.anomaly_score, abs=1e-3)
+        assert row.is_anomaly == in_file.is_anomaly
+        assert row.incident_id == in_file.incident_id
+        assert row.explanation.z["event_count"] == pytest.approx(in_file.z_event_count, abs=0.05)
         flagged += row.is_anomaly
     assert flagged > 20
 
 
 def test_an_alert_says_why_in_one_sentence(files, bundles):
     stored = Stored()
-    run(stored, judge(stored, bundles), minutes(files, 300, 420))
+    run(stored, scorer(stored, bundles), minutes(files, 300, 420))
     worst = max((r for r in stored.rows if r.is_anomaly), key=lambda r: r.anomaly_score)
     message = worst.alert()
     assert message["kind"] == "anomaly"
@@ -125,21 +125,21 @@ def test_an_alert_says_why_in_one_sentence(files, bundles):
     assert sum(map(abs, message["explanation"]["share"].values())) == pytest.approx(1)
 
 
-def test_a_silent_entity_and_an_outage_are_said_once_with_names_of_their_own(files, bundles):
+def test_a_silent_entity_and_an_outage_are_reported_once_by_kind(files, bundles):
     stored, made = Stored(), None
     parts = minutes(files, 0, 200)
     quiet = [
         [w for w in windows if not (w.key == "DE|web" and 40 <= i < 80)]
         for i, windows in enumerate(parts)
     ]
-    made = judge(stored, bundles)
-    said = run(stored, made, [*quiet[:120], *quiet[150:]])
-    assert [(s.kind, s.geo, s.platform) for s in said] == [
+    made = scorer(stored, bundles)
+    silences = run(stored, made, [*quiet[:120], *quiet[150:]])
+    assert [(s.kind, s.geo, s.platform) for s in silences] == [
         ("silence", "DE", "web"),
         ("platform outage", None, None),
     ]
     assert (
-        said[0]
+        silences[0]
         .alert()["explanation"]["summary"]
         .startswith("DE web: no clicks since 2026-03-17T00:")
     )
@@ -150,7 +150,9 @@ def test_a_new_entity_warms_up(files, bundles):
     (windows,) = minutes(files, 100, 101)
     import msgspec
 
-    run(stored, judge(stored, bundles), [[*windows, msgspec.structs.replace(windows[0], geo="FR")]])
+    run(
+        stored, scorer(stored, bundles), [[*windows, msgspec.structs.replace(windows[0], geo="FR")]]
+    )
     (new,) = [r for r in stored.rows if r.window.geo == "FR"]
     assert (new.anomaly_score, new.is_anomaly) == (None, False)
     assert "warming up" in new.explanation.summary
@@ -158,7 +160,7 @@ def test_a_new_entity_warms_up(files, bundles):
 
 def test_before_a_model_is_deployed_it_waits(tmp_path):
     with pytest.raises(Unavailable, match="no model yet"):
-        judge(Stored(), tmp_path)
+        scorer(Stored(), tmp_path)
 
 
 def test_a_deployed_model_that_is_broken_changes_nothing(files, bundles, tmp_path):
@@ -166,7 +168,7 @@ def test_a_deployed_model_that_is_broken_changes_nothing(files, bundles, tmp_pat
 
     folder = tmp_path / "bundles"
     shutil.copytree(bundles, folder)
-    made = judge(Stored(), folder)
+    made = scorer(Stored(), folder)
     (folder / "0123456789abcdef").mkdir()
     (folder / CURRENT).write_text("0123456789abcdef\n")
     made.load_current()
@@ -176,9 +178,9 @@ def test_a_deployed_model_that_is_broken_changes_nothing(files, bundles, tmp_pat
     }
 
 
-def test_the_moments_of_the_course_are_utc(files, bundles):
+def test_times_of_scored_windows_are_utc(files, bundles):
     stored = Stored()
-    run(stored, judge(stored, bundles), minutes(files, 100, 101))
+    run(stored, scorer(stored, bundles), minutes(files, 100, 101))
     assert all(
         np.isfinite(r.anomaly_score) and r.window.window_end.tzinfo is not None for r in stored.rows
     )

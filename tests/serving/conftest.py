@@ -1,4 +1,4 @@
-"""A model slot with a scorer that is simple enough to know its answers by heart."""
+"""A model slot with a scorer that is simple enough to predict."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

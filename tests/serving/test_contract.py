@@ -1,4 +1,4 @@
-"""What a well-behaved client sees."""
+"""The API as a well-behaved client uses it."""
 
 import json
 import math
@@ -200,7 +200,7 @@ def test_head_answers_like_get_without_a_body(client: httpx.Client):
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_failing_model_tells_nothing_of_its_inside(slot: ModelSlot, client: httpx.Client):
+def test_a_failing_model_leaks_no_details(slot: ModelSlot, client: httpx.Client):
     def explode(rows):
         raise RuntimeError("password=hunter2")
 

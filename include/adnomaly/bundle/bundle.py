@@ -1,7 +1,7 @@
-"""The sealed model: one folder that is complete, unchanged and ours, or is not loaded.
+"""The sealed model: a folder that loads only if it is complete and unchanged.
 
-`manifest.json` holds the sha256 of every other file; the version is a hash of the manifest, and below `bundles/` the name of the
-folder.
+`manifest.json` holds the sha256 of every other file. The version is a hash of the manifest, and
+names the folder below `bundles/`.
 """
 
 import contextlib
@@ -9,17 +9,17 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
-import onnx
 import pyarrow as pa
-from google.protobuf.message import DecodeError
 
 from adnomaly.bundle.codec import decode_detector, decode_history, to_json
-from adnomaly.detector.detector import ALL_FEATURES, REQUIRED_FEATURES, Detector
+from adnomaly.bundle.model_check import check_model
+from adnomaly.detector.detector import Detector
+from adnomaly.detector.feature_sets import ALL_FEATURES, REQUIRED_FEATURES
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BundleRejected
 
@@ -37,12 +37,13 @@ FILES: Final = REQUIRED | {MODEL_FILES[ALL_FEATURES], HISTORY_FILE}
 
 MAX_MODEL_BYTES: Final = 16 * 1024 * 1024
 MAX_BYTES: Final = 256 * 1024 * 1024
-OPERATORS: Final = frozenset({("ai.onnx.ml", "TreeEnsembleRegressor"), ("", "Mul"), ("", "Exp")})
 FORMAT: Final = 2
+
+T = TypeVar("T")
 
 
 class Sentinel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A row whose answer is known: score within 1e-4, and the same side of the threshold."""
+    """A row with a known answer: score within 1e-4, and the same side of the threshold."""
 
     row: dict[str, int | float | str]
     score: float
@@ -53,8 +54,8 @@ class Bundle(NamedTuple):
     """A verified bundle in memory.
 
     Attributes:
-        history: the last windows it was trained on, which the next ones are compared with; None when it came without.
-        budget_per_day: false incidents a day that its limits were chosen for.
+        history: the last windows of training, the past of the first windows to score; optional.
+        budget_per_day: false incidents a day that its thresholds were chosen for.
     """
 
     version: str
@@ -66,17 +67,17 @@ class Bundle(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path, *, named: bool = True) -> Self:
-        """Read and verify a bundle: every byte that is used has been compared with the manifest.
+        """Read a bundle and verify every byte against the manifest.
 
         Args:
-            named: the folder's name must be the version, as below `bundles/`.
+            named: require the version as the folder's name, as below `bundles/`.
 
         Raises:
-            BundleRejected: naming the file that is missing, changed or foreign.
+            BundleRejected: naming the file that is missing, changed or not allowed.
         """
         version, data = _verified(folder, named=named)
         for name in set(MODEL_FILES.values()) & set(data):
-            _check_model(name, data[name])
+            check_model(name, data[name])
         return cls.of(version, data)
 
     @classmethod
@@ -88,7 +89,7 @@ class Bundle(NamedTuple):
         """
         preprocess = _decoded(PREPROCESS_FILE, lambda: msgspec.json.decode(data[PREPROCESS_FILE]))
         thresholds = _decoded(
-            THRESHOLD_FILE, lambda: msgspec.json.decode(data[THRESHOLD_FILE], type=dict)
+            THRESHOLD_FILE, lambda: msgspec.json.decode(data[THRESHOLD_FILE], type=dict[str, Any])
         )
         models = {
             feature_set: data[name] for feature_set, name in MODEL_FILES.items() if name in data
@@ -103,7 +104,9 @@ class Bundle(NamedTuple):
             history=_decoded(HISTORY_FILE, lambda: decode_history(data[HISTORY_FILE], detector))
             if HISTORY_FILE in data
             else None,
-            card=_decoded(CARD_FILE, lambda: msgspec.json.decode(data[CARD_FILE], type=dict)),
+            card=_decoded(
+                CARD_FILE, lambda: msgspec.json.decode(data[CARD_FILE], type=dict[str, Any])
+            ),
             sentinels=_decoded(
                 SENTINELS_FILE,
                 lambda: msgspec.json.decode(data[SENTINELS_FILE], type=list[Sentinel]),
@@ -113,10 +116,10 @@ class Bundle(NamedTuple):
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """A bundle in a folder of any name, in one step; one that holds a bundle already is replaced.
+    """Write a bundle to a folder of any name; a bundle that is there is replaced.
 
     Raises:
-        BundleRejected: the folder holds something else.
+        BundleRejected: the folder holds other files.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists():
         raise BundleRejected(f"{folder}: holds other files; name a new or an empty folder")
@@ -128,9 +131,9 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def seal(bundles: Path, files: Mapping[str, bytes]) -> Path:
-    """Write a bundle below `bundles` in one step, and return its folder, which is named by its version.
+    """Write a bundle below `bundles` atomically; returns its folder, named by its version.
 
-    Readers see all of it or nothing. The same files give the same version; sealing them again changes nothing.
+    Readers see all of it or nothing. Idempotent: equal files give an equal version.
 
     Raises:
         BundleRejected: a file is missing, or the bundle would not load.
@@ -144,13 +147,17 @@ def seal(bundles: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def import_bundle(bundles: Path, source: Path) -> Path:
-    """Copy a bundle from elsewhere to below `bundles`, in one step, after verifying it."""
+    """Verify a bundle from elsewhere and copy it below `bundles`, atomically.
+
+    Raises:
+        BundleRejected: it is not valid, or its manifest is not what this code writes.
+    """
     version, data = _verified(source, named=True)
     del data[MANIFEST_FILE]
     folder = seal(bundles, data)
     if folder.name != version:
         raise BundleRejected(
-            f"{source}: {MANIFEST_FILE} was not written by this version of the code"
+            f"{source}: {MANIFEST_FILE} was written by another version of the code; train again"
         )
     return folder
 
@@ -158,7 +165,8 @@ def import_bundle(bundles: Path, source: Path) -> Path:
 def _manifest(files: Mapping[str, bytes]) -> bytes:
     if not set(files) >= REQUIRED or not set(files) <= FILES:
         raise BundleRejected(
-            f"a bundle holds {', '.join(sorted(REQUIRED))} and may hold more; got {', '.join(sorted(files))}"
+            f"a bundle holds {', '.join(sorted(REQUIRED))}, and optionally "
+            f"{', '.join(sorted(FILES - REQUIRED))}; got {', '.join(sorted(files))}"
         )
     return to_json(
         {
@@ -170,7 +178,7 @@ def _manifest(files: Mapping[str, bytes]) -> bytes:
 
 @contextlib.contextmanager
 def _draft(parent: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
-    """A folder beside the final one, with these files on disk; gone afterwards unless it was renamed."""
+    """A folder next to the final one with these files, synced; removed unless it was renamed."""
     parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".sealing-", dir=parent))
     try:
@@ -183,7 +191,7 @@ def _draft(parent: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
 
 
 def _place(draft: Path, folder: Path) -> None:
-    """Rename the draft into place; a broken folder of that name, as a crash may leave it, gives way."""
+    """Rename the draft into place, replacing a broken folder that a crash left."""
     try:
         draft.rename(folder)
     except OSError:
@@ -202,17 +210,20 @@ def _verified(folder: Path, *, named: bool) -> tuple[str, dict[str, bytes]]:
     names = set(listed["files"]) if isinstance(listed.get("files"), dict) else set()
     if listed.get("format") != FORMAT or not REQUIRED <= names <= FILES:
         raise BundleRejected(
-            f"{folder}: {MANIFEST_FILE} must be of format {FORMAT} and list {', '.join(sorted(REQUIRED))}"
+            f"{folder}: {MANIFEST_FILE} must be of format {FORMAT} and list "
+            f"{', '.join(sorted(REQUIRED))}; train again"
         )
     data = {name: _read(folder, name) for name in sorted(names)}
     for name in data:
         if hashlib.sha256(data[name]).hexdigest() != listed["files"][name]:
             raise BundleRejected(
-                f"{folder}: {name} is not the file that was sealed: its sha256 differs from {MANIFEST_FILE}"
+                f"{folder}: {name} is not the file that was sealed: "
+                f"its sha256 differs from {MANIFEST_FILE}"
             )
     if named and folder.name != _version(manifest):
         raise BundleRejected(
-            f"{folder}: {MANIFEST_FILE} belongs to version {_version(manifest)}, not to this folder"
+            f"{folder}: {MANIFEST_FILE} belongs to version {_version(manifest)}, "
+            "not to this folder; rename it"
         )
     return _version(manifest), data | {MANIFEST_FILE: manifest}
 
@@ -224,14 +235,15 @@ def _read(folder: Path, name: str) -> bytes:
             data = file.read(limit + 1)
     except OSError as error:
         raise BundleRejected(
-            f"{folder}: {name} cannot be read: {error.strerror}; train one with train_detector or adnomaly train"
+            f"{folder}: {name} cannot be read: {error.strerror}; "
+            "train a bundle with train_detector or adnomaly train"
         ) from None
     if len(data) > limit:
         raise BundleRejected(f"{folder}: {name} is larger than {limit} bytes")
     return data
 
 
-def _decoded(name: str, decode: Any) -> Any:
+def _decoded(name: str, decode: Callable[[], T]) -> T:
     try:
         return decode()
     except (
@@ -246,34 +258,6 @@ def _decoded(name: str, decode: Any) -> Any:
         raise BundleRejected(
             f"{name} is not valid: {type(error).__name__}: {error}"[:500]
         ) from None
-
-
-def _check_model(name: str, data: bytes) -> None:
-    """Refuse what a scoring model does not need: other operators, nested graphs, functions, data outside the file."""
-    try:
-        model = onnx.load_from_string(data)
-    except (DecodeError, ValueError) as error:
-        raise BundleRejected(f"{name} is not an ONNX model: {error}"[:300]) from None
-    foreign = {
-        f"{node.domain}:{node.op_type}"
-        for node in model.graph.node
-        if (node.domain, node.op_type) not in OPERATORS
-    }
-    if foreign or model.functions or model.graph.sparse_initializer or not model.graph.node:
-        raise BundleRejected(
-            f"{name} holds operators that we do not use: {', '.join(sorted(foreign)) or 'functions or sparse data'}"
-        )
-    plain = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.INT, onnx.AttributeProto.STRING)
-    plain += (onnx.AttributeProto.FLOATS, onnx.AttributeProto.INTS, onnx.AttributeProto.STRINGS)
-    if any(
-        attribute.type not in plain for node in model.graph.node for attribute in node.attribute
-    ):
-        raise BundleRejected(f"{name} nests graphs or tensors in its operators")
-    if any(
-        t.data_location == onnx.TensorProto.EXTERNAL or t.external_data
-        for t in model.graph.initializer
-    ):
-        raise BundleRejected(f"{name} refers to data outside the file")
 
 
 def _version(manifest: bytes) -> str:

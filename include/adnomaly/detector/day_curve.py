@@ -1,27 +1,29 @@
-"""The course of a day from medians per hour: smooth, and closed round the clock."""
+"""A smooth, periodic curve over the day from hourly medians."""
 
 from typing import Final
 
 import numpy as np
 
-STEPS: Final = 4
-"""Points of a curve per hour. Point 0 is the middle of the hour from 0 to 1 o'clock."""
+from adnomaly.arrays import Floats
 
-KNOWN_HOURS: Final = 22
-"""Hours of the day with believed medians that make an entity known; the missing ones are interpolated."""
-SLOT_ROWS: Final = 24
-"""Windows that a slot needs before its median is believed."""
+STEPS: Final = 4
+"""Points of a curve per hour. Point 0 is 00:30."""
+
+MIN_HOURS: Final = 22
+"""Hours with a median that an entity needs; the missing ones are interpolated."""
+MIN_HOUR_ROWS: Final = 24
+"""Windows behind the median of an hour."""
 
 MAD: Final = 1.4826
 """Median absolute deviation to standard deviation, for normal noise."""
 
 
-def fill(center: np.ndarray) -> np.ndarray:
-    """Interpolate the few missing hours of a day round the clock; a day with too many of them is not known at all."""
+def fill(center: Floats) -> Floats:
+    """Interpolate missing hours periodically, (E, 2, 24, F); NaN with fewer than 22 of them."""
     filled = np.full_like(center, np.nan)
     for e, side in np.ndindex(center.shape[:2]):
         hours = np.flatnonzero(~np.isnan(center[e, side, :, 0]))
-        if len(hours) >= KNOWN_HOURS:
+        if len(hours) >= MIN_HOURS:
             for f in range(center.shape[3]):
                 filled[e, side, :, f] = np.interp(
                     np.arange(24), hours, center[e, side, hours, f], period=24
@@ -29,8 +31,8 @@ def fill(center: np.ndarray) -> np.ndarray:
     return filled
 
 
-def curve(hours: np.ndarray) -> np.ndarray:
-    """A smooth curve round the clock through the hours' middles (axis 2), at `STEPS` points per hour: Catmull and Rom's."""
+def curve(hours: Floats) -> Floats:
+    """Catmull-Rom spline through the middles of the hours (axis 2), `STEPS` points per hour."""
     before, here, after, later = (np.roll(hours, -shift, axis=2) for shift in (-1, 0, 1, 2))
     t = np.arange(STEPS) / STEPS
     weights = (
@@ -43,4 +45,5 @@ def curve(hours: np.ndarray) -> np.ndarray:
         part[:, :, :, None] * weight[:, None]
         for part, weight in zip((before, here, after, later), weights, strict=True)
     )
-    return sum(parts, start=np.zeros(1)).reshape(*hours.shape[:2], 24 * STEPS, hours.shape[3])
+    total: Floats = sum(parts, start=np.zeros(1))
+    return total.reshape(*hours.shape[:2], 24 * STEPS, hours.shape[3])

@@ -1,4 +1,4 @@
-"""Fits the detector: an Isolation Forest on residuals. Higher scores are more anomalous, from 0 to 1."""
+"""Fit the isolation forest. Higher scores are more anomalous, from 0 to 1."""
 
 import logging
 from typing import Final
@@ -6,47 +6,48 @@ from typing import Final
 import numpy as np
 from sklearn.ensemble import IsolationForest
 
+from adnomaly.arrays import Floats, Floats32
+
 log = logging.getLogger("train")
 
 TREES: Final = 150
 SAMPLES: Final = 1024
-"""Rows that each tree sees."""
+"""Rows per tree."""
 
 TAIL_SHARE: Final = 0.03
 TAIL_FACTORS: Final = (2.0, 8.0)
 
 
-def fit_forest(residuals: np.ndarray, *, seed: int, trees: int = TREES) -> IsolationForest:
-    """A forest on residuals (n, F) float32. Equal arguments give an equal forest."""
+def fit_forest(rows: Floats32, *, seed: int, trees: int = TREES) -> IsolationForest:
+    """A forest on rows (n, F). Deterministic for a seed."""
     rng = np.random.default_rng(seed)
-    padded = np.concatenate([residuals, tail(residuals, rng)])
+    padding = tail(rows, rng)
+    padded = np.concatenate([rows, padding])
     forest = IsolationForest(
         n_estimators=trees, max_samples=min(SAMPLES, len(padded)), random_state=seed, n_jobs=1
     )
     forest.fit(padded)
     log.info(
-        "forest of %d trees on %d rows, %d of them tail padding",
+        "fitted forest of %d trees on %d rows, %d of them tail padding",
         trees,
         len(padded),
-        len(padded) - len(residuals),
+        len(padding),
     )
     return forest
 
 
-def tail(residuals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Stretched copies of 3 % of the rows, with random signs.
+def tail(rows: Floats32, rng: np.random.Generator) -> Floats32:
+    """Stretched copies of 3 % of the rows with random signs, to widen the training range.
 
-    A forest gives every point outside its training range the score of the range's edge, so that a huge residual looks like
-    a large one. These rows widen the range.
+    A forest is constant outside its training range: a huge residual would score like a large one.
     """
-    rows = residuals[
-        rng.choice(len(residuals), max(1, round(TAIL_SHARE * len(residuals))), replace=False)
-    ]
-    factors = rng.uniform(*TAIL_FACTORS, (len(rows), 1))
-    signs = rng.choice([-1.0, 1.0], rows.shape)
-    return (rows * factors * signs).astype(np.float32)
+    chosen = rows[rng.choice(len(rows), max(1, round(TAIL_SHARE * len(rows))), replace=False)]
+    factors = rng.uniform(*TAIL_FACTORS, (len(chosen), 1))
+    signs = rng.choice([-1.0, 1.0], chosen.shape)
+    stretched: Floats32 = (chosen * factors * signs).astype(np.float32)
+    return stretched
 
 
-def forest_scores(forest: IsolationForest, residuals: np.ndarray) -> np.ndarray:
-    """The reference that the exported model must equal, (n,) float64 in (0, 1); higher is more anomalous."""
-    return -forest.score_samples(residuals)
+def forest_scores(forest: IsolationForest, rows: Floats32) -> Floats:
+    """Reference scores that the export must equal, (n,) in (0, 1)."""
+    return np.asarray(-forest.score_samples(rows), np.float64)

@@ -1,9 +1,10 @@
-"""Windows by time and entity: a dense array, in which a missing window is NaN."""
+"""Windows by time and entity: a dense array in which a missing window is NaN."""
 
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 
+from adnomaly.arrays import Floats, Ints
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BadInput
 
@@ -11,11 +12,11 @@ MAX_CELLS: Final = 12_000_000
 """Windows of all entities, missing ones included: 200 days of 30 entities at one minute."""
 
 MAX_SHARED: Final = 0.02
-"""Share of the windows that may fall into the row of another."""
+"""Share of the windows that may fall into the same row as another one."""
 
 
 class Cadence(NamedTuple):
-    """How long windows are and how often one ends, in seconds."""
+    """Length of windows, and time between two window ends, in seconds."""
 
     size_s: int
     slide_s: int
@@ -30,11 +31,11 @@ class Cadence(NamedTuple):
 
     @property
     def overlaps(self) -> bool:
-        """Consecutive windows share most of their events, so that one event shows in several of them."""
+        """Consecutive windows share at least half of their events."""
         return self.size_s >= 2 * self.slide_s
 
     def steps(self, seconds: float) -> int:
-        """So many windows end within this time, at least one."""
+        """Number of windows that end within this time, at least one."""
         return max(1, round(seconds / self.slide_s))
 
     def __str__(self) -> str:
@@ -46,20 +47,20 @@ class Grid(NamedTuple):
 
     Attributes:
         end_s: window ends, one slide apart, (T,).
-        values: features in their own units, (T, E, F); NaN where a window is missing.
+        values: features in their own units, (T, E, F); NaN for a missing window.
     """
 
     names: tuple[str, ...]
     cadence: Cadence
-    end_s: np.ndarray
-    values: np.ndarray
+    end_s: Ints
+    values: Floats
 
     @property
     def days(self) -> float:
         return len(self.end_s) * self.cadence.slide_s / 86400
 
     def between(self, first: int, last: int) -> "Grid":
-        """The rows first to before last."""
+        """The rows from `first` to before `last`."""
         return self._replace(end_s=self.end_s[first:last], values=self.values[first:last])
 
     def per_day(self) -> int:
@@ -68,19 +69,20 @@ class Grid(NamedTuple):
 
 def to_grid(
     windows: Windows, cadence: Cadence, names: tuple[str, ...] | None = None
-) -> tuple[Grid, np.ndarray]:
-    """The windows on a grid, and the place of each of them, (n, 2): row and entity.
+) -> tuple[Grid, Ints]:
+    """The windows on a grid, and row and entity of each of them, (n, 2).
 
     Args:
-        names: order of the entities; others follow. The windows' own order when None.
+        names: order of the entities, others follow; None keeps the windows' order.
 
     Raises:
-        BadInput: windows are too far apart, or too close for the cadence.
+        BadInput: windows span too long a time, or are closer than the cadence.
     """
     if names is not None:
         every = (*names, *(name for name in windows.names if name not in set(names)))
-        number = {name: i for i, name in enumerate(every)}
-        entity = np.array([number[name] for name in windows.names], np.int64)[windows.entity]
+        position = {name: i for i, name in enumerate(every)}
+        positions = np.array([position[name] for name in windows.names], np.int64)
+        entity = positions[windows.entity]
     else:
         every, entity = windows.names, windows.entity
     first = _aligned(windows.end_s, cadence.slide_s)
@@ -88,7 +90,8 @@ def to_grid(
     length = int(row.max()) + 1
     if length * len(every) > MAX_CELLS:
         raise BadInput(
-            f"{length} {cadence} of {len(every)} entities are more than {MAX_CELLS} windows; give fewer days at once"
+            f"{length} {cadence} of {len(every)} entities are more than {MAX_CELLS} windows; "
+            "give fewer days at once"
         )
     values = np.full((length, len(every), windows.values.shape[1]), np.nan)
     values[row, entity] = windows.values
@@ -97,8 +100,8 @@ def to_grid(
     return Grid(every, cadence, end_s, values), np.column_stack([row, entity])
 
 
-def _check_cells(row: np.ndarray, entity: np.ndarray, end_s: np.ndarray, cadence: Cadence) -> None:
-    """A clock that wavers puts two windows into one row now and then, and the last of them counts; many of them are another cadence."""
+def _check_cells(row: Ints, entity: Ints, end_s: Ints, cadence: Cadence) -> None:
+    """Tolerate some windows in the row of another, from clock jitter; many are another cadence."""
     order = np.lexsort((end_s, row, entity))
     shared = (
         (np.diff(entity[order]) == 0) & (np.diff(row[order]) == 0) & (np.diff(end_s[order]) > 0)
@@ -106,16 +109,17 @@ def _check_cells(row: np.ndarray, entity: np.ndarray, end_s: np.ndarray, cadence
     if shared.sum() > MAX_SHARED * len(row):
         position = int(order[1:][shared].min())
         raise BadInput(
-            f"row {position + 1}: ends less than {cadence.slide_s} s after another, the time between most windows; keep one cadence in a file"
+            f"row {position + 1}: ends less than {cadence.slide_s} s after another, the time "
+            "between most windows; keep one cadence in a file"
         )
 
 
-def _aligned(end_s: np.ndarray, slide_s: int) -> int:
-    """The first row: at most half a slide from the first window, and in step with most of them."""
+def _aligned(end_s: Ints, slide_s: int) -> int:
+    """End of the first row: aligned with most windows, within half a slide of the first one."""
     phase = _most_common(end_s % slide_s)
     return int(np.round((end_s.min() - phase) / slide_s)) * slide_s + phase
 
 
-def _most_common(values: np.ndarray) -> int:
-    found, counts = np.unique(values, return_counts=True)
-    return int(found[np.argmax(counts)])
+def _most_common(values: Ints) -> int:
+    distinct, counts = np.unique(values, return_counts=True)
+    return int(distinct[np.argmax(counts)])

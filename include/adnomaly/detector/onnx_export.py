@@ -1,19 +1,21 @@
-"""The forest as an ONNX model of three operators: one tree ensemble, a product, an exponential.
+"""Export the forest as an ONNX model of three operators: tree ensemble, product, exponential.
 
-The stock conversion of scikit-learn's forest has thousands of operators and takes milliseconds per row. Here the trees
-themselves add up the path lengths: a leaf weighs its depth plus the expected depth of its unfinished part, and the score is
-2 ** -(mean path length / usual path length).
+The stock conversion of scikit-learn's forest has thousands of operators and takes milliseconds per
+row. Here the tree ensemble sums the path lengths: the weight of a leaf is its depth plus the
+expected depth of its unsplit rows, and the score is 2 ** -(mean path length / expected one).
 """
 
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from onnx import numpy_helper
 from skl2onnx import to_onnx, update_registered_converter
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 
+from adnomaly.arrays import Floats, Floats32, Ints
 from adnomaly.detector.forest import forest_scores
 from adnomaly.detector.onnx_session import CLIP, INPUT, OUTPUT, open_session, run
 from adnomaly.errors import BundleRejected
@@ -24,15 +26,15 @@ MAX_DIFFERENCE: Final = 1e-5
 PARITY_ROWS: Final = 40_000
 
 
-class ForestScore(OutlierMixin, BaseEstimator):
-    """A fitted forest whose only output is the score; the converter below is registered for it."""
+class ForestScore(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A fitted forest with the score as its only output; `_convert` is registered for it."""
 
     def __init__(self, forest: IsolationForest) -> None:
         self.forest = forest
 
 
 class Parity(NamedTuple):
-    """The exported model beside the reference: rows compared, largest difference, rows that change sides at the threshold."""
+    """Export against reference: rows, largest difference, rows that change sides."""
 
     rows: int
     largest_difference: float
@@ -43,19 +45,20 @@ def export_forest(forest: IsolationForest) -> bytes:
     """The ONNX model: input `residuals` (n, F) float32, output `anomaly_score` (n,) float32."""
     initial = [(INPUT, FloatTensorType([None, forest.n_features_in_]))]
     model = to_onnx(ForestScore(forest), initial_types=initial, target_opset=OPSET)
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def check_parity(
     forest: IsolationForest,
     model: bytes,
-    residuals: np.ndarray,
+    residuals: Floats32,
     threshold: float,
     *,
     seed: int,
     rows: int = PARITY_ROWS,
 ) -> Parity:
-    """Compare on real rows, on wide random rows and on rows that lie exactly on the trees' thresholds.
+    """Compare on real rows, wide random rows, and rows exactly on split thresholds.
 
     Raises:
         BundleRejected: a score differs by more than 1e-5, or a row changes sides at the threshold.
@@ -63,20 +66,21 @@ def check_parity(
     probes = _probes(forest, residuals, rows, np.random.default_rng(seed))
     reference, exported = forest_scores(forest, probes), run(open_session(model), probes)
     difference = float(np.abs(reference - exported).max())
-    # On the threshold to the last digit of a float32 there are no sides to change.
+    # A score within rounding of the threshold has no side.
     apart = np.abs(reference - threshold) > MAX_DIFFERENCE / 10
     flips = int(np.sum(((reference >= threshold) != (exported >= threshold)) & apart))
     if not difference <= MAX_DIFFERENCE or flips:
         raise BundleRejected(
-            f"model.onnx differs from the forest by up to {difference:.2g} over {len(probes)} rows, {flips} of them change sides; "
+            f"model.onnx differs from the forest by up to {difference:.2g} "
+            f"over {len(probes)} rows, {flips} of them change sides; "
             f"allowed are {MAX_DIFFERENCE:g} and 0"
         )
     return Parity(len(probes), difference, flips)
 
 
 def _probes(
-    forest: IsolationForest, residuals: np.ndarray, rows: int, rng: np.random.Generator
-) -> np.ndarray:
+    forest: IsolationForest, residuals: Floats32, rows: int, rng: np.random.Generator
+) -> Floats32:
     part = rows // 4
     real = residuals[rng.integers(0, len(residuals), 2 * part)]
     wide = rng.uniform(-CLIP, CLIP, (part, residuals.shape[1]))
@@ -90,7 +94,7 @@ def _probes(
     ]
     for i, choice in enumerate(rng.integers(0, len(splits), len(edges))):
         feature, threshold = splits[choice]
-        # The float32 below, at and above a threshold: where rounding would send a row down the wrong branch.
+        # The float32 below, at and above a threshold: wrong rounding would take the other branch.
         near = np.float32(threshold)
         edges[i, feature] = (
             np.nextafter(near, np.float32(-np.inf)),
@@ -100,15 +104,15 @@ def _probes(
     return np.concatenate([real, wide, edges]).astype(np.float32)
 
 
-def _usual_depth(count: np.ndarray) -> np.ndarray:
-    """Mean depth at which a point among `count` is alone: c(n) of the Isolation Forest."""
-    count = np.asarray(count, np.float64)
+def _expected_depth(samples: Floats | Ints) -> Floats:
+    """Mean path length in a tree of n samples: c(n) of Liu et al., Isolation Forest, 2008."""
+    count = np.asarray(samples, np.float64)
     large = np.maximum(count, 3)
     harmonic = 2 * (np.log(large - 1) + np.euler_gamma) - 2 * (large - 1) / large
     return np.where(count <= 1, 0.0, np.where(count <= 2, 1.0, harmonic))
 
 
-def _depths(tree: Any) -> np.ndarray:
+def _depths(tree: Any) -> Floats:
     """Edges from the root to each node; parents come before their children."""
     depths = np.zeros(tree.node_count)
     for node in np.flatnonzero(tree.children_left >= 0):
@@ -116,16 +120,16 @@ def _depths(tree: Any) -> np.ndarray:
     return depths
 
 
-def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
-    """The largest float32 not above each threshold: x <= t then means the same for every float32 x."""
+def _rounded_down(thresholds: Floats) -> Floats32:
+    """The largest float32 <= each threshold: x <= t is unchanged for every float32 x."""
     near = thresholds.astype(np.float32)
     return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def _ensemble(forest: IsolationForest) -> dict[str, Any]:
-    """The attributes of TreeEnsembleRegressor: every node of every tree, and a weight per leaf."""
-    nodes: dict[str, list[np.ndarray]] = {}
-    leaves: dict[str, list[np.ndarray]] = {}
+    """Attributes of TreeEnsembleRegressor: all nodes of all trees, and a weight per leaf."""
+    nodes: dict[str, list[npt.NDArray[Any]]] = {}
+    leaves: dict[str, list[npt.NDArray[Any]]] = {}
     for number, estimator in enumerate(forest.estimators_):
         tree = estimator.tree_
         leaf = tree.children_left < 0
@@ -139,7 +143,7 @@ def _ensemble(forest: IsolationForest) -> dict[str, Any]:
             "modes": np.where(leaf, "LEAF", "BRANCH_LEQ"),
         }
         ends = np.flatnonzero(leaf)
-        weights = _depths(tree)[ends] + _usual_depth(tree.n_node_samples[ends])
+        weights = _depths(tree)[ends] + _expected_depth(tree.n_node_samples[ends])
         for name, column in columns.items():
             nodes.setdefault(f"nodes_{name}", []).append(column)
         for name, column in {
@@ -165,7 +169,9 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         n_targets=1,
         **_ensemble(forest),
     )
-    factor = -np.log(2) / (len(forest.estimators_) * float(_usual_depth(forest.max_samples_)))
+    factor = -np.log(2) / (
+        len(forest.estimators_) * float(_expected_depth(np.asarray(forest.max_samples_)))
+    )
     constant = scope.get_unique_variable_name("factor")
     container.initializers.append(numpy_helper.from_array(np.array([factor], np.float32), constant))
     container.add_node(

@@ -1,4 +1,4 @@
-"""What a window holds: its entity and its features. Ours by default, anyone's by a SPEC.toml."""
+"""The entity columns and features of windows: Adnomaly's own, or those of a SPEC.toml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One feature of a window.
 
     Attributes:
-        kind: `count` (how many), `ratio` (a share or rate) or `level` (anything else that has a usual height).
-        weight_by: the count behind a ratio: a ratio of few is less certain.
-        required: every row must hold it; one that is not required is used by the rows that hold all of these.
-        high: the largest value there can be.
-        label: what people call it; the name when None.
+        kind: `count` (how many), `ratio` (a share or rate) or `level` (any other quantity).
+        weight_by: the count behind a ratio: a ratio of few events is less certain.
+        required: every row has it; optional features are used where a row has all of them.
+        high: upper bound.
+        label: display name; the name when None.
     """
 
     name: str
@@ -42,36 +42,23 @@ class Spec(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         names = self.names
         _check(
-            bool(self.entity),
-            "entity",
-            list(self.entity),
-            "name at least one column that tells series apart",
+            bool(self.entity), "entity", list(self.entity), "name at least one column of the entity"
         )
         _check(bool(self.required), "feature", list(names), "at least one feature must be required")
-        _check(
-            len({*names, *self.entity}) == len(names) + len(self.entity),
-            "name",
-            [*names, *self.entity],
-            "use every name once",
-        )
+        unique = len({*names, *self.entity}) == len(names) + len(self.entity)
+        _check(unique, "name", [*names, *self.entity], "use every name once")
         for measure in self.measures:
-            weight = next((m for m in self.measures if m.name == measure.weight_by), None)
-            good = measure.weight_by is None or (
-                measure.kind == "ratio" and weight is not None and weight.kind == "count"
-            )
-            _check(
-                good,
-                f"weight_by of {measure.name}",
-                measure.weight_by,
-                "only a ratio has one, and it names a feature of kind count",
-            )
-            both = weight is None or weight.required or not measure.required
-            _check(
-                both,
-                f"weight_by of {measure.name}",
-                measure.weight_by,
-                "a required ratio needs a required count",
-            )
+            self._check_weight(measure)
+
+    def _check_weight(self, measure: Measure) -> None:
+        weight = next((m for m in self.measures if m.name == measure.weight_by), None)
+        key, value = f"weight_by of {measure.name}", measure.weight_by
+        valid = value is None or (
+            measure.kind == "ratio" and weight is not None and weight.kind == "count"
+        )
+        _check(valid, key, value, "only a ratio has one, and it names a feature of kind count")
+        available = weight is None or weight.required or not measure.required
+        _check(available, key, value, "a required ratio needs a required count")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,17 +66,17 @@ class Spec(msgspec.Struct, frozen=True):
 
     @property
     def required(self) -> tuple[int, ...]:
-        """Positions of the features that every row holds."""
+        """Positions of the features that every row has."""
         return tuple(i for i, m in enumerate(self.measures) if m.required)
 
     @property
     def volume(self) -> int | None:
-        """Position of the count behind the ratios: how much traffic there is. None when nothing is weighed by a count."""
-        behind = [m.weight_by for m in self.measures if m.weight_by]
-        return self.names.index(max(behind, key=behind.count)) if behind else None
+        """Position of the count behind most ratios, the amount of traffic; None without one."""
+        counts = [m.weight_by for m in self.measures if m.weight_by]
+        return self.names.index(max(counts, key=counts.count)) if counts else None
 
     def weight(self, position: int) -> int | None:
-        """Position of the count that says how certain this feature is; a count is its own."""
+        """Position of the count behind a feature, of a count its own; None without one."""
         measure = self.measures[position]
         if measure.kind == "count":
             return position
@@ -106,7 +93,7 @@ class Spec(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """The spec of a TOML file: `entity = [...]`, and a `[[feature]]` with `name`, `kind` and optional `weight_by` for each.
+        """Read a TOML file: `entity = [...]`, and a `[[feature]]` with `name` and `kind` for each.
 
         Raises:
             BadInput: naming the key that is missing, unknown or malformed.
@@ -117,10 +104,10 @@ class Spec(msgspec.Struct, frozen=True):
             raise BadInput(f"{file}: {error.strerror}; give the path of a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{file}: is not TOML: {error}") from None
-        return cls._of(file, raw)
+        return cls._from_raw(file, raw)
 
     @classmethod
-    def _of(cls, file: Path, raw: Mapping[str, Any]) -> Self:
+    def _from_raw(cls, file: Path, raw: Mapping[str, Any]) -> Self:
         unknown = sorted(set(raw) - {"entity", "feature"})
         if unknown:
             raise BadInput(
@@ -131,7 +118,8 @@ class Spec(msgspec.Struct, frozen=True):
             measures = msgspec.convert(raw.get("feature", []), tuple[Measure, ...])
         except msgspec.ValidationError as error:
             raise BadInput(
-                f"{file}: {error}; a feature has name, kind (count, ratio or level), weight_by, required and high"
+                f"{file}: {error}; a feature has name, kind (count, ratio or level), weight_by, "
+                "required and high"
             ) from None
         try:
             return cls(entity, tuple(sorted(measures, key=lambda m: not m.required)))
@@ -139,6 +127,6 @@ class Spec(msgspec.Struct, frozen=True):
             raise BadInput(f"{file}: {error}") from None
 
 
-def _check(good: bool, key: str, value: object, fix: str) -> None:
-    if not good:
+def _check(valid: bool, key: str, value: object, fix: str) -> None:
+    if not valid:
         raise ValueError(f"{key} is {value!r}: {fix}")

@@ -1,10 +1,12 @@
-"""From which height on a window is reported: for a budget of false incidents a day over the whole platform.
+"""Choose a threshold for a budget of false incidents a day over the whole platform.
 
-History is not labelled, and holds attacks. They are the highest of it, so the budget's own height cannot be read off. What lies
-lower, where incidents come many times a day, is mostly normal; the logarithm of its rate falls about linearly with the height,
-and the line is continued to the budget. An attack counts at every lower height, too, so incidents that rise far above the limit
-found are taken out whole, and the line is drawn again, until nothing changes. In 18 histories with 0, 2 and 5 attacks a day this
-realised 0.1 to 1.6 of the budget, where the plain line realised 0 to 1.6 and lost up to two thirds of the recall.
+History is unlabelled and holds attacks, whose raw scores are its highest, so the threshold cannot
+be read off at the budget. At lower raw scores, where incidents come many times a day, most are
+normal, and the logarithm of their rate falls about linearly with the raw score: the line is
+extrapolated to the budget. Attacks count at every lower raw score too. So incidents far above the
+threshold are removed and the line is fitted again, until it no longer moves. In 18 histories with
+0, 2 and 5 attacks a day this realised 0.1 to 1.6 times the budget; the plain line realised 0 to 1.6
+and lost up to two thirds of the recall.
 """
 
 from collections.abc import Mapping
@@ -12,35 +14,36 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
+from adnomaly.arrays import Floats
 from adnomaly.detector.grid import Cadence
 from adnomaly.detector.grouping import count, merge_steps
 
 MIN_FACTOR: Final = 5.0
 MAX_FACTOR: Final = 30.0
-"""The line is drawn through rates of 5 to 30 times the budget."""
+"""The line is fitted to rates of 5 to 30 times the budget."""
 POINTS: Final = 10
 MIN_INCIDENTS: Final = 5
 MAX_FLAGGED: Final = 0.10
-"""Heights that flag a larger share of the windows say nothing about rare ones."""
+"""Raw scores that flag a larger share of the windows are not used."""
 AIM: Final = 0.7
-"""Share of the budget that is aimed at: incidents of a fortnight are few, and vary."""
+"""Share of the budget to aim at: incidents of a fortnight are few, and vary."""
 ROUNDS: Final = 10
 CLEAR: Final = 0.2
-"""An incident that rises so far above the limit is taken for an attack, and left out with the hour before and after it."""
+"""An incident this far above the threshold is removed, with an hour before and after it."""
 BELOW: Final = 0.4
 MARGIN_S: Final = 3600
 SETTLED: Final = 0.01
-PRIOR_HEIGHT: Final = 3.6
-"""Where history is too short to show any rate: about 5 deviations on one axis."""
+PRIOR_RAW_SCORE: Final = 3.6
+"""Threshold of a history too short for rates: about 5 standard deviations on one coordinate."""
 MIN_DAYS: Final = 1.0
 
 
 class Threshold(NamedTuple):
-    """A height, and where it comes from.
+    """A raw score, and its origin.
 
     Attributes:
-        per_day: incidents a day that the line expects at it.
-        days: of history behind it; 0 when it is the prior.
+        per_day: expected incidents a day; NaN when not fitted.
+        days: of history behind it; 0 for the prior.
     """
 
     raw_score: float
@@ -58,82 +61,85 @@ class Threshold(NamedTuple):
         return cls(*(float("nan") if value is None else float(value) for value in values))
 
 
-def choose_threshold(raw_score: np.ndarray, cadence: Cadence, budget_per_day: float) -> Threshold:
-    """The limit for heights (T, E) of a stretch of history that nothing was fitted on; NaN where a window has none."""
-    found, floor = _line(raw_score, cadence, budget_per_day)
-    left = raw_score
+def choose_threshold(raw_score: Floats, cadence: Cadence, budget_per_day: float) -> Threshold:
+    """The threshold for raw scores (T, E) of history outside the fit; NaN for missing windows."""
+    chosen, floor = _fit_line(raw_score, cadence, budget_per_day)
+    remaining = raw_score
     for _ in range(ROUNDS):
-        left = _without_attacks(left, cadence, floor, found.raw_score)
-        again, floor = _line(left, cadence, budget_per_day)
-        if not again.days or found.raw_score - again.raw_score < SETTLED:
+        remaining = _without_attacks(remaining, cadence, floor, chosen.raw_score)
+        refined, floor = _fit_line(remaining, cadence, budget_per_day)
+        if not refined.days or chosen.raw_score - refined.raw_score < SETTLED:
             break
-        found = again
-    return found
+        chosen = refined
+    return chosen
 
 
-def _without_attacks(
-    raw_score: np.ndarray, cadence: Cadence, floor: float, limit: float
-) -> np.ndarray:
-    """Without the incidents that rise clearly above a limit; the floor is where an incident is seen to begin and to end."""
+def _without_attacks(raw_score: Floats, cadence: Cadence, floor: float, threshold: float) -> Floats:
+    """Remove incidents clearly above a threshold; they begin and end at the floor."""
     out, margin, near = raw_score.copy(), cadence.steps(MARGIN_S), merge_steps(cadence)
     for e in range(raw_score.shape[1]):
         rows = np.flatnonzero(
-            np.nan_to_num(raw_score[:, e], nan=-np.inf) >= min(floor, limit - BELOW)
+            np.nan_to_num(raw_score[:, e], nan=-np.inf) >= min(floor, threshold - BELOW)
         )
-        for own in np.split(rows, np.flatnonzero(np.diff(rows) > near) + 1):
-            if len(own) and raw_score[own, e].max() > limit + CLEAR:
-                out[max(0, own[0] - margin) : own[-1] + 1 + margin, e] = np.nan
+        for incident in np.split(rows, np.flatnonzero(np.diff(rows) > near) + 1):
+            if len(incident) and raw_score[incident, e].max() > threshold + CLEAR:
+                out[max(0, incident[0] - margin) : incident[-1] + 1 + margin, e] = np.nan
     return out
 
 
-def _line(
-    raw_score: np.ndarray, cadence: Cadence, budget_per_day: float
+def _fit_line(
+    raw_score: Floats, cadence: Cadence, budget_per_day: float
 ) -> tuple[Threshold, float]:
-    """The height at which the line through the rates of lower heights reaches the budget, and the lowest of these heights."""
+    """Where the line through the log rates reaches the budget, and the lowest raw score used."""
     known = np.isfinite(raw_score)
     days = known.any(axis=1).sum() * cadence.slide_s / 86400
     if days < MIN_DAYS:
-        return Threshold(PRIOR_HEIGHT, float("nan"), 0.0), PRIOR_HEIGHT
+        return Threshold(PRIOR_RAW_SCORE, float("nan"), 0.0), PRIOR_RAW_SCORE
     filled = np.where(known, raw_score, -np.inf)
     values = np.sort(filled[known])
-    lowest = values[int((1 - MAX_FLAGGED) * (len(values) - 1))]
-    most = min(MAX_FACTOR * budget_per_day * days, count(filled >= lowest, cadence))
-    least = max(MIN_FACTOR * budget_per_day * days, MIN_INCIDENTS)
-    if most < 2 * least:
-        least = max(most / (MAX_FACTOR / MIN_FACTOR), MIN_INCIDENTS)
-    wanted = np.unique(np.geomspace(least, max(most, least), POINTS).round())
-    raw_scores = np.array([_height_of(filled, values, cadence, n) for n in wanted])
-    rates = np.array([count(filled >= h, cadence) for h in raw_scores], np.float64)
+    points = _points(filled, values, cadence, budget_per_day, days)
+    rates = np.array([count(filled >= point, cadence) for point in points], np.float64)
     usable = rates > 0
-    if len(np.unique(raw_scores[usable])) < 3:
-        return Threshold(
-            max(PRIOR_HEIGHT, float(values[-1])), float("nan"), float(days)
-        ), PRIOR_HEIGHT
+    if len(np.unique(points[usable])) < 3:
+        highest = max(PRIOR_RAW_SCORE, float(values[-1]))
+        return Threshold(highest, float("nan"), float(days)), PRIOR_RAW_SCORE
     slope, level = np.polyfit(
-        raw_scores[usable], np.log(rates[usable] / days), 1, w=np.sqrt(rates[usable])
+        points[usable], np.log(rates[usable] / days), 1, w=np.sqrt(rates[usable])
     )
     if slope >= 0:
-        return Threshold(float(values[-1]), float("nan"), float(days)), float(raw_scores.min())
-    height_at = (np.log(AIM * budget_per_day) - level) / slope
-    return Threshold(
-        float(height_at), float(np.exp(level + slope * height_at)), float(days)
-    ), float(raw_scores.min())
+        return Threshold(float(values[-1]), float("nan"), float(days)), float(points.min())
+    at = (np.log(AIM * budget_per_day) - level) / slope
+    expected = float(np.exp(level + slope * at))
+    return Threshold(float(at), expected, float(days)), float(points.min())
 
 
-def _height_of(filled: np.ndarray, values: np.ndarray, cadence: Cadence, incidents: float) -> float:
-    """The lowest height, among the values, from which on there are at most so many incidents."""
-    low, high = (
-        0,
-        len(values) - 1,
-    )  # positions from the top: flagging at `low` is within, at `high` perhaps not
-    top = values[::-1]
-    step = 1
-    while low + step < high and count(filled >= top[low + step], cadence) <= incidents:
+def _points(
+    filled: Floats, values: Floats, cadence: Cadence, budget_per_day: float, days: float
+) -> Floats:
+    """Raw scores at which the rate of incidents is measured."""
+    lowest = values[int((1 - MAX_FLAGGED) * (len(values) - 1))]
+    max_count = min(MAX_FACTOR * budget_per_day * days, count(filled >= lowest, cadence))
+    min_count = max(MIN_FACTOR * budget_per_day * days, MIN_INCIDENTS)
+    if max_count < 2 * min_count:
+        min_count = max(max_count / (MAX_FACTOR / MIN_FACTOR), MIN_INCIDENTS)
+    counts = np.unique(np.geomspace(min_count, max(max_count, min_count), POINTS).round())
+    return np.array([_lowest_raw_score(filled, values, cadence, n) for n in counts])
+
+
+def _lowest_raw_score(
+    filled: Floats, values: Floats, cadence: Cadence, max_incidents: float
+) -> float:
+    """The lowest of the values that gives at most this many incidents."""
+    descending = values[::-1]
+
+    def within(position: int) -> bool:
+        return count(filled >= descending[position], cadence) <= max_incidents
+
+    low, high, step = 0, len(values) - 1, 1  # `low` is within, `high` perhaps not
+    while low + step < high and within(low + step):
         low, step = low + step, step * 2
     high = min(low + step, high)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (middle, high) if count(filled >= top[middle], cadence) <= incidents else (low, middle)
-        )
-    return float(top[low])
+        low, high = (middle, high) if within(middle) else (low, middle)
+    return float(descending[low])

@@ -1,10 +1,11 @@
-"""The scale on which each feature is compared: where its changes mean the same at every height."""
+"""The scale on which a feature is compared: equal changes mean the same at every level."""
 
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from adnomaly.arrays import Floats
 from adnomaly.detector.spec import Spec
 
 LOG: Final = "log"
@@ -12,41 +13,43 @@ LOG1P: Final = "log1p"
 LINEAR: Final = "linear"
 
 SMALL_RATIO: Final = 0.1
-"""A ratio that is usually below this is multiplied by what happens to it; above, it is shifted."""
+"""Effects on a ratio with a median below this are multiplicative, else additive."""
 MIN_RATIO: Final = 1e-6
+MAX_EXPONENT: Final = 700
 
 
-def choose_transforms(values: np.ndarray, spec: Spec) -> tuple[str, ...]:
-    """A link for each feature of values (..., F): log1p for counts, log for small ratios, linear for the rest."""
-    usual = [
+def choose_transforms(values: Floats, spec: Spec) -> tuple[str, ...]:
+    """For values (..., F): log1p for counts, log for small ratios, linear for the rest."""
+    medians = [
         float(np.nanmedian(values[..., i])) if np.isfinite(values[..., i]).any() else 1.0
         for i in range(values.shape[-1])
     ]
-    by_kind = {
-        "count": lambda _: LOG1P,
-        "level": lambda _: LINEAR,
-        "ratio": lambda height: LOG if height < SMALL_RATIO else LINEAR,
-    }
-    return tuple(by_kind[m.kind](height) for m, height in zip(spec.measures, usual, strict=True))
+    return tuple(_transform_of(m.kind, x) for m, x in zip(spec.measures, medians, strict=True))
 
 
-def transform(values: np.ndarray, transforms: Sequence[str]) -> np.ndarray:
-    """Values (..., F) on the scale of their links."""
+def _transform_of(kind: str, median: float) -> str:
+    if kind == "count":
+        return LOG1P
+    return LOG if kind == "ratio" and median < SMALL_RATIO else LINEAR
+
+
+def transform(values: Floats, transforms: Sequence[str]) -> Floats:
+    """Values (..., F) on the transformed scale."""
     out = np.array(values, np.float64)
-    for i, link in enumerate(transforms):
-        if link == LOG1P:
+    for i, name in enumerate(transforms):
+        if name == LOG1P:
             out[..., i] = np.log1p(values[..., i])
-        elif link == LOG:
+        elif name == LOG:
             out[..., i] = np.log(np.maximum(values[..., i], MIN_RATIO))
     return out
 
 
-def inverse_transform(linked_values: np.ndarray, transforms: Sequence[str]) -> np.ndarray:
-    """Back in their own units."""
-    out = np.array(linked_values, np.float64)
-    for i, link in enumerate(transforms):
-        if link == LOG1P:
-            out[..., i] = np.expm1(np.minimum(out[..., i], 700))
-        elif link == LOG:
-            out[..., i] = np.exp(np.minimum(out[..., i], 700))
+def inverse_transform(transformed: Floats, transforms: Sequence[str]) -> Floats:
+    """Transformed values (..., F) in the features' units."""
+    out = np.array(transformed, np.float64)
+    for i, name in enumerate(transforms):
+        if name == LOG1P:
+            out[..., i] = np.expm1(np.minimum(out[..., i], MAX_EXPONENT))
+        elif name == LOG:
+            out[..., i] = np.exp(np.minimum(out[..., i], MAX_EXPONENT))
     return out

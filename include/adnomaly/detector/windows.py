@@ -1,4 +1,4 @@
-"""Windows from a file that anybody may have written: read strictly, with an error that names column, row and fix."""
+"""Read windows from files of unknown origin, strictly: errors name the column, row and fix."""
 
 import logging
 from pathlib import Path
@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from adnomaly.arrays import Bools, Floats, Ints
 from adnomaly.detector.spec import END, START, Measure, Spec
 from adnomaly.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TIME: Final = pa.timestamp("us", "UTC")
 SEPARATOR: Final = "|"
 
 log = logging.getLogger("adnomaly")
@@ -26,30 +26,36 @@ class Windows(NamedTuple):
     """Windows in the order of their file.
 
     Attributes:
-        names: of each entity, its columns joined by `|`, sorted.
-        entity: number of each window's entity, (n,) int64.
-        start_s, end_s: Unix seconds, (n,) int64.
-        values: the spec's features, (n, F) float64; NaN where an optional one is missing.
+        names: of the entities, their columns joined by `|`, sorted.
+        entity: position of each window's entity in `names`, (n,).
+        start_s, end_s: Unix seconds, (n,).
+        values: the spec's features, (n, F); NaN where an optional one is missing.
     """
 
     names: tuple[str, ...]
-    entity: np.ndarray
-    start_s: np.ndarray
-    end_s: np.ndarray
-    values: np.ndarray
+    entity: Ints
+    start_s: Ints
+    end_s: Ints
+    values: Floats
 
     def __len__(self) -> int:
         return len(self.entity)
 
-    def take(self, index: np.ndarray) -> "Windows":
+    def take(self, index: Ints | Bools) -> "Windows":
         """The windows at these positions, or where this mask holds."""
-        return Windows(self.names, *(column[index] for column in self[1:]))
+        return Windows(
+            self.names,
+            self.entity[index],
+            self.start_s[index],
+            self.end_s[index],
+            self.values[index],
+        )
 
 
 def read_table(
     file: Path, columns: "Sequence[str]", optional: "Sequence[str]" = ()
 ) -> tuple[pa.Table, list[str]]:
-    """Columns of a Parquet or CSV file, and the names of the others, which are ignored.
+    """Columns of a Parquet or CSV file, and the names of the ignored ones.
 
     Raises:
         BadInput: it cannot be read, is empty, or lacks a column.
@@ -65,12 +71,15 @@ def read_table(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = "CSV" if ".csv" in file.name else "Parquet"
         raise BadInput(
-            f"{file}: cannot be read as {kind}: {str(error).splitlines()[0][:200]}; give a .parquet or a .csv file"
+            f"{file}: cannot be read as {kind}: {str(error).splitlines()[0][:200]}; "
+            "give a .parquet or a .csv file"
         ) from None
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise BadInput(
-            f"{file}: there is no column {missing[0]!r}; it has {', '.join(table.column_names[:30])}. Rename one, or say so in a SPEC.toml"
+            f"{file}: there is no column {missing[0]!r}; "
+            f"it has {', '.join(table.column_names[:30])}. "
+            "Rename one, or describe the columns in a SPEC.toml"
         )
     if not table.num_rows:
         raise BadInput(f"{file}: holds no rows")
@@ -82,7 +91,7 @@ def read_table(
 
 
 def read_windows(file: Path, spec: Spec) -> tuple[Windows, list[str]]:
-    """The windows of a file, and the names of the columns that nobody knows.
+    """The windows of a file, and the names of its unknown columns.
 
     Raises:
         BadInput: naming the column, the row (the first is 1) and the fix.
@@ -99,7 +108,7 @@ def read_windows(file: Path, spec: Spec) -> tuple[Windows, list[str]]:
 
 
 def from_table(table: pa.Table, spec: Spec) -> Windows:
-    """Windows of a table that our own code made."""
+    """Windows of a table that Adnomaly wrote, unchecked."""
     names, entity = _entities(Path("table"), table, spec)
     start, end = (
         table[name].to_numpy().astype("datetime64[s]").astype(np.int64) for name in (START, END)
@@ -113,11 +122,11 @@ def from_table(table: pa.Table, spec: Spec) -> Windows:
     return Windows(names, entity, start, end, np.column_stack(present))
 
 
-def seconds(file: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Unix seconds of a column of moments: timestamps (UTC when they have no zone) or ISO 8601 text.
+def seconds(file: Path, name: str, column: pa.ChunkedArray) -> Ints:
+    """Unix seconds of a column of timestamps (UTC without a zone) or ISO 8601 text.
 
     Raises:
-        BadInput: one is missing or no moment.
+        BadInput: a value is missing or not a timestamp.
     """
     try:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -129,17 +138,21 @@ def seconds(file: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
             )
         else:
             raise BadInput(
-                f"{file}: column {name!r} holds {column.type}, not moments; write 2026-11-22T00:05:00Z or a timestamp in UTC"
+                f"{file}: column {name!r} holds {column.type}, not timestamps; "
+                "write 2026-11-22T00:05:00Z or a timestamp in UTC"
             )
     except pa.ArrowInvalid as error:
         raise BadInput(
-            f"{file}: column {name!r} holds what is no moment: {str(error)[:160]}; write 2026-11-22T00:05:00Z"
+            f"{file}: column {name!r} holds an invalid timestamp: {str(error)[:160]}; "
+            "write 2026-11-22T00:05:00Z"
         ) from None
-    _refuse(file, name, pc.is_null(moments).to_numpy(), "is missing; give a moment in UTC")
-    return moments.cast(pa.timestamp("us")).to_numpy().astype("datetime64[s]").astype(np.int64)
+    _refuse(file, name, pc.is_null(moments).to_numpy(), "is missing; give a timestamp in UTC")
+    in_seconds = moments.cast(pa.timestamp("us")).to_numpy().astype("datetime64[s]")
+    return np.asarray(in_seconds.astype(np.int64))
 
 
-def _entities(file: Path, table: pa.Table, spec: Spec) -> tuple[tuple[str, ...], np.ndarray]:
+def _entities(file: Path, table: pa.Table, spec: Spec) -> tuple[tuple[str, ...], Ints]:
+    """Sorted names of the entities, and the position of each row's entity."""
     for name in spec.entity:
         _refuse(
             file,
@@ -155,12 +168,13 @@ def _entities(file: Path, table: pa.Table, spec: Spec) -> tuple[tuple[str, ...],
     )
     names = joined.dictionary.to_pylist()
     order = np.argsort(names, kind="stable")
-    place = np.empty(len(names), np.int64)
-    place[order] = np.arange(len(names))
-    return tuple(names[i] for i in order), place[joined.indices.to_numpy()]
+    position = np.empty(len(names), np.int64)
+    position[order] = np.arange(len(names))
+    return tuple(names[i] for i in order), position[joined.indices.to_numpy()]
 
 
-def _measure(file: Path, measure: Measure, table: pa.Table) -> np.ndarray:
+def _measure(file: Path, measure: Measure, table: pa.Table) -> Floats:
+    """The checked values of one feature, (n,); NaN without its column."""
     if measure.name not in table.column_names:
         return np.full(table.num_rows, np.nan)
     column = table[measure.name]
@@ -170,15 +184,16 @@ def _measure(file: Path, measure: Measure, table: pa.Table) -> np.ndarray:
         or pa.types.is_decimal(column.type)
     ):
         raise BadInput(
-            f"{file}: column {measure.name!r} holds {column.type}, not numbers; write plain numbers without quotes or units"
+            f"{file}: column {measure.name!r} holds {column.type}, not numbers; "
+            "write plain numbers without quotes or units"
         )
-    values = column.cast(pa.float64()).to_numpy()
+    values = np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
     if measure.required:
         _refuse(
             file,
             measure.name,
             np.isnan(values),
-            "is missing; leave out the whole row, a missing window is seen as missing",
+            "is missing; leave out the row, a missing window is detected as missing",
             values,
         )
     _refuse(file, measure.name, np.isinf(values), "must be finite", values)
@@ -187,7 +202,7 @@ def _measure(file: Path, measure: Measure, table: pa.Table) -> np.ndarray:
             file,
             measure.name,
             values < 0,
-            "must not be below 0; a value that may be negative is of kind level",
+            "must not be below 0; features with negative values are of kind level",
             values,
         )
     if measure.high is not None:
@@ -198,7 +213,7 @@ def _measure(file: Path, measure: Measure, table: pa.Table) -> np.ndarray:
 
 
 def _check_once(file: Path, windows: Windows) -> None:
-    """A row may be there again, unchanged; one window with two values is refused."""
+    """Warn of repeated rows; refuse one window with different values."""
     order = np.lexsort((windows.end_s, windows.entity))
     same = (np.diff(windows.entity[order]) == 0) & (np.diff(windows.end_s[order]) == 0)
     before, after = order[:-1][same], order[1:][same]
@@ -209,22 +224,21 @@ def _check_once(file: Path, windows: Windows) -> None:
         first, again = sorted((int(before[differ][0]), int(after[differ][0])))
         name = windows.names[windows.entity[again]]
         raise BadInput(
-            f"{file}: column {END!r}, row {again + 1}: is the window of {name} that row {first + 1} has with other values; keep one of them"
+            f"{file}: column {END!r}, row {again + 1}: repeats the window of {name} "
+            f"of row {first + 1} with other values; keep one of them"
         )
     if len(before):
         log.warning(
-            "%s: %d rows come again unchanged, the first is row %d",
+            "%s: %d rows are exact repeats, the first is row %d",
             file,
             len(before),
             int(after.min()) + 1,
         )
 
 
-def _refuse(
-    file: Path, column: str, bad: np.ndarray, fix: str, values: np.ndarray | None = None
-) -> None:
+def _refuse(file: Path, column: str, bad: Bools, fix: str, values: Floats | None = None) -> None:
     if bad.any():
         row = int(np.argmax(bad))
-        found = "" if values is None else f" {values[row]:g}"
+        value = "" if values is None else f" {values[row]:g}"
         more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-        raise BadInput(f"{file}: column {column!r}, row {row + 1}:{found} {fix}{more}")
+        raise BadInput(f"{file}: column {column!r}, row {row + 1}:{value} {fix}{more}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from adnomaly.arrays import Bools, Floats
 from adnomaly.detector.detector import THRESHOLD, Detector
-from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, normalize
+from adnomaly.detector.feature_sets import ENTITY_BASELINE, GLOBAL_BASELINE, combine
 from adnomaly.detector.grid import Cadence, to_grid
 from adnomaly.detector.seasonal import SeasonalBaseline
 from adnomaly.detector.spec import Spec
@@ -99,12 +99,8 @@ def predict(detector: Detector, backtest_set: BacktestSet) -> Predictions:
     raw_scores = detector.raw_scores(grid, first)
     alone = {}
     for baseline in (ENTITY_BASELINE, GLOBAL_BASELINE):
-        single = np.full(scores.score[first:].shape, np.nan)
-        for name, feature_set in detector.feature_sets.items():
-            raw_score = raw_scores[name][baseline]
-            threshold = feature_set.thresholds[baseline].raw_score
-            single = np.where(np.isfinite(raw_score), normalize(raw_score, threshold), single)
-        alone[baseline] = single
+        by_feature_set = {name: by_baseline[baseline] for name, by_baseline in raw_scores.items()}
+        alone[baseline] = combine(detector.feature_sets, by_feature_set, baseline)
     truth = GroundTruth(grid.between(first, len(grid.end_s)), backtest_set.events)
     return Predictions(truth, scores.score[first:], scores.flagged[first:], alone)
 

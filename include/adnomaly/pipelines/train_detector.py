@@ -84,7 +84,7 @@ def fit(folder: str) -> str:
         BundleRejected: an export differs from its forest.
         NotEnoughHistory: no entity has a full day of windows.
     """
-    from adnomaly.bundle.contents import card_of, check_exports, files_of
+    from adnomaly.bundle.contents import build_card, build_files, check_exports
     from adnomaly.detector.detector import Detector
     from adnomaly.detector.feature_sets import IN_CONTEXT
     from adnomaly.detector.grid import Cadence, to_grid
@@ -98,12 +98,12 @@ def fit(folder: str) -> str:
         grid, Spec.ours(), budget_per_day=sample.budget_per_day, seed=sample.seed, seasonal=True
     )
     _check_baseline(detector, sample.days)
-    card = card_of(detector, grid, sample.rows, sample.budget_per_day, sample.seed)
+    card = build_card(detector, grid, sample.rows, sample.budget_per_day, sample.seed)
     card["training"]["sha256"] = sample.sha256
     card["parity"] = {
         name: parity._asdict() for name, parity in check_exports(detector, seed=sample.seed).items()
     }
-    run.save_draft(files_of(detector, grid, card, sample.budget_per_day, seed=sample.seed))
+    run.save_draft(build_files(detector, grid, card, sample.budget_per_day, seed=sample.seed))
     thresholds = {
         name: round(feature_set.thresholds[IN_CONTEXT].raw_score, 3)
         for name, feature_set in detector.feature_sets.items()

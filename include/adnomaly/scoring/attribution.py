@@ -1,21 +1,25 @@
-"""Why: the share of each feature in what makes a window unusual, and that as one sentence."""
+"""Explain a score: attribution to the features, and a summary in one sentence."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
+from adnomaly.arrays import Floats
 from adnomaly.detector.spec import Measure
 
-LISTED: Final = 4
-"""Features that a sentence names at most, the most unusual first."""
-NAMED_SHARE: Final = 0.05
-NAMED_Z: Final = 4.0
-"""A feature this far off is news however far off another one is: squares leave it no share worth naming."""
+MAX_NAMED: Final = 4
+"""Features in a summary, the largest deviation first."""
+MIN_SHARE: Final = 0.05
+MIN_Z: Final = 4.0
+"""A deviation this large is named even if a larger one leaves it a small share."""
 
 
-def attribute(z: np.ndarray) -> np.ndarray:
-    """Share of each feature of z (..., F), with the sign of its deviation; sizes sum to 1. NaN where z is."""
+def attribute(z: Floats) -> Floats:
+    """Share of each feature in the squares of z (..., F), with its sign; NaN where z is.
+
+    Sizes sum to 1.
+    """
     power = np.nan_to_num(z) ** 2
     total = power.sum(axis=-1, keepdims=True)
     equal = np.isfinite(z).sum(axis=-1, keepdims=True)
@@ -30,7 +34,7 @@ def summarize(
     expected: Mapping[str, float],
     z: Mapping[str, float],
 ) -> str:
-    """Such as `US web: 3.1 times the expected clicks (3100 instead of 1000), 0.51 times the expected distinct users per click (...)`.
+    """Such as `US web: 3.1 times the expected clicks (3100 instead of 1000), 0.51 times ...`.
 
     Args:
         measures: counts and ratios are compared as multiples, levels as differences.
@@ -40,12 +44,13 @@ def summarize(
     share = dict(
         zip(names, np.abs(attribute(np.array([z[n] for n in names]))).tolist(), strict=True)
     )
-    told = [
+    named = [
         name
-        for i, name in enumerate(names[:LISTED])
-        if i == 0 or share[name] >= NAMED_SHARE or abs(z[name]) >= NAMED_Z
+        for i, name in enumerate(names[:MAX_NAMED])
+        if i == 0 or share[name] >= MIN_SHARE or abs(z[name]) >= MIN_Z
     ]
-    return f"{' '.join(entity)}: {', '.join(_part(known[name], values[name], expected[name]) for name in told)}"
+    parts = (_part(known[name], values[name], expected[name]) for name in named)
+    return f"{' '.join(entity)}: {', '.join(parts)}"
 
 
 def _part(measure: Measure, value: float, expected: float) -> str:

@@ -1,4 +1,4 @@
-"""Windows of the stream, judged by the deployed bundle with their past; the past is what `anomaly_results` has."""
+"""Score the stream of windows with the deployed bundle; history comes from `anomaly_results`."""
 
 import logging
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from adnomaly.stores.results import ResultStore
 
 LATE_S: Final = 24 * 3600
-"""Windows that come later than this after newer ones were judged have no past any more."""
+"""Windows later than this behind the newest scored one have no history left."""
 
 log = logging.getLogger(__name__)
 
 
 class ScoredBatch(NamedTuple):
-    """What came of some windows, and the course to go on from once that is stored."""
+    """Results of some windows, and the state to commit once they are stored."""
 
     scored: list[ScoredWindow]
     silences: list[Silence]
@@ -41,34 +41,34 @@ class ScoredBatch(NamedTuple):
 
 
 class LiveScorer:
-    """The deployed detector, and where it is in the stream."""
+    """The deployed detector and its state in the stream."""
 
     def __init__(self, results: "ResultStore", bundles: BundleStore, settings: Settings) -> None:
         self._results, self._bundles, self._spec = results, bundles, Spec.ours()
         paths = {
             name: getattr(settings, f"{name}_path") for name in ("model", "preprocess", "threshold")
         }
-        self._own = own_bundle(bundles.folder, **paths)
+        self._override = own_bundle(bundles.folder, **paths)
         self._bundle: Bundle | None = None
         self._refused = ""
         self._state: StreamState | None = None
 
     def load_current(self) -> None:
-        """Use the bundle that is deployed now; one that cannot be used is named once, and what was used stays.
+        """Load the deployed bundle; a refused one is logged once and the loaded one stays.
 
         Raises:
-            Unavailable: nothing was deployed yet.
+            Unavailable: no bundle was deployed yet.
         """
-        version = self._own.name if self._own else self._bundles.current()
+        version = self._override.name if self._override else self._bundles.current()
         if version and version not in (self._bundle and self._bundle.version, self._refused):
             try:
                 RowScorer.load(self._bundles.path(version)).check_sentinels()
                 self._bundle, self._state = Bundle.load(self._bundles.path(version)), None
-                log.info("judging with model %s", version)
+                log.info("scoring with model %s", version)
             except BundleRejected as error:
                 self._refused = version
                 log.error(
-                    "bundle refused, %s stays: %s",
+                    "bundle refused, keep scoring with %s: %s",
                     self._bundle.version if self._bundle else "no model",
                     error,
                 )
@@ -76,33 +76,34 @@ class LiveScorer:
             raise Unavailable("no model yet: deploy one with deploy_detector")
 
     def reset(self) -> None:
-        """Begin with what is stored at the next windows."""
+        """Rebuild the state from stored results at the next windows."""
         self._state = None
 
     def is_too_late(self, window: TrafficWindow) -> bool:
+        """The window has no history left to be scored with."""
         return (
             self._state is not None
             and window.window_end.timestamp() < self._state.scored_until - LATE_S
         )
 
     def score(self, windows: Sequence[TrafficWindow]) -> ScoredBatch:
-        """Judge windows, in any order. Nothing is remembered of it before `accept`."""
+        """Score windows, in any order. The state changes only in `commit`."""
         if not windows:
             return ScoredBatch([], [], self._state)
         state = self._state or self._resumed(min(w.window_end for w in windows))
-        found, begun, after = state.score(as_windows(windows, self._spec))
+        scores, begun, after = state.score(as_windows(windows, self._spec))
         version = state.bundle.version
-        scored = [_scored(w, f, version, self._spec) for w, f in zip(windows, found, strict=True)]
+        scored = [_scored(w, s, version, self._spec) for w, s in zip(windows, scores, strict=True)]
         return ScoredBatch(scored, [_silence(i, version) for i in begun], after)
 
     def commit(self, batch: ScoredBatch) -> None:
-        """All of it is stored: go on from there."""
+        """Adopt the state after a batch that was stored."""
         self._state = batch.after
 
     def _resumed(self, first: datetime) -> StreamState:
-        """The course up to a window, from what is stored."""
+        """The state before a window, from stored results."""
         bundle = self._bundle
-        assert bundle is not None
+        assert bundle is not None, "load_current comes first"
         end, start = first - SLIDE, first - timedelta(seconds=KEPT_S)
         past = self._results.windows(start, end)
         spans = {
@@ -115,6 +116,7 @@ class LiveScorer:
 
 
 def as_windows(windows: Sequence[TrafficWindow], spec: Spec) -> Windows:
+    """The detector's form of windows; NaN for a missing feature."""
     keys = [SEPARATOR.join((w.geo, w.platform)) for w in windows]
     names, entity = np.unique(keys, return_inverse=True)
     start, end = (
@@ -127,32 +129,33 @@ def as_windows(windows: Sequence[TrafficWindow], spec: Spec) -> Windows:
     return Windows(tuple(names.tolist()), entity.astype(np.int64), start, end, values)
 
 
-def _scored(window: TrafficWindow, found: WindowScore, version: str, spec: Spec) -> ScoredWindow:
-    who = (window.geo, window.platform)
+def _scored(window: TrafficWindow, score: WindowScore, version: str, spec: Spec) -> ScoredWindow:
     summary = (
-        f"{window.geo} {window.platform}: warming up, too little is known of it"
-        if found.score is None
-        else summarize(who, spec.measures, window.features, found.expected, found.z)
+        f"{window.geo} {window.platform}: warming up, not enough history"
+        if score.score is None
+        else summarize(
+            (window.geo, window.platform), spec.measures, window.features, score.expected, score.z
+        )
     )
     return ScoredWindow(
         window=window,
-        anomaly_score=found.score,
+        anomaly_score=score.score,
         threshold=THRESHOLD,
-        incident_id=found.incident,
+        incident_id=score.incident,
         model_version=version,
         explanation=WindowExplanation(
-            summary, found.expected, found.z, found.share, found.low, found.high
+            summary, score.expected, score.z, score.share, score.low, score.high
         ),
     )
 
 
 def _silence(incident: IncidentSpan, version: str) -> Silence:
     geo, _, platform = incident.entity.partition(SEPARATOR)
-    where = {"geo": geo or None, "platform": platform or None}
     return Silence(
         kind=incident.kind,
         incident_id=incident.name,
-        **where,
+        geo=geo or None,
+        platform=platform or None,
         since_s=incident.start_s,
         model_version=version,
     )

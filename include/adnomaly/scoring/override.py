@@ -1,4 +1,4 @@
-"""MODEL_PATH, PREPROCESS_PATH and THRESHOLD_PATH: three files of one's own, sealed like any other bundle before they are served."""
+"""MODEL_PATH, PREPROCESS_PATH and THRESHOLD_PATH: seal three given files as a bundle to serve."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -7,26 +7,30 @@ import msgspec
 
 from adnomaly.bundle import bundle as sealed
 from adnomaly.bundle.codec import to_json
-from adnomaly.detector.detector import REQUIRED_FEATURES
+from adnomaly.detector.feature_sets import REQUIRED_FEATURES
 from adnomaly.errors import BundleRejected, InvalidSetting
+from adnomaly.features import CONTRACT
 from adnomaly.scoring.rows import RowScorer
 
-ROWS: Final[tuple[dict[str, float | str], ...]] = (
-    {"ctr_avg": 0.022, "bounce_rate_avg": 0.36, "event_count": 240},
-    {"ctr_avg": 0.022, "bounce_rate_avg": 0.95, "event_count": 240},
-    {"ctr_avg": 0.022, "bounce_rate_avg": 0.36, "event_count": 100_000},
+ROWS: Final[tuple[dict[str, float], ...]] = tuple(
+    dict(zip(CONTRACT, values, strict=True))
+    for values in ((0.022, 0.36, 240), (0.022, 0.95, 240), (0.022, 0.36, 100_000))
 )
-"""What becomes of these rows is written down as the new bundle's sentinels."""
+"""Rows that become the sentinels, with the scores the model gives them.
+
+Literal values, not `Feature.example`: they are part of the bundle, so other values would give the
+same three files another version.
+"""
 
 
 def own_bundle(
     bundles: Path, *, model: Path | None, preprocess: Path | None, threshold: Path | None
 ) -> Path | None:
-    """The folder below `bundles` in which these files were sealed; None when none is named.
+    """Seal these files below `bundles`; returns the folder, None without files.
 
     Raises:
         InvalidSetting: only some of the three are named, or one cannot be read.
-        BundleRejected: together they are no model.
+        BundleRejected: they do not fit together.
     """
     paths = {
         sealed.MODEL_FILES[REQUIRED_FEATURES]: model,
@@ -38,13 +42,13 @@ def own_bundle(
         return None
     if len(named) < len(paths):
         raise InvalidSetting(
-            "MODEL_PATH, PREPROCESS_PATH and THRESHOLD_PATH belong together: give all three, or none"
+            "MODEL_PATH, PREPROCESS_PATH and THRESHOLD_PATH belong together: give all three or none"
         )
     try:
         files = {name: path.read_bytes() for name, path in named.items()}
     except OSError as error:
-        raise InvalidSetting(f"{error.filename}: {error.strerror}") from None
-    return _seal(bundles, _of_the_contract(files))
+        raise InvalidSetting(f"{error.filename}: {error.strerror}; give a readable file") from None
+    return _seal(bundles, _required_only(files))
 
 
 def _seal(bundles: Path, files: dict[str, bytes]) -> Path:
@@ -58,8 +62,8 @@ def _seal(bundles: Path, files: dict[str, bytes]) -> Path:
     return sealed.seal(bundles, files | {sealed.SENTINELS_FILE: to_json(sentinels)})
 
 
-def _of_the_contract(files: dict[str, bytes]) -> dict[str, bytes]:
-    """One model is one view: what the other files say about a second one is left out."""
+def _required_only(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Remove other feature sets: there is one model, of the required features."""
     try:
         preprocess, thresholds = (
             msgspec.json.decode(files[name], type=dict[str, Any])
@@ -69,7 +73,8 @@ def _of_the_contract(files: dict[str, bytes]) -> dict[str, bytes]:
         thresholds["limits"] = {REQUIRED_FEATURES: thresholds["limits"][REQUIRED_FEATURES]}
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
         raise BundleRejected(
-            f"PREPROCESS_PATH or THRESHOLD_PATH is not of a bundle: {type(error).__name__}: {error}"
+            "PREPROCESS_PATH or THRESHOLD_PATH is not a file of a bundle: "
+            f"{type(error).__name__}: {error}"
         ) from None
     return files | {
         sealed.PREPROCESS_FILE: to_json(preprocess),

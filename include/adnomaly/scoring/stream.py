@@ -1,33 +1,35 @@
-"""Windows as they come, judged with their past: the same function that a file is judged with, a few rows at a time."""
+"""Score windows as they arrive, in context: the scoring of files, a few rows at a time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 
+from adnomaly.arrays import Floats, Ints
 from adnomaly.bundle.bundle import Bundle
 from adnomaly.bundle.codec import PAST_S
 from adnomaly.detector import grouping
-from adnomaly.detector.detector import Detector, GridScores
+from adnomaly.detector.detector import Detector
 from adnomaly.detector.grid import Grid, to_grid
 from adnomaly.detector.grouping import IncidentSpan, OpenIncidents
+from adnomaly.detector.scores import GridScores
 from adnomaly.detector.windows import Windows
 from adnomaly.scoring.attribution import attribute
 from adnomaly.scoring.files import joined
 
 KEPT_S: Final = PAST_S + 24 * 3600
-"""A day more than the memory reaches: what it left out as conspicuous depends on the hours before."""
+"""A day more than the residual forecast reaches: its outliers depend on the hours before."""
 
 Span = tuple[int, int]
 """End of the last and of the first flagged window of an incident, Unix seconds."""
 
 
 class WindowScore(NamedTuple):
-    """What the detector says about one window; per feature where it could be compared.
+    """The score of one window, and per feature its explanation where there is one.
 
     Attributes:
         score: None while the entity warms up.
-        incident: name of the incident that a flagged window belongs to.
+        incident: name of the incident of a flagged window.
     """
 
     score: float | None
@@ -40,11 +42,11 @@ class WindowScore(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """Where the judging is. Nothing changes it: judging gives the course to go on from, for when all is stored.
+    """Progress in the stream. Immutable: scoring returns the next state, for after the commit.
 
     Attributes:
         past: windows of the last two days.
-        judged_to: end of the newest row that was judged.
+        scored_until: end of the newest scored window, Unix seconds; 0 before the first.
         still_open: by entity, the incident that its next flagged window may belong to.
     """
 
@@ -55,82 +57,87 @@ class StreamState(NamedTuple):
 
     @classmethod
     def begin(cls, bundle: Bundle, past: Windows | None, still_open: Mapping[str, Span]) -> Self:
-        """The course after some windows that were judged before, if any, and those that the bundle was trained on."""
-        known = [
-            windows for windows in (bundle.history, past) if windows is not None and len(windows)
-        ]
-        whole = known[0] if known else None
-        for windows in known[1:]:
-            whole = joined(whole, windows)
+        """The state after training and after windows that were scored before, if any."""
+        history: Windows | None = None
+        for windows in (bundle.history, past):
+            if windows is not None and len(windows):
+                history = windows if history is None else joined(history, windows)
         return cls(
             bundle,
-            whole,
+            history,
             int(past.end_s.max()) if past is not None and len(past) else 0,
             still_open,
         )
 
     def score(self, live: Windows) -> "tuple[list[WindowScore], list[IncidentSpan], StreamState]":
-        """Windows, at least one, in any order: what is found about each, silences and outages that began, and the next course."""
+        """Score at least one window, in any order.
+
+        Returns:
+            A score per window, silences and outages that began, and the next state.
+        """
         detector, newest = self.bundle.detector, int(live.end_s.max())
         both = live if self.past is None else joined(self.past, live)
-        own = np.arange(len(both) - len(live), len(both))
         kept = both.end_s > newest - KEPT_S
-        kept[own] = True
+        kept[len(both) - len(live) :] = True
         both = both.take(kept)
         grid, places = to_grid(both, detector.cadence, detector.names)
         places = places[len(both) - len(live) :]
-        judged = detector.score(grid, int(places[:, 0].min()), known_from=0)
-        mine = np.zeros(judged.flagged.shape, bool)
-        mine[tuple(places.T)] = True
+        grid_scores = detector.score(grid, int(places[:, 0].min()), known_from=0)
+        is_live = np.zeros(grid_scores.flagged.shape, bool)
+        is_live[tuple(places.T)] = True
         began, still_open = grouping.number(
-            judged.flagged & mine, grid.end_s, detector.cadence, self._open(grid)
+            grid_scores.flagged & is_live, grid.end_s, detector.cadence, self._open(grid)
         )
-        found = _found(detector, grid, judged, began, places)
+        scores = _window_scores(detector, grid, grid_scores, began, places)
         named = {
             name: (int(last), int(first))
             for name, last, first in zip(grid.names, *still_open, strict=True)
             if last > grouping.NEVER
         }
-        begun = self._begun(detector, grid, judged, max(newest, self.scored_until))
+        begun = self._begun(detector, grid, grid_scores, max(newest, self.scored_until))
         return (
-            found,
+            scores,
             begun,
             self._replace(past=both, scored_until=max(newest, self.scored_until), still_open=named),
         )
 
     def _open(self, grid: Grid) -> OpenIncidents:
-        nothing = (grouping.NEVER, grouping.NEVER)
-        last, first = zip(*(self.still_open.get(name, nothing) for name in grid.names), strict=True)
+        no_incident = (grouping.NEVER, grouping.NEVER)
+        last, first = zip(
+            *(self.still_open.get(name, no_incident) for name in grid.names), strict=True
+        )
         return OpenIncidents(np.array(last), np.array(first))
 
     def _begun(
-        self, detector: Detector, grid: Grid, judged: GridScores, newest: int
+        self, detector: Detector, grid: Grid, grid_scores: GridScores, newest: int
     ) -> list[IncidentSpan]:
-        """Silences and outages that are known since the rows that are judged now."""
+        """Silences and outages that became certain with these rows."""
         volume = detector.spec.volume
         if volume is None or not self.scored_until:
             return []
-        found = grouping.silences(grid, judged.expected[..., volume], judged.down, judged.there)
+        spans = grouping.silences(
+            grid, grid_scores.expected[..., volume], grid_scores.down, grid_scores.there
+        )
         certain = [
-            max(i.start_s + grid.cadence.size_s, i.start_s + grouping.MIN_SILENCE_S) for i in found
+            max(i.start_s + grid.cadence.size_s, i.start_s + grouping.MIN_SILENCE_S) for i in spans
         ]
-        return [i for i, at in zip(found, certain, strict=True) if self.scored_until < at <= newest]
+        return [i for i, at in zip(spans, certain, strict=True) if self.scored_until < at <= newest]
 
 
-def _found(
-    detector: Detector, grid: Grid, judged: GridScores, began: np.ndarray, places: np.ndarray
+def _window_scores(
+    detector: Detector, grid: Grid, grid_scores: GridScores, began: Ints, places: Ints
 ) -> list[WindowScore]:
     row, entity = places.T
-    z = judged.z[row, entity]
+    z = grid_scores.z[row, entity]
     parts = (
-        judged.expected[row, entity],
-        judged.low[row, entity],
-        judged.high[row, entity],
+        grid_scores.expected[row, entity],
+        grid_scores.low[row, entity],
+        grid_scores.high[row, entity],
         z,
         attribute(z),
     )
     rows = zip(
-        judged.score[row, entity].tolist(),
+        grid_scores.score[row, entity].tolist(),
         began[row, entity].tolist(),
         entity.tolist(),
         *parts,
@@ -147,7 +154,7 @@ def _found(
     ]
 
 
-def _named(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+def _named(names: Sequence[str], values: Floats) -> dict[str, float]:
     return {
         name: value
         for name, value in zip(names, values.tolist(), strict=True)
