@@ -226,15 +226,7 @@ def _check_coverage(windows: "pa.Table", days: float, start: str, end: str) -> N
 
 
 def _check_baseline(detector: "Detector", days: float) -> None:
-    import numpy as np
-
-    from adnomaly.detector.seasonal import SeasonalBaseline
-
-    baseline = detector.baseline
-    if (
-        isinstance(baseline, SeasonalBaseline)
-        and np.isnan(baseline.center).any(axis=(1, 2, 3)).all()
-    ):
+    if not detector.baseline.knows_entities:
         raise NotEnoughHistory(
             f"no entity has windows in all hours of a weekday and of a weekend in {days:g} days: "
             "train on more days"
