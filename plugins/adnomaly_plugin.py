@@ -1,7 +1,7 @@
-"""The one plugin file: the page Adnomaly, links to the other consoles in Airflow's menu, and the safe login cookie.
+"""The one plugin file: the page Adnomaly, links to other consoles, and the safe login cookie.
 
-Airflow executes every .py of this folder under its bare file name, so whatever else we need is the package beside it,
-which .airflowignore keeps from being executed that way.
+Airflow executes every .py of this folder under its bare file name. All other code is in the package
+beside it, which .airflowignore excludes.
 """
 
 from adnomaly_airflow.cookies import HttpOnlyCookieMiddleware
@@ -18,7 +18,7 @@ def _link(name: str, url: str) -> dict[str, str]:
 
 
 class _OnlyWhereServed:
-    """The page's application, imported when Airflow asks for it: only the API server does, and pays the seconds."""
+    """The page's application, imported when asked for: only the API server pays the seconds."""
 
     def __get__(self, plugin: object, owner: type) -> list[dict[str, object]]:
         from adnomaly_airflow.console.app import PREFIX, app

@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qs
 
 import msgspec
 
 from serving.body import ClientGone, Receive, read_body
-from serving.decode import decode_batch, decode_row
+from serving.decode import decode_batch, decode_row, wants_explanation
 from serving.metrics import ApiMetrics
 from serving.openapi import document
 from serving.problems import Problem, Refusal
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from adnomaly.scoring.rows import RowScore
 
 GLOBAL: Final = {"baseline": "global"}
-MAX_QUERY_FIELDS: Final = 100
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -123,7 +121,7 @@ class _Api:
         if score := self._scorings.get(route):
             if method != "POST":
                 raise _not_allowed(b"POST")
-            explain = _wants_explanation(scope["query_string"])
+            explain = wants_explanation(scope["query_string"])
             return score(await read_body(scope["headers"], receive), explain)
         if read := self._reads.get(route):
             if method not in ("GET", "HEAD"):
@@ -237,28 +235,6 @@ def _not_allowed(allow: bytes) -> Refusal:
             "method_not_allowed", "this path does not take this method", fix=f"use {allow.decode()}"
         ),
         [(b"allow", allow)],
-    )
-
-
-def _wants_explanation(query: bytes) -> bool:
-    if not query:
-        return False
-    if query.count(b"&") >= MAX_QUERY_FIELDS:
-        values = [""]
-    else:
-        fields = parse_qs(query.decode("ascii", "replace"), keep_blank_values=True)
-        values = fields.get("explain", ["0"])
-    if values in (["0"], ["1"]):
-        return values == ["1"]
-    raise Refusal(
-        422,
-        Problem(
-            "invalid_field",
-            "explain must be 0 or 1, given at most once",
-            field="explain",
-            rule="0 or 1",
-            fix="leave it out, or send ?explain=1",
-        ),
     )
 
 

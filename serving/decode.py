@@ -1,13 +1,16 @@
-"""Strict decoding of the scoring API's bodies: errors name field, value and rule."""
+"""Strict decoding of what the scoring API is sent: errors name field, value and rule."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from urllib.parse import parse_qs
 
 import msgspec
 
 from serving.problems import Problem, Refusal
 from serving.rows import MAX_ROWS, Batch, Row
+
+MAX_QUERY_FIELDS: Final = 100
 
 _row_decoder = msgspec.json.Decoder(Row)
 _batch_decoder = msgspec.json.Decoder(Batch)
@@ -53,6 +56,33 @@ def decode_batch(body: bytes) -> list[Any]:
         raise _not_json(error) from None
     _check(body, batch, batch.rows)
     return batch.rows
+
+
+def wants_explanation(query: bytes) -> bool:
+    """Decode `?explain=1`, which is off by default.
+
+    Raises:
+        Refusal: 422 for another value, or more than one.
+    """
+    if not query:
+        return False
+    if query.count(b"&") >= MAX_QUERY_FIELDS:
+        values = [""]
+    else:
+        fields = parse_qs(query.decode("ascii", "replace"), keep_blank_values=True)
+        values = fields.get("explain", ["0"])
+    if values in (["0"], ["1"]):
+        return values == ["1"]
+    raise Refusal(
+        422,
+        Problem(
+            "invalid_field",
+            "explain must be 0 or 1, given at most once",
+            field="explain",
+            rule="0 or 1",
+            fix="leave it out, or send ?explain=1",
+        ),
+    )
 
 
 def _check(body: bytes, decoded: Any, rows: Sequence[Any]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from adnomaly.attacks import Attack
 from adnomaly.clients.kafka.producer import TrackedProducer
 from adnomaly.generator_state import GeneratorFiles, Plan, microseconds, moment_at
-from adnomaly.synthetic.clicks import Clicks, ClickSource
+from adnomaly.synthetic.click_source import ClickSource
+from adnomaly.synthetic.clicks import Clicks
 from adnomaly.synthetic.encode import MessageEncoder
 from adnomaly.synthetic.traffic import minute_of
 
@@ -58,7 +59,7 @@ class Generator:
         self._sent_before = 0
 
     def run(self, until: datetime | None, attacks: tuple[Attack, ...], *, live: bool) -> None:
-        """Send clicks before `until`; without `live`, end at the present. Ends early when stopped."""
+        """Send clicks before `until`; without `live`, end at the present. `stop` ends it early."""
         present = datetime.now(UTC)
         goals = [goal for goal in (until, None if live else present) if goal is not None]
         while not self._stop.is_set() and not (goals and self._sent_until >= min(goals)):

@@ -1,8 +1,11 @@
 """Sends synthetic clicks to `clickstream`: past ones at a given rate, then each when it is due.
 
-    python -m streaming.generate_clicks                                    resume after the last run (or now)
+Resume after the last run, or start now; send the last two hours with an attack; fill the lake
+instead of the topic:
+
+    python -m streaming.generate_clicks
     python -m streaming.generate_clicks --from -2h --attack click_flood:DE:ios:-60m:20m
-    python -m streaming.generate_clicks --history --days 21 --end -2h      fill the lake instead of the topic
+    python -m streaming.generate_clicks --history --days 21 --end -2h
 
 At least once: progress is written after the broker's acknowledgement, so a killed run sends its
 last seconds again with the same event ids, which validation drops. Exit code 1 when a click could
@@ -28,7 +31,7 @@ from adnomaly.home import Home
 from adnomaly.pipelines import generate_history
 from adnomaly.process import single_instance
 from adnomaly.settings import Settings, load_settings
-from adnomaly.synthetic.clicks import ClickSource
+from adnomaly.synthetic.click_source import ClickSource
 from adnomaly.synthetic.traffic import Traffic
 from adnomaly.topics import CLICKS_TOPIC
 from adnomaly.wiring import connect

@@ -5,7 +5,9 @@ event_id was seen within the last 15 minutes on its partition is dropped and cou
 rebuilt from the end of `clickstream.valid` after a restart. Dead letters keep key and value byte
 for byte; their headers name field, rule, value and source.
 
-    python -m streaming.validate_clicks [--member N]    one process per member, which share the partitions
+The members of a group share the partitions, one process per member:
+
+    python -m streaming.validate_clicks [--member N]
 """
 
 import argparse

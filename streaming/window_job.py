@@ -14,7 +14,7 @@ from threading import Event
 
 from adnomaly.clients.flink import WINDOW_JOB
 from adnomaly.clients.flink_job import JobReconciler
-from adnomaly.clients.flink_sql import Topics
+from adnomaly.clients.flink_tables import Topics
 from adnomaly.home import Home
 from adnomaly.process import run_process, single_instance
 from adnomaly.settings import Settings

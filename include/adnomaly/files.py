@@ -1,4 +1,6 @@
-"""Atomic writes: a reader sees the old content or the new, never a part."""
+"""Writes that survive a crash: atomic ones, of which a reader sees the old content or the new, and
+synced ones, which are on the disk when the call returns.
+"""
 
 import os
 from collections.abc import Iterator
@@ -31,3 +33,20 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Replace the content of a file atomically."""
     with replacing(path, mode=mode) as draft:
         draft.write_bytes(data)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file; its content is on the disk at return. Not atomic."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -90,7 +90,7 @@ class Home:
 
     @property
     def work(self) -> Path:
-        """Folders of training runs, and downloads."""
+        """Folders of training runs."""
         return self.path / "work"
 
     @property

@@ -7,12 +7,13 @@ import os
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adnomaly.errors import InvalidSetting
+from adnomaly.ports import DEFAULT_PORTS
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout: the folder that holds dags/, streaming/, serving/ and include/."""
@@ -28,37 +29,19 @@ SECRETS = (
 """Secrets that `make setup` generates; none of them has a default."""
 
 
-DEFAULT_PORTS: Final = {
-    "kafka": 29092,
-    "postgres": 5433,
-    "redis": 6390,
-    "s3": 9000,
-    "s3-console": 9001,
-    "jobmanager": 8081,
-    "ray": 8265,
-    "mlflow": 5000,
-    "api-server": 8088,
-    "serving": 8080,
-    "scorer-metrics": 9108,
-}
-"""Ports that clients connect to, before PORT_OFFSET. Other ports stand in their server's file."""
-
-
 def _at(port: str, description: str, scheme: str = "") -> Any:
-    """Default `localhost:<default port + PORT_OFFSET>`."""
     return Field(
-        default_factory=lambda data: (
-            f"{scheme}localhost:{DEFAULT_PORTS[port] + data['port_offset']}"
-        ),
+        default_factory=lambda data: f"{scheme}localhost:{_number(port, data)}",
         description=description,
     )
 
 
 def _port(port: str, description: str) -> Any:
-    return Field(
-        default_factory=lambda data: DEFAULT_PORTS[port] + data["port_offset"],
-        description=description,
-    )
+    return Field(default_factory=lambda data: _number(port, data), description=description)
+
+
+def _number(port: str, data: dict[str, Any]) -> int:
+    return int(DEFAULT_PORTS[port] + data["port_offset"])
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -190,10 +173,8 @@ class Settings(BaseSettings):
         except ValueError:
             weights = {}
         if not weights or min(weights.values()) <= 0 or "" in weights:
-            raise ValueError(
-                "must be name:weight pairs such as US:0.6,DE:0.4 with weights above 0, "
-                f"got {text!r}"
-            )
+            pairs = "name:weight pairs such as US:0.6,DE:0.4 with weights above 0"
+            raise ValueError(f"must be {pairs}, got {text!r}")
         return text
 
     @property
@@ -244,9 +225,13 @@ def _check_names(file: Path) -> None:
     for line in file.read_text().splitlines():
         name = line.partition("=")[0].strip()
         if name and not name.startswith("#") and name.lower() not in Settings.model_fields:
-            raise InvalidSetting(
-                f"{file.name}: unknown setting {name!r}; the known ones are in .env.example"
-            )
+            known = "the known ones are in .env.example"
+            raise InvalidSetting(f"{file.name}: unknown setting {name!r}; {known}")
+
+
+def home_path() -> Path:
+    """ADNOMALY_HOME, also before its secrets exist."""
+    return ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
 
 
 @lru_cache(maxsize=1)
@@ -256,20 +241,18 @@ def load_settings() -> Settings:
     Raises:
         InvalidSetting: a malformed value, a missing secret, or an unknown name in a file.
     """
-    home = ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")
-    files = (home / "secrets.env", ROOT / ".env")
+    files = (home_path() / "secrets.env", ROOT / ".env")
     for file in files:
         _check_names(file)
     try:
         return Settings(_env_file=files)  # type: ignore[call-arg]  # of pydantic-settings
     except ValidationError as error:
-        # A default derived from an invalid field is reported too; it adds nothing.
-        causes = [
-            e
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}"
             for e in error.errors(include_input=False)
+            # A default derived from an invalid field adds nothing.
             if e["type"] != "default_factory_not_called"
-        ]
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in causes)
+        )
         raise InvalidSetting(
             f"{problems}. `make setup` generates the secrets; "
             ".env.example describes the other settings"

@@ -1,4 +1,7 @@
-"""What Feast knows, derived from `adnomaly.features`. `feast apply` reads this file (it must be the only one in this folder)."""
+"""What Feast knows, derived from `adnomaly.features`.
+
+`feast apply` reads this file; it must be the only Python file of this folder.
+"""
 
 from adnomaly.clients.feast import definitions
 from adnomaly.wiring import connect

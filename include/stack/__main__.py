@@ -11,7 +11,7 @@ import typer
 from adnomaly.cli import features, model
 from adnomaly.errors import AdnomalyError
 from adnomaly.home import Home
-from adnomaly.settings import ROOT, load_settings
+from adnomaly.settings import ROOT, home_path, load_settings
 from stack import lifecycle
 from stack import secrets as secrets_file
 from stack.docs import reference
@@ -115,7 +115,7 @@ def run(program: str) -> None:
 @app.command()
 def secrets() -> None:
     """Generate missing secrets."""
-    secrets_file.ensure(Home(ROOT / os.environ.get("ADNOMALY_HOME", ".adnomaly")))
+    secrets_file.ensure(Home(home_path()))
 
 
 @app.command()

@@ -61,7 +61,6 @@ def write_config(settings: Settings) -> None:
     home = Home.of(settings)
     for folder in (home.run, home.logs, home.supervisor_socket.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o755 if folder == home.logs else 0o711)
-    (home.run / "socket").write_text(f"{home.supervisor_socket}\n")
     head = _HEAD.format(
         logs=home.logs, run=home.run, root=home.venv.parent, socket=home.supervisor_socket
     )

@@ -1,4 +1,4 @@
-"""Buttons on a task's page to what it touched: the Flink job, the MLflow run, the S3 prefix, the scoring API."""
+"""Buttons on a task's page: Flink job, MLflow run, S3 prefix, scoring API."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,10 @@ from adnomaly.settings import load_settings
 
 
 def note(ti: Any, key: str, value: str) -> None:
-    """Keep what a button needs. Tasks that defer note it in both of their parts, or an empty link replaces the good one."""
+    """Keep what a button needs.
+
+    Tasks that defer call this in both of their parts, or an empty link replaces the good one.
+    """
     ti.xcom_push(key=key, value=value)
 
 

@@ -25,7 +25,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from adnomaly.clients.flink import Flink
-from adnomaly.clients.flink_sql import Script, Topics, stream_script
+from adnomaly.clients.flink_sql import Script, stream_script
+from adnomaly.clients.flink_tables import Topics
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.clients.kafka.reader import last_values
 from adnomaly.features import FEATURES, Feature
@@ -35,7 +36,8 @@ from adnomaly.pipelines.generate_history import hour_of_clicks
 from adnomaly.settings import Settings, load_settings
 from adnomaly.stores.lake_batch import LakeBatch
 from adnomaly.stores.offline_features import OfflineFeatures
-from adnomaly.synthetic.clicks import Clicks, ClickSource
+from adnomaly.synthetic.click_source import ClickSource
+from adnomaly.synthetic.clicks import Clicks
 from adnomaly.synthetic.encode import MessageEncoder
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from adnomaly.topics import VALID_TOPIC, Topic

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.clients.flink_sql import Topics, batch_script, stream_script
+from adnomaly.clients.flink_sql import batch_script, stream_script
+from adnomaly.clients.flink_tables import Topics
 from adnomaly.events import COLUMNS
 from adnomaly.features import FEATURES, Feature
 from adnomaly.windows import SIZE, SLIDE, window_sql

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from adnomaly.bundle.bundle import Bundle
 from adnomaly.clients import feast
-from adnomaly.clients.flink_sql import Topics, batch_script, stream_script
+from adnomaly.clients.flink_sql import batch_script, stream_script
+from adnomaly.clients.flink_tables import Topics
 from adnomaly.detector.spec import Spec
 from adnomaly.scoring import files
 from adnomaly.scoring.attribution import summarize

@@ -105,7 +105,7 @@ def store(settings, backends, proxies):
 
     table = f"test_windows_{uuid4().hex[:8]}"
     with backends.postgres.connection() as connection:
-        connection.execute(f"CREATE TABLE {table} (LIKE feature_aggreproxies INCLUDING ALL)")
+        connection.execute(f"CREATE TABLE {table} (LIKE feature_aggregates INCLUDING ALL)")
     through = settings.model_copy(
         update={"db_host": "127.0.0.1", "db_port": proxies["postgres"].port}
     )

@@ -30,7 +30,7 @@ import window_oracle as oracle
 from adnomaly.arrow import CLICK_SCHEMA
 from adnomaly.clients.flink import Flink
 from adnomaly.clients.flink_job import JobReconciler
-from adnomaly.clients.flink_sql import IDLE_SECONDS, Topics
+from adnomaly.clients.flink_tables import IDLE_SECONDS, Topics
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.features import FEATURES, Feature
 from adnomaly.settings import ROOT, load_settings

@@ -13,7 +13,7 @@ from adnomaly.generator_state import GeneratorFiles, Plan, SentSpans, first_mome
 from adnomaly.home import Home
 from adnomaly.pipelines.generate_history import generate_history, run
 from adnomaly.settings import SECRETS, Settings
-from adnomaly.synthetic.clicks import ClickSource
+from adnomaly.synthetic.click_source import ClickSource
 from adnomaly.synthetic.encode import MessageEncoder, to_table
 from adnomaly.synthetic.traffic import Traffic, minute_of
 

@@ -1,6 +1,7 @@
 """Supervisor client, its pipelines and its trigger, against a real supervisord."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ logfile={home}/log
 pidfile={home}/pid
 childlogdir={home}
 [unix_http_server]
-file={home}/run/supervisor.sock
+file={socket}
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
@@ -40,18 +41,20 @@ NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
 def home(tmp_path_factory):
     """An ADNOMALY_HOME whose supervisord knows every stream (as a sleep) and one program that ends at once."""
     home = tmp_path_factory.mktemp("h")
-    (home / "run").mkdir()
+    Home(home).supervisor_socket.parent.mkdir(parents=True)
     programs = "".join(
         PROGRAM.format(name=name, command="sleep 600") for name in run_streams.START_ORDER
     )
     (home / "conf").write_text(
-        CONFIG.format(home=home) + programs + PROGRAM.format(name="falls", command="false")
+        CONFIG.format(home=home, socket=Home(home).supervisor_socket)
+        + programs
+        + PROGRAM.format(name="falls", command="false")
     )
     supervisord = subprocess.Popen(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(home / "conf")],
         stdout=subprocess.DEVNULL,
     )
-    _until(lambda: (home / "run" / "supervisor.sock").exists())
+    _until(Home(home).supervisor_socket.exists)
     yield home
     supervisord.terminate()
     supervisord.wait(30)
@@ -98,11 +101,16 @@ def test_no_supervisord_says_how_to_start_it(tmp_path):
         Supervisor(Home(tmp_path)).programs()
 
 
-def test_a_recorded_socket_is_used(home, tmp_path):
-    """A socket's path has about 100 characters, so a deep home records a shorter one."""
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "socket").write_text(f"{home}/run/supervisor.sock\n")
-    assert "falls" in Supervisor(Home(tmp_path)).programs()
+def test_a_deep_home_has_its_socket_elsewhere(home, tmp_path):
+    """The path of a socket has at most about 100 characters."""
+    deep = Home(tmp_path / ("deep" * 25))
+    socket = deep.supervisor_socket
+    socket.parent.mkdir(parents=True)
+    try:
+        socket.symlink_to(Home(home).supervisor_socket)
+        assert "falls" in Supervisor(deep).programs()
+    finally:
+        shutil.rmtree(deep.temporary)
 
 
 def test_streams_stop_writers_first(supervisor):

@@ -14,7 +14,8 @@ from adnomaly.events import decode, event_time
 from adnomaly.features import FEATURES
 from adnomaly.settings import SECRETS, Settings
 from adnomaly.synthetic.attacks import plan_attacks
-from adnomaly.synthetic.clicks import Clicks, ClickSource
+from adnomaly.synthetic.click_source import ClickSource
+from adnomaly.synthetic.clicks import Clicks
 from adnomaly.synthetic.encode import MessageEncoder, to_table
 from adnomaly.synthetic.minute_counts import clipped_moments
 from adnomaly.synthetic.traffic import PLAIN, Traffic, minute_of

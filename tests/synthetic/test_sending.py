@@ -12,7 +12,7 @@ from adnomaly.errors import Unavailable
 from adnomaly.generator_state import GeneratorFiles, Plan
 from adnomaly.home import Home
 from adnomaly.settings import SECRETS, Settings
-from adnomaly.synthetic.clicks import ClickSource
+from adnomaly.synthetic.click_source import ClickSource
 from adnomaly.synthetic.encode import event_ids
 from adnomaly.synthetic.traffic import Traffic, minute_of
 from streaming import generate_clicks as sender

@@ -7,7 +7,7 @@ import pytest
 
 from adnomaly.attack_kinds import ATTACKS, HELD_OUT, KINDS, KNOWN
 from adnomaly.settings import SECRETS, Settings
-from adnomaly.synthetic.clicks import ClickSource
+from adnomaly.synthetic.click_source import ClickSource
 from adnomaly.synthetic.traffic import HARD, Traffic, minute_of
 from adnomaly.synthetic.variation import DAY, NOISE, surges_between, variation
 

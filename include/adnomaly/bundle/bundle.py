@@ -6,7 +6,6 @@ names the folder below `bundles/`.
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from adnomaly.detector.detector import Detector
 from adnomaly.detector.feature_sets import ALL_FEATURES, REQUIRED_FEATURES
 from adnomaly.detector.windows import Windows
 from adnomaly.errors import BundleRejected
+from adnomaly.files import sync_folder, write_synced
 
 MODEL_FILES: Final = {REQUIRED_FEATURES: "model.onnx", ALL_FEATURES: "model_all.onnx"}
 PREPROCESS_FILE: Final = "preprocess.json"
@@ -38,6 +38,12 @@ FILES: Final = REQUIRED | {MODEL_FILES[ALL_FEATURES], HISTORY_FILE}
 MAX_MODEL_BYTES: Final = 16 * 1024 * 1024
 MAX_BYTES: Final = 256 * 1024 * 1024
 FORMAT: Final = 2
+
+INVALID: Final = (
+    *(msgspec.MsgspecError, pa.ArrowException),
+    *(ValueError, TypeError, LookupError, AttributeError),
+)
+"""What the decoders of a bundle's files raise on content that is not theirs."""
 
 T = TypeVar("T")
 
@@ -91,9 +97,7 @@ class Bundle(NamedTuple):
         thresholds = _decoded(
             THRESHOLD_FILE, lambda: msgspec.json.decode(data[THRESHOLD_FILE], type=dict[str, Any])
         )
-        models = {
-            feature_set: data[name] for feature_set, name in MODEL_FILES.items() if name in data
-        }
+        models = {features: data[name] for features, name in MODEL_FILES.items() if name in data}
         detector = _decoded(
             f"{PREPROCESS_FILE} or {THRESHOLD_FILE}",
             lambda: decode_detector(preprocess, thresholds, models),
@@ -183,7 +187,7 @@ def _draft(parent: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=".sealing-", dir=parent))
     try:
         for name, data in files.items():
-            _write(draft / name, data)
+            write_synced(draft / name, data)
         draft.chmod(0o755)
         yield draft
     finally:
@@ -200,7 +204,7 @@ def _place(draft: Path, folder: Path) -> None:
             return
         shutil.rmtree(folder)
         draft.rename(folder)
-    _sync(folder.parent)
+    sync_folder(folder.parent)
 
 
 def _verified(folder: Path, *, named: bool) -> tuple[str, dict[str, bytes]]:
@@ -246,34 +250,10 @@ def _read(folder: Path, name: str) -> bytes:
 def _decoded(name: str, decode: Callable[[], T]) -> T:
     try:
         return decode()
-    except (
-        msgspec.MsgspecError,
-        pa.ArrowException,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        raise BundleRejected(
-            f"{name} is not valid: {type(error).__name__}: {error}"[:500]
-        ) from None
+    except INVALID as error:
+        text = f"{name} is not valid: {type(error).__name__}: {error}"
+        raise BundleRejected(text[:500]) from None
 
 
 def _version(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:16]
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,8 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from adnomaly.clients.flink import Flink
-from adnomaly.clients.flink_sql import Script, Topics, stream_script
+from adnomaly.clients.flink_sql import Script, stream_script
+from adnomaly.clients.flink_tables import Topics
 from adnomaly.clients.kafka.admin import topic_id
 from adnomaly.clients.kafka.reader import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable

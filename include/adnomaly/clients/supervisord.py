@@ -5,7 +5,6 @@ unix socket.
 import http.client
 import xmlrpc.client
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
@@ -117,7 +116,7 @@ class Supervisor:
         return True
 
     def _call(self, method: str, *arguments: object) -> Any:
-        socket = self._socket()
+        socket = self._home.supervisor_socket
         transport = SupervisorTransport("", "", serverurl=f"unix://{socket}")
         try:
             with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
@@ -126,17 +125,6 @@ class Supervisor:
             raise Unavailable(
                 f"supervisord does not answer on {socket} ({error}): `make up` starts it"
             ) from error
-
-    def _socket(self) -> Path:
-        """The socket below the home, or the shorter path recorded there: a socket path is limited
-        to about 100 characters.
-        """
-        recorded = self._home.run / "socket"
-        return (
-            Path(recorded.read_text().strip())
-            if recorded.exists()
-            else self._home.run / "supervisor.sock"
-        )
 
 
 def _state(info: dict[str, Any]) -> ProgramState:

@@ -172,7 +172,7 @@ class GroundTruth:
         )
 
     def _realised(self, flagged: Bools, budget_per_day: float) -> list[float]:
-        """False incidents divided by the budget, by fortnight; a last part below half is ignored."""
+        """False incidents over the budget, by fortnight; a last part below half is ignored."""
         step = self.grid.cadence.steps(FORTNIGHT_DAYS * 86400)
         ratios = []
         for first in range(0, max(1, len(flagged) - step // 2), step):

@@ -129,7 +129,7 @@ def _timeline(truth: GroundTruth, score: Floats) -> bytes:
         _entity_row(axes, truth, score, rows, int(entity))
     parts[0].set_title("Score of each window, attacks red, benign events green")
     axis = parts[-1].xaxis
-    dates = ConciseDateFormatter(axis.get_major_locator())  # type: ignore[no-untyped-call]  # untyped
+    dates = ConciseDateFormatter(axis.get_major_locator())  # type: ignore[no-untyped-call]
     axis.set_major_formatter(dates)
     return _png(figure)
 

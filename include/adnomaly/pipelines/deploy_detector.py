@@ -4,8 +4,9 @@
 """
 
 import logging
-import shutil
+import tempfile
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adnomaly.errors import JobFailed, NotEnoughHistory
@@ -129,11 +130,7 @@ def _import(registry: "Registry", registered: "Registered", bundles: BundleStore
     # DAG files must not load the ONNX libraries.
     from adnomaly.scoring.rows import RowScorer
 
-    download = bundles.folder.parent / "work" / "download" / registered.bundle
-    download.mkdir(parents=True, exist_ok=True)
-    try:
-        folder = bundles.import_bundle(registry.download(registered, download))
-    finally:
-        shutil.rmtree(download, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as download:
+        folder = bundles.import_bundle(registry.download(registered, Path(download)))
     RowScorer.load(folder).check_sentinels()
     return folder.name

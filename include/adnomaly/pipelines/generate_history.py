@@ -14,7 +14,7 @@ from adnomaly.errors import InvalidSetting
 from adnomaly.generator_state import GeneratorFiles, SentSpans
 from adnomaly.home import Home
 from adnomaly.settings import Settings
-from adnomaly.synthetic.clicks import ClickSource
+from adnomaly.synthetic.click_source import ClickSource
 from adnomaly.synthetic.encode import to_table
 from adnomaly.synthetic.traffic import Traffic, minute_of
 

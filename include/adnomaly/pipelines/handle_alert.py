@@ -67,7 +67,7 @@ def update_incidents(
 def _apply(
     connection: "psycopg.Connection", incidents: "IncidentStore", messages: list[dict[str, Any]]
 ) -> list[str]:
-    """Insert or update the incidents of alerts, in the caller's transaction; returns changed ids."""
+    """Insert or update the alerts' incidents in the caller's transaction; returns changed ids."""
     ids = dict.fromkeys(m["incident_id"] for m in messages if m["kind"] == ANOMALY)
     changed = incidents.upsert_from_windows(connection, list(ids))
     for message in messages:

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from adnomaly.arrays import Ints
 from adnomaly.arrow import CLICK_SCHEMA, TIME
 from adnomaly.events import partition_key
-from adnomaly.synthetic.clicks import Clicks, ClickSource
+from adnomaly.synthetic.click_source import ClickSource
+from adnomaly.synthetic.clicks import Clicks
 from adnomaly.synthetic.population import ADS_PER_CAMPAIGN
 
 _HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), "<u2")

@@ -201,7 +201,7 @@ class Traffic:
         return np.minimum(mean * np.exp(self.variation(minutes).pool), 1.0)
 
     def leader(self, minutes: Ints) -> Floats:
-        """Exponent that shifts clicks to large campaigns, (M, E); 1 is neutral, more shifts more."""
+        """Exponent that shifts clicks to large campaigns, (M, E); 1 changes nothing."""
         return np.exp(self.variation(minutes).leader)
 
     def benign_surges(self, first: int, last: int) -> list[BenignSurge]:

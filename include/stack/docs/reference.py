@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from adnomaly import topics, windows
 from adnomaly.events import COLUMNS, Click, json_schema
 from adnomaly.features import FEATURES
-from adnomaly.settings import DEFAULT_PORTS, ROOT, SECRETS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import ROOT, SECRETS, Settings
 from stack.docs import dag_graph, drawings
 from stack.ports import PORTS
 

@@ -1,7 +1,11 @@
-"""The native servers, one module each. To add a server, add a module with `SERVERS`.
+"""The native servers, one module each.
 
 A module of this package exports `SERVERS`, and `PREPARATIONS` if its servers need set-up while they
-run. Everything else (start and stop, ports, readiness, `make env`) derives from them.
+run. Start and stop, ports, readiness and `make env` derive from them.
+
+Belongs here: a server's command, configuration, ports, needs and readiness check.
+Does not: clients of a server (`adnomaly/clients`), the order of starts (`lifecycle`).
+To add a server, add a module.
 """
 
 import importlib

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, ROOT, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import ROOT, Settings
 from stack import secrets
 from stack.servers.base import Check, Port, Preparation, Server, Variables, answers, common_env
 

@@ -10,7 +10,8 @@ import pyflink
 import yaml
 
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import Settings
 from stack.servers.base import Port, Server, Variables, answers, write_private
 
 REST: Final = Port("jobmanager", DEFAULT_PORTS["jobmanager"], "Flink UI")

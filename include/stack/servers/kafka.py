@@ -9,7 +9,8 @@ from confluent_kafka.admin import AdminClient
 
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import Settings
 from stack.servers.base import CHECK_TIMEOUT_S, Port, Preparation, Server, listens, write_private
 
 BROKER: Final = Port("kafka", DEFAULT_PORTS["kafka"], "Kafka")

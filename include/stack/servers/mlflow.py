@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from adnomaly.settings import DEFAULT_PORTS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import Settings
 from stack.servers import s3
 from stack.servers.base import Port, Server, Variables, answers
 

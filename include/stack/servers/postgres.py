@@ -11,7 +11,8 @@ from typing import Final
 import psycopg
 
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import Settings
 from adnomaly.wiring import connect
 from stack.servers.base import CHECK_TIMEOUT_S, Port, Preparation, Server, Variables
 

@@ -4,7 +4,8 @@ import shutil
 from typing import Final
 
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, ROOT, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import ROOT, Settings
 from stack.servers.base import Port, Server, Variables, answers
 
 DASHBOARD: Final = Port("ray", DEFAULT_PORTS["ray"], "Ray dashboard")

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Final
 
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import Settings
 from adnomaly.wiring import connect
 from stack.servers.base import Port, Preparation, Server, listens, write_private
 

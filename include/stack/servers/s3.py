@@ -3,7 +3,8 @@
 from typing import Final
 
 from adnomaly.home import Home
-from adnomaly.settings import DEFAULT_PORTS, Settings
+from adnomaly.ports import DEFAULT_PORTS
+from adnomaly.settings import Settings
 from stack.servers.base import Port, Server, Variables, answers
 
 API: Final = Port("s3", DEFAULT_PORTS["s3"], "S3")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
@@ -17,8 +17,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from adnomaly.clients.kafka.calls import call
 from adnomaly.clients.kafka.message import is_data, position
-from adnomaly.retry import retry
 
 CALL_SECONDS: Final = 10.0
 LAG_SECONDS: Final = 5.0
@@ -84,7 +84,7 @@ class TransactionalProcessor:
 
     def open(self) -> None:
         """Fence an earlier process of this member, abort its transaction, and join the group."""
-        self._call(lambda: self._producer.init_transactions(CALL_SECONDS))
+        call(lambda: self._producer.init_transactions(CALL_SECONDS))
         self._consumer.subscribe([self._topic], on_revoke=self._revoked, on_lost=self._revoked)
 
     def read(self, max_messages: int, wait_s: float) -> list[Message]:
@@ -134,26 +134,26 @@ class TransactionalProcessor:
         """
         offsets = _next_offsets(read)
         try:
-            self._call(self._producer.begin_transaction)
+            call(self._producer.begin_transaction)
             for message in out:
                 self._produce(message)
             positions = [
                 TopicPartition(topic, p, offset, metadata.get(p, ""))
                 for (topic, p), offset in offsets.items()
             ]
-            self._call(
+            call(
                 lambda: self._producer.send_offsets_to_transaction(
                     positions, self._consumer.consumer_group_metadata(), CALL_SECONDS
                 )
             )
-            self._call(lambda: self._producer.commit_transaction(CALL_SECONDS))
+            call(lambda: self._producer.commit_transaction(CALL_SECONDS))
         except KafkaException as error:
             if error.args[0].fatal():
                 raise
             log.warning(
                 "transaction aborted (%s); its messages are read again", error.args[0].str()
             )
-            self._call(lambda: self._producer.abort_transaction(CALL_SECONDS))
+            call(lambda: self._producer.abort_transaction(CALL_SECONDS))
             self.rewind(read)
             return False
         self._done |= offsets | self._ends
@@ -198,7 +198,7 @@ class TransactionalProcessor:
         """Metadata committed with the offset of a partition, empty if none; retries while the
         broker is unavailable.
         """
-        [committed] = self._call(
+        [committed] = call(
             lambda: self._consumer.committed(
                 [TopicPartition(self._topic, partition)], timeout=CALL_SECONDS
             )
@@ -242,28 +242,6 @@ class TransactionalProcessor:
         self.generation += 1
         for p in partitions:
             self._done.pop((p.topic, p.partition), None)
-
-    def _call(self, call: Callable[[], T]) -> T:
-        """Retry while the broker is unavailable; the client resumes an interrupted call."""
-        return retry(lambda: _retriable(call), wait=_sleep, errors=(_Retriable,), max_delay_s=1.0)
-
-
-class _Retriable(Exception):
-    """The client asks for the same call again."""
-
-
-def _retriable(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except KafkaException as error:
-        if error.args[0].retriable():
-            raise _Retriable(f"Kafka: {error.args[0].str()}") from error
-        raise
-
-
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return True
 
 
 def _next_offsets(read: Sequence[Message]) -> dict[Partition, int]:
