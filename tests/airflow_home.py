@@ -1,4 +1,4 @@
-"""Airflow for tests that only read its files: a home of its own with an empty SQLite database, no network."""
+"""Airflow home for tests that only read DAGs and plugins: empty SQLite database, no network."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def configure() -> None:
-    """Airflow reads its configuration when it is imported, so it is set before any test module is."""
+    """Set the configuration before any test module imports Airflow, which reads it on import."""
     home = ROOT / ".pytest_cache" / "airflow"
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("AIRFLOW_HOME", str(home))

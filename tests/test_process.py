@@ -39,7 +39,7 @@ def test_a_known_problem_is_one_line_and_exit_code_1(caplog):
     assert caplog.messages == ["the broker does not answer"]
 
 
-def test_what_goes_wrong_while_it_ends_is_no_failure():
+def test_an_error_during_shutdown_is_no_failure():
     def run(settings, stop):
         stop.set()
         raise ValueError("given up")

@@ -43,7 +43,7 @@ def test_features_over_groups_come_from_one_pass_over_the_clicks():
     assert not {"DISTINCT", "UNION", "JOIN"} & set(sql.split())
 
 
-def test_the_kind_of_a_group_says_what_it_is_not_grouped_by():
+def test_the_kind_of_a_group_marks_the_columns_left_out():
     sql = window_sql(
         "clicks"
     )  # GROUPING_ID(user_id_hash, campaign_id): the first column is the higher bit
@@ -71,7 +71,7 @@ def test_the_contract_is_three_features_in_order():
     assert CONTRACT == ("ctr_avg", "bounce_rate_avg", "event_count")
 
 
-def test_decode_window_names_what_is_missing():
+def test_decode_window_names_missing_fields():
     message = b'{"window_start":"2026-03-10T12:00:00Z","window_end":"2026-03-10T12:05:00Z","geo":"US","platform":"web","ctr_avg":0.02,"bounce_rate_avg":0.3,"event_count":7}'
     window = decode_window(message)
     assert (window.window_end, window.key, window.features["event_count"]) == (
@@ -138,7 +138,7 @@ def test_a_window_of_ours_passes():
         ({"unique_user_ratio": -0.1}, "unique_user_ratio: must be a number from 0 to 1, got -0.1"),
     ],
 )
-def test_what_can_be_no_window_is_refused_by_field_value_and_rule(change, rule):
+def test_an_impossible_window_is_refused_by_field_value_and_rule(change, rule):
     own = {name: value for name, value in change.items() if name not in GOOD.features}
     features = GOOD.features | {
         name: value for name, value in change.items() if name in GOOD.features

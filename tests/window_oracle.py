@@ -1,6 +1,7 @@
-"""The independent oracle: windows computed from the clicks that were sent, in plain Python, sharing no code with the SQL.
+"""The independent oracle: windows of the sent clicks in plain Python, without code of the SQL.
 
-Minutes are integers since the epoch; a window is named by the minute at which it ends. Sums are exact (`fsum`).
+Minutes are integers since the epoch; the minute at which a window ends identifies it. Sums are
+exact (`fsum`).
 """
 
 from collections import Counter, defaultdict
@@ -79,7 +80,10 @@ def aggregate(inside: list[Sent]) -> Window:
 
 
 def without(all_clicks: Iterable[Sent], missed: Mapping[str, int]) -> dict[Key, Window]:
-    """The windows as a stream sees them that has missed some: `missed` says for an event_id how many of its windows, oldest first."""
+    """The windows of a stream with late clicks.
+
+    `missed` maps an event_id to the number of its windows that it missed, oldest first.
+    """
     cells: dict[Key, list[Sent]] = defaultdict(list)
     for click in all_clicks:
         for end in ends(click.at)[missed.get(click.event_id, 0) :]:
@@ -95,7 +99,7 @@ def closed_before(found: Mapping[Key, Window], last_end: int) -> dict[Key, Windo
 def differences(
     said: Mapping[Key, Window], true: Mapping[Key, Window], *, tolerance: float = 1e-9
 ) -> list[str]:
-    """One line for each window on which the two disagree: counts exactly, averages within the tolerance."""
+    """One line per window that differs: counts exactly, averages beyond the tolerance."""
     lines = []
     for key in sorted(said.keys() | true.keys()):
         one, other = said.get(key), true.get(key)
@@ -111,5 +115,8 @@ def differences(
 
 
 def missed(at: datetime, watermark: datetime) -> int:
-    """How many windows of a click are closed when it comes: those whose last millisecond the watermark has reached."""
+    """Number of windows of a click that are already closed.
+
+    A window is closed once the watermark reaches its last millisecond.
+    """
     return sum(moment(end) - timedelta(milliseconds=1) <= watermark for end in ends(at))

@@ -1,8 +1,10 @@
-"""What the page Adnomaly costs: its queries on 14 days of a million clicks each with 200 incidents, its paints, its share of a core.
+"""Cost of the page Adnomaly: its queries, its time to draw, its share of a core.
 
-    make bench-console          on the stack that is up; a database and an API server of its own, removed at the end
+    make bench-console
 
-Every query is asked as the page asks it, then explained: its time in the server, and how it reads the large tables.
+Requires a running stack. Uses its own database and API server, and removes them at the end. The
+database holds 14 days of a million clicks each, and 200 incidents. Each query runs as the page
+runs it, then under EXPLAIN ANALYZE: time in the server, and scans of the large tables.
 """
 
 import json
@@ -71,11 +73,11 @@ FROM generate_series(now() - interval '{DAYS} days', now(), interval '1 minute')
 
 
 class Recorded(Postgres):
-    """Remembers what it was asked."""
+    """Records each query with its values."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.asked: list[tuple[Any, Any]] = []
+        self.queries: list[tuple[Any, Any]] = []
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
@@ -83,7 +85,7 @@ class Recorded(Postgres):
             execute = connection.execute
 
             def recorded(query: Any, values: Any = None, **options: Any) -> psycopg.Cursor:
-                self.asked.append((query, values))
+                self.queries.append((query, values))
                 return execute(query, values, **options)
 
             connection.execute = recorded  # type: ignore[method-assign]
@@ -124,7 +126,7 @@ def fill(settings: Settings) -> None:
 
 
 def questions(b: Backends) -> dict[str, Callable[[], object]]:
-    """What the page asks of PostgreSQL."""
+    """Queries of the page to PostgreSQL, by name."""
     now = datetime.now(UTC)
     worst = worst_first(b.incidents.recent(now - timedelta(days=DAYS)), now)[0]
     hour = timedelta(hours=1)
@@ -174,12 +176,12 @@ def bench_queries(settings: Settings) -> None:
     for name, question in questions(b).items():
         spans = []
         for _ in range(5):
-            postgres.asked.clear()
+            postgres.queries.clear()
             began = time.perf_counter()
             question()
             spans.append(1000 * (time.perf_counter() - began))
         with psycopg.connect(bench.postgres_url()) as connection:
-            found = [explained(connection, *asked) for asked in postgres.asked]
+            found = [explained(connection, *query) for query in postgres.queries]
         slowest = max(found, default=(0.0, ""))
         print(
             f"{name:<28}{statistics.median(spans):>10.0f}{slowest[0]:>19.1f}  {slowest[1]}",

@@ -1,9 +1,10 @@
-"""How long from the begin of an attack to its incident on the page, and where the time goes.
+"""Delay from the begin of an attack to its incident on the page, by step.
 
-    make bench-incidents ARGS="--attacks 20"     on the stack that is up, with its streams at the present (make demo)
+    make bench-incidents ARGS="--attacks 20"
 
-Attacks on different entities are planted through Airflow, one a minute, in the live stream. The page's own route is asked every
-second, as a logged-in user would; an incident counts from the moment it is in the answer.
+Requires a running stack whose streams have caught up (make demo). Airflow plants attacks on
+different entities in the live stream, one a minute. The bench polls the page's own route every
+second as a logged-in user. An incident counts as shown once it is in the response.
 """
 
 import argparse
@@ -38,7 +39,7 @@ JOIN incidents i USING (incident_id) WHERE incident_id = %s ORDER BY window_end 
 
 
 class Found(NamedTuple):
-    """Seconds since the begin of an attack at which its first anomalous window was computed, scored, taken up, and shown."""
+    """Delay of each step for the first anomalous window of an attack, in seconds from its begin."""
 
     computed: float
     scored: float
@@ -47,7 +48,10 @@ class Found(NamedTuple):
 
 
 def plan(settings: Settings, count: int) -> list[Attack]:
-    """One attack a minute, on different entities, the larger ones first: the smallest have too few clicks for an attack to show."""
+    """One attack a minute on different entities, the largest first.
+
+    The smallest entities have too few clicks for an attack to be detected.
+    """
     entities = sorted(
         itertools.product(settings.geos.items(), settings.platforms.items()),
         key=lambda e: -e[0][1] * e[1][1],
@@ -67,7 +71,7 @@ def plan(settings: Settings, count: int) -> list[Attack]:
 
 
 class Page:
-    """The page's list of incidents, asked as a person's browser does."""
+    """The page's list of incidents, requested as a browser does."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -112,7 +116,7 @@ def watch(b: Backends, page: Page, attacks: list[Attack]) -> dict[Attack, Found]
 
 
 def report(attacks: list[Attack], found: dict[Attack, Found]) -> float:
-    """Print the figures; returns the 95th percentile, where an attack without an incident counts as endless."""
+    """Print the delays; returns the 95th percentile. A missed attack has an infinite delay."""
     print(f"\n{'seconds since the attack began':<34}{'median':>8}{'p95':>8}{'most':>8}")
     for i, name in enumerate(
         ("window computed by Flink", "scored", "incident opened by handle_alert", "on the page")
@@ -137,12 +141,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--attacks", type=int, default=12)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     settings = load_settings()
     b = connect(settings)
     if not b.supervisor.programs()["generate_clicks"].running:
         sys.exit("error: the streams do not run: make demo")
-    attacks = plan(settings, asked.attacks)
+    attacks = plan(settings, arguments.attacks)
     airflow = Airflow(
         settings.airflow_url, "admin", settings.airflow_admin_password.get_secret_value()
     )

@@ -1,8 +1,9 @@
-"""What the features over groups cost: CPU of Flink's TaskManager per click, beside the plain query, in batch and as a stream.
+"""Cost of features over groups: CPU of Flink's TaskManager per click, in batch and as a stream.
 
-On the stack that is up, whose other jobs should rest. The clicks are of a day long past, in lake objects, topics and
-jobs of their own, which are removed at the end. A cost is a slope, between few clicks and many, so that starting a job
-is not in it; both queries are measured in the same run, after both have run once.
+Compares the query with these features to the plain query. Requires a running stack without other
+jobs under load. The clicks are of a day long past, in separate lake objects, topics and jobs, which
+are removed at the end. A cost is the slope between few and many clicks, so it excludes the start of
+a job. Both queries are measured in the same run, after a warm-up of each.
 
     python tests/bench/bench_windows.py [--clicks 1700000] [--stream-clicks 600000]
 """
@@ -56,7 +57,7 @@ QUERIES: Final[dict[str, Sequence[Feature]]] = {
 
 
 class Cost(NamedTuple):
-    """What some clicks took: seconds of the clock, and of the TaskManager's CPU."""
+    """Cost of some clicks: elapsed seconds, and CPU seconds of the TaskManager."""
 
     seconds: float
     cpu_s: float
@@ -64,7 +65,7 @@ class Cost(NamedTuple):
 
 
 class Bench:
-    """The stack under measurement, and names that nobody else has."""
+    """The stack under measurement, with unique names for all that the bench creates."""
 
     def __init__(self, settings: Settings, backends: Backends) -> None:
         self.settings, self.backends, self.name = (
@@ -148,7 +149,10 @@ def _backfill(bench: Bench, features: Sequence[Feature], hours: int, clicks: int
 
 
 def stream(bench: Bench, source: ClickSource, clicks: int) -> dict[str, Cost]:
-    """Cost of clicks that come as fast as they are read, per query; the job has warmed up on a third as many."""
+    """Cost of clicks sent as fast as they are read, per query.
+
+    The job has warmed up on a third as many clicks.
+    """
     found = {}
     print(f"stream: {clicks:,} clicks", flush=True)
     for query, features in QUERIES.items():

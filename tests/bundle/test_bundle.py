@@ -28,7 +28,7 @@ def copy(bundle, tmp_path) -> Path:
 
 
 def resealed(folder: Path, **files: bytes) -> Path:
-    """The same bundle with other files and a manifest that fits them, as an attacker could write it."""
+    """The bundle with replaced files and a matching manifest, as an attacker could write it."""
     for name, data in files.items():
         (folder / name.replace("_", ".")).write_bytes(data)
     digests = {
@@ -89,10 +89,10 @@ def test_a_bundle_under_another_name_is_refused(copy):
         RowScorer.load(copy.rename(copy.parent / "0123456789abcdef"))
 
 
-@pytest.mark.parametrize("height", [math.nan, math.inf, -0.1, 0.0, 36.0, "high", None])
-def test_an_invalid_threshold_is_refused_though_the_manifest_fits(copy, height):
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -0.1, 0.0, 36.0, "high", None])
+def test_an_invalid_threshold_is_refused_though_the_manifest_fits(copy, threshold):
     raw = json.loads((copy / "threshold.json").read_bytes())
-    raw["limits"]["all"]["global"]["height"] = height
+    raw["limits"]["all"]["global"]["height"] = threshold
     with pytest.raises(BundleRejected, match=r"threshold\.json.* is not valid"):
         RowScorer.load(resealed(copy, threshold_json=json.dumps(raw).encode()))
 

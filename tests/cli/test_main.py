@@ -1,4 +1,4 @@
-"""The command `adnomaly` as a process: what it prints and writes."""
+"""The command `adnomaly` as a process: its output and files."""
 
 import re
 import subprocess

@@ -1,4 +1,7 @@
-"""The SQL around the window SELECT. That it computes the right windows is shown on the real Flink: integration/test_windows.py."""
+"""The SQL around the window SELECT.
+
+integration/test_windows.py checks the computed windows on a real Flink.
+"""
 
 import itertools
 import re

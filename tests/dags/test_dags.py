@@ -175,7 +175,7 @@ def test_the_daily_runs_are_for_the_day_before(bag):
 
 
 def test_plugins_folder_registers_one_file(dag_folder):
-    """Airflow executes each .py of the folder that .airflowignore does not name, under its bare file name."""
+    """Airflow executes each .py of the folder by its bare name, except those in .airflowignore."""
     folder = dag_folder.parent / "plugins"
     ignored = (folder / ".airflowignore").read_text().split()
     assert [f.name for f in folder.glob("*.py")] == ["adnomaly_plugin.py"]

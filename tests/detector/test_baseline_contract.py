@@ -1,4 +1,4 @@
-"""What every baseline promises, on the same three weeks of windows."""
+"""The contract of every baseline, on the same three weeks of windows."""
 
 import msgspec
 import numpy as np

@@ -47,7 +47,7 @@ def traffic() -> Traffic:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """history.parquet, live.parquet, labels.parquet and the bundle that was trained on the first of them."""
+    """history.parquet, live.parquet, labels.parquet, and the bundle trained on the history."""
     folder = tmp_path_factory.mktemp("windows")
     days = HISTORY_DAYS + LIVE_HOURS / 24
     table = simulate_windows(traffic(), START, days, 1, [ATTACK])

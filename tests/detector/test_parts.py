@@ -94,7 +94,7 @@ def test_the_seasonal_baseline_follows_the_day_and_the_weekend():
     assert np.std(z) == pytest.approx(1, abs=0.1)
 
 
-def test_a_promotion_is_told_from_an_attack_where_history_has_many():
+def test_a_benign_surge_is_no_attack_where_history_has_many():
     rng = np.random.default_rng(3)
     innovations = rng.standard_normal((50_000, 2))
     whitening = Whitening.fit(innovations, (0, 1), 1)

@@ -1,4 +1,4 @@
-"""Files of anybody's windows and specs: what is read, and how what is wrong is named."""
+"""Window files and specs of users: accepted forms, and error messages."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_times_without_a_zone_are_utc_and_texts_are_read(tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_is_named_by_column_row_and_fix(tmp_path, changes, message):
+def test_errors_name_column_row_and_fix(tmp_path, changes, message):
     with pytest.raises(BadInput, match=message) as caught:
         read_windows(write(tmp_path, rows(**changes)), Spec.ours())
     assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ DAGS = {
 }
 
 
-def test_every_stream_with_a_topic_is_drawn_with_what_it_reads_and_writes():
+def test_every_stream_with_a_topic_is_drawn_with_its_inputs_and_outputs():
     drawing = drawings.path_of_a_click()
     for stream in STREAMS:
         if stream.source:

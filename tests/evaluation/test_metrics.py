@@ -1,4 +1,4 @@
-"""Metrics of scikit-learn against the formulas that defined the published figures."""
+"""Metrics of scikit-learn against the formulas that defined the published metrics."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Bad models, sealed with a valid manifest and offered for promotion: each is refused for its reason."""
+"""Bad models with a valid manifest: the promotion gate refuses each for its own reason."""
 
 import json
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def files(work) -> dict[str, bytes]:
 
 @pytest.fixture
 def decided(work, files, tmp_path) -> Callable[..., GateDecision]:
-    """The decision about the good bundle with some files replaced, and with sentinels that fit what it now answers."""
+    """The decision about the good bundle with replaced files and matching sentinels."""
 
     def decide_on(
         *, champion: Path | None = None, min_days: float = 0, **changed: bytes
@@ -155,8 +155,9 @@ def test_1_a_constant_model(decided, files):
         attributes["target_weights"].floats[:] = [8.0] * len(attributes["target_weights"].floats)
 
     raw = json.loads(files["preprocess.json"])
-    for axes in raw["axes"].values():
-        axes |= {"whiten": np.zeros_like(np.array(axes["whiten"])).tolist(), "spread": 1e300}
+    for whitening in raw["axes"].values():
+        zeros = np.zeros_like(np.array(whitening["whiten"])).tolist()
+        whitening |= {"whiten": zeros, "spread": 1e300}
     decision = decided(preprocess_json=json.dumps(raw).encode(), **both(files, flat))
     assert "distinct scores" in failed(decision)
 
@@ -188,7 +189,7 @@ def test_3_a_label_in_place_of_the_score(files, work, tmp_path):
 
 
 def test_4_shuffled_columns_of_the_baseline(decided, files):
-    """Bounce rates are compared with what is expected of CTR."""
+    """Bounce rates are compared with the expected CTR."""
     raw = json.loads(files["preprocess.json"])
     for name in ("center", "noise", "pooled"):
         array = np.array(raw["usual"][name], float)
@@ -204,20 +205,23 @@ def test_4_shuffled_columns_of_the_baseline(decided, files):
 
 
 def test_5_features_swapped_at_serving(decided, files):
-    """The model is told that the first column of a request is the bounce rate."""
+    """The model reads the first column of a request as the bounce rate."""
     raw = json.loads(files["preprocess.json"])
     first, second, *rest = raw["spec"]["measures"]
     raw["spec"]["measures"] = [second, first, *rest]
     with pytest.raises(BundleRejected, match="not for ours"):
         decided(preprocess_json=json.dumps(raw).encode())
-    axes = json.loads(files["preprocess.json"])
-    axes["axes"]["all"]["columns"] = [1, 0, 2, 4, 3]
-    axes["axes"]["contract"]["columns"] = [2, 1, 0]
-    assert failed(decided(preprocess_json=json.dumps(axes).encode()))
+    raw = json.loads(files["preprocess.json"])
+    raw["axes"]["all"]["columns"] = [1, 0, 2, 4, 3]
+    raw["axes"]["contract"]["columns"] = [2, 1, 0]
+    assert failed(decided(preprocess_json=json.dumps(raw).encode()))
 
 
 def test_6_shuffled_columns_of_the_model_fail_the_sentinels_of_the_forest(files, work, tmp_path):
-    """Coordinates are much alike in all directions, so no metric would show it; the forest's own answers do."""
+    """Only sentinels of the forest reveal it.
+
+    The coordinates have similar distributions, so no metric changes.
+    """
 
     def shuffled(attributes: Attributes) -> None:
         order = {0: 1, 1: 2, 2: 0}
@@ -352,10 +356,10 @@ def test_15_stale_training_data(work, traffic, tmp_path):
 def test_16_worse_than_the_champion(decided, files, work):
     """Its whitening ignores correlations: better than chance, worse than the champion."""
     raw = json.loads(files["preprocess.json"])
-    for axes in raw["axes"].values():
-        whiten = np.array(axes["whiten"])
-        axes["whiten"] = (np.diag([1.0] + [0.05] * (len(whiten) - 1)) @ whiten).tolist()
-        axes["spread"] *= 20
+    for whitening in raw["axes"].values():
+        whiten = np.array(whitening["whiten"])
+        whitening["whiten"] = (np.diag([1.0] + [0.05] * (len(whiten) - 1)) @ whiten).tolist()
+        whitening["spread"] *= 20
     spoilt = json.dumps(raw).encode()
     against = decided(preprocess_json=spoilt, champion=work.bundle)
     assert against.against == work.bundle.name

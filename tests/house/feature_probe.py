@@ -34,7 +34,7 @@ UNUSUAL = 5.0
 
 
 def definitions(work: Path) -> dict[str, Any]:
-    """What follows from the list of features without any data."""
+    """Definitions that derive from the list of features without data."""
     stream = stream_script("job", Topics("localhost:1", "clicks", "windows", "late"))
     batch = batch_script("job", LIVE, LIVE + timedelta(days=1), lake="lake", outputs=["out"])
     window = {
@@ -61,7 +61,7 @@ def definitions(work: Path) -> dict[str, Any]:
 
 
 def scored(work: Path) -> dict[str, Any]:
-    """A detector trained on simulated windows, and its answers about a usual and an unusual one."""
+    """Scores of a normal and an unusual window by a detector trained on simulated windows."""
     settings = Settings(_env_file=None, **{name.lower(): "x" * 32 for name in SECRETS})
     geos, platforms = {"US": 0.6, "DE": 0.4}, {"web": 1.0}
     traffic = Traffic.from_settings(settings, base_eps=8.0, geos=geos, platforms=platforms).plain()
@@ -78,7 +78,7 @@ def scored(work: Path) -> dict[str, Any]:
     files.train(
         work / "training.parquet", work / "bundle", spec=None, alerts_per_day=1.0, seed=SEED
     )
-    usual, unusual = (_score(work, name, position) for name in ("live", "changed"))
+    normal, unusual = (_score(work, name, position) for name in ("live", "changed"))
     row = changed.slice(position, 1).to_pylist()[0]
     features = {name: row[name] for name in Spec.ours().names}
     known = [{n: unusual[f"{part}_{n}"] for n in features} for part in ("expected", "z")]
@@ -87,7 +87,7 @@ def scored(work: Path) -> dict[str, Any]:
     (answer,) = RowScorer(bundle).score_rows([features | place])
     return {
         "simulated_range": [min(training[NAME].to_pylist()), max(training[NAME].to_pylist())],
-        "usual": usual,
+        "normal": normal,
         "unusual": unusual,
         "summary": summarize(("US", "web"), Spec.ours().measures, features, *known),
         "answer": {"expected": answer.expected, "z": answer.z},

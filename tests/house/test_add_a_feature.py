@@ -33,7 +33,7 @@ PROBE = Path(__file__).with_name("feature_probe.py")
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory) -> dict:
-    """What `feature_probe.py` finds in a copy of the tree with the feature `cpc_avg`."""
+    """Output of `feature_probe.py` in a copy of the tree with the feature `cpc_avg`."""
     tree = tmp_path_factory.mktemp("tree")
     for folder in COPIED:
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -88,8 +88,8 @@ def test_the_api_accepts_and_documents_it(probed):
 
 
 def test_an_unusual_value_raises_the_score_and_is_explained(probed):
-    usual, unusual = probed["usual"], probed["unusual"]
-    assert unusual["anomaly_score"] > usual["anomaly_score"]
+    normal, unusual = probed["normal"], probed["unusual"]
+    assert unusual["anomaly_score"] > normal["anomaly_score"]
     assert unusual["expected_cpc_avg"] == pytest.approx(0.5, abs=0.05)
     assert unusual["z_cpc_avg"] > 5
     assert unusual["share_cpc_avg"] > 0.5

@@ -16,7 +16,7 @@ DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 """Names that say nothing about the content."""
 
 
-def test_every_package_says_what_belongs_there_and_what_does_not(code):
+def test_every_package_documents_its_scope(code):
     poor = []
     for source in code:
         if Path(source.name).name != "__init__.py":

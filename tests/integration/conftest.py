@@ -1,4 +1,7 @@
-"""The stack that ADNOMALY_HOME and PORT_OFFSET name: tests/run.sh brings up one of its own and points here to it."""
+"""The stack named by ADNOMALY_HOME and PORT_OFFSET.
+
+tests/run.sh starts a separate stack and sets both variables.
+"""
 
 import fcntl
 import shutil
@@ -36,7 +39,10 @@ def backends(settings: Settings) -> Backends:
 
 @pytest.fixture(scope="module")
 def only_deployer(settings: Settings) -> Iterator[None]:
-    """Files of tests that deploy a detector take turns: there is one scoring application, and files run side by side."""
+    """Lock for test files that deploy a detector.
+
+    Test files run in parallel, but the stack has one scoring application.
+    """
     with (settings.adnomaly_home / "run" / "deployer.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -44,7 +50,7 @@ def only_deployer(settings: Settings) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def served(settings: Settings, bundle: Path, only_deployer: None) -> Iterator[tuple[Serving, Path]]:
-    """The application with the test's bundle; afterwards what was served before."""
+    """The application with the test's bundle; restores the previous bundle afterwards."""
     serving, bundles = connect(settings).serving, connect(settings).bundles
     before = bundles.current_path()
     folder = bundles.path(bundle.name)

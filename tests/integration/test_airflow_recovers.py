@@ -51,11 +51,11 @@ def history(airflow: Airflow, backends: Backends) -> date:
     return end.date()
 
 
-def settle(airflow: Airflow, dag_id: str) -> None:
-    """Switch a DAG on, and wait for what its schedule or an asset begins then."""
-    patiently(lambda: airflow.set_paused(dag_id, False))
+def unpause(airflow: Airflow, dag_id: str) -> None:
+    """Unpause a DAG, and wait for the runs that its schedule or an asset triggers."""
+    retry_unavailable(lambda: airflow.set_paused(dag_id, False))
     time.sleep(3)
-    while patiently(lambda: airflow.active_run(dag_id)):
+    while retry_unavailable(lambda: airflow.active_run(dag_id)):
         time.sleep(1)
 
 
@@ -64,13 +64,13 @@ class Run:
 
     def __init__(self, airflow: Airflow, dag_id: str, form: dict[str, object]) -> None:
         self._airflow, self.dag_id = airflow, dag_id
-        settle(airflow, dag_id)
-        self.run_id = patiently(lambda: airflow.trigger(dag_id, form))
+        unpause(airflow, dag_id)
+        self.run_id = retry_unavailable(lambda: airflow.trigger(dag_id, form))
 
     def states(self) -> dict[str, str | None]:
         return {
             t.task_id: t.state
-            for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id))
+            for t in retry_unavailable(lambda: self._airflow.tasks(self.dag_id, self.run_id))
         }
 
     def _state(self, run_id: str) -> str:
@@ -88,7 +88,10 @@ class Run:
 
     def ends_well(self, patience_s: float = 600) -> None:
         deadline = time.monotonic() + patience_s
-        while (state := patiently(lambda: self._state(self.run_id))) not in ("success", "failed"):
+        while (state := retry_unavailable(lambda: self._state(self.run_id))) not in (
+            "success",
+            "failed",
+        ):
             assert time.monotonic() < deadline, f"{self.dag_id} is {state}: {self.states()}"
             time.sleep(1)
         assert state == "success", self.states()
@@ -106,7 +109,7 @@ class Run:
     def attempt(self, task: str) -> tuple[str | None, int]:
         return next(
             (t.state, t.try_number)
-            for t in patiently(lambda: self._airflow.tasks(self.dag_id, self.run_id))
+            for t in retry_unavailable(lambda: self._airflow.tasks(self.dag_id, self.run_id))
             if t.task_id == task
         )
 
@@ -116,8 +119,8 @@ class Run:
         return re.sub(r"[^A-Za-z0-9._-]+", "_", self.run_id)
 
 
-def patiently(call):
-    """The answer of an Airflow that may be away for a while."""
+def retry_unavailable(call):
+    """Result of a call, retried while Airflow is unavailable."""
     deadline = time.monotonic() + RECOVERY_S
     while True:
         try:
@@ -170,7 +173,7 @@ def test_backfill_features_computes_once(settings, backends, airflow, history):
     """All four, one after the other, while one job computes all days, and before and after it."""
     backends.supervisor.stop(run_streams.START_ORDER[::-1])
     first, last = history - timedelta(days=DAYS), history - timedelta(days=1)
-    settle(airflow, "backfill_features")
+    unpause(airflow, "backfill_features")
     run = Run(airflow, "backfill_features", {"first_day": str(first), "last_day": str(last)})
     for name, task, states in (
         ("api-server", "compute_windows", {"running"}),
@@ -205,7 +208,7 @@ def test_backfill_features_computes_once(settings, backends, airflow, history):
 
 def test_train_detector_registers_once(settings, backends, airflow, history):
     """All four, one after the other, at different steps of one run."""
-    settle(airflow, "train_detector")
+    unpause(airflow, "train_detector")
     run = Run(airflow, "train_detector", {"train_days": DAYS})
     for name, task in (
         ("scheduler", "fit"),
@@ -272,7 +275,7 @@ def test_a_stream_that_crashes_repeatedly_is_reported_and_given_up(settings, bac
 
 
 def _operations(backends: Backends, stage: str) -> list[str]:
-    """Reasons of what is reported about a stage and is not over."""
+    """Reasons of the open operational incidents of a stage."""
     recent = backends.incidents.recent(datetime.now(UTC) - timedelta(hours=1))
     return [
         i.summary

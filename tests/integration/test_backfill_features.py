@@ -1,6 +1,6 @@
-"""The backfill with real Flink over real objects of the lake, against windows computed in plain Python.
+"""The backfill on real Flink and real lake objects, against windows computed in plain Python.
 
-The clicks are of days long past, and of a source of their own, so a live stack beside is not disturbed.
+The clicks are of days long past and of a separate source, so a live stack is not affected.
 """
 
 import hashlib

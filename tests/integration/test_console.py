@@ -103,7 +103,7 @@ def browser(settings: Settings):
 
 @pytest.fixture(scope="module")
 def routes(settings: Settings) -> list[tuple[str, str]]:
-    """Every method and path of the page's application, asked of the application itself."""
+    """Every method and path that the page's application registers."""
     import os
     import subprocess
     import sys
@@ -229,11 +229,11 @@ def test_an_unknown_incident_is_not_a_server_error(clients, name):
 def test_of_two_concurrent_decisions_one_is_refused(clients, incident, backends):
     seen, before = revision(backends, incident), decisions(backends, incident)
     with ThreadPoolExecutor(2) as pool:
-        asked = [
+        requests = [
             pool.submit(decide, clients[user], incident, action=action, revision=seen)
             for user, action in (("admin", "false_alarm"), ("operator", "acknowledge"))
         ]
-    answers = sorted((a.result() for a in asked), key=lambda a: a.status_code)
+    answers = sorted((a.result() for a in requests), key=lambda a: a.status_code)
     assert [a.status_code for a in answers] == [200, 409]
     assert "has decided meanwhile" in answers[1].json()["detail"]
     assert len(decisions(backends, incident)) == len(before) + 1

@@ -1,4 +1,7 @@
-"""Validation and sinks on real servers: killed, fed invalid messages, cut off. 0 clicks lost, 0 duplicated."""
+"""Validation and sinks on real servers under kills, invalid messages and lost connections.
+
+No click is lost or duplicated.
+"""
 
 import json
 import random
@@ -62,7 +65,7 @@ EXPECTED = {str(UUID(int=(0x0190 << 112) | n)): 1 for n in range(COUNT)}
 
 
 def run_through_kills(world: World, program: str, failpoints: list[str], finished) -> None:
-    """Start the program again and again, each time killed at another line, then once more to its end."""
+    """Run the program once per failpoint, killed there; then run it until it has finished."""
     for failpoint in failpoints:
         process = world.start(program, failpoint=failpoint)
         assert process.wait(90) == -signal.SIGKILL, (

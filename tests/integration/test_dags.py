@@ -55,7 +55,7 @@ def dags_test(settings, only_deployer):
 
 @pytest.fixture(scope="module")
 def attack(history_end):
-    """In what the streams catch up on."""
+    """An attack in the span that the streams catch up on."""
     start = history_end + ATTACK_AFTER
     return Attack(
         kind="click_flood",
@@ -97,13 +97,13 @@ def test_deploy_detector(dags_test, backends):
 
 
 def test_deploy_detector_with_approval(dags_test, backends):
-    """Nobody answers in a test: the approval is marked as success."""
+    """A test has no approver: the approval task is marked as success."""
     log = dags_test("deploy_detector", ["--mark-success-pattern", "approve"], approval=True)
     assert "approve" in log
     assert backends.serving.ready()
 
 
-def test_run_streams_starts_and_shows_what_runs(dags_test, backends, attack):
+def test_run_streams_starts_and_lists_the_programs(dags_test, backends, attack):
     dags_test(
         "run_streams",
         action="start",

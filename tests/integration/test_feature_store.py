@@ -1,6 +1,7 @@
 """Feast on real servers: registry in PostgreSQL, Redis online, Parquet in S3 and in the mirror.
 
-Isolated from the stack's own features by a schema of the registry, a Redis database, a table and an S3 prefix of its own.
+Isolated from the stack's features by a separate registry schema, Redis database, table and S3
+prefix.
 """
 
 import random
@@ -30,7 +31,7 @@ from adnomaly.windows import SIZE, SLIDE, TrafficWindow
 pytestmark = pytest.mark.integration
 
 REPO = Path(__file__).parents[2] / "include" / "feature_repo"
-# The online store forgets what is older than its key_ttl, so these tests live in the present; computed once, cut to the minute.
+# The online store expires rows older than its key_ttl, so tests use the current minute.
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 HOUR = timedelta(hours=1)
 REDIS_DB = 13
@@ -129,7 +130,7 @@ def test_a_correction_overwrites_and_the_next_window_overwrites_it(online):
 
 
 def test_two_writers_at_once_leave_the_newest(online, registry_url, redis_url, offline):
-    """Stream and backfill both have something newer than what is stored; whoever writes last, the newest stays."""
+    """The newest window stays, whether the stream or the backfill writes last."""
     entities = [(f"{a}{b}", "web") for a in "ABCDE" for b in "ABCDEF"]
     other = OnlineFeatures(
         REPO, registry_url=registry_url, redis_url=redis_url, mirror=offline.mirror
@@ -244,7 +245,8 @@ def test_feasts_point_in_time_join_equals_ours(online, offline):
         offline.write_day(day, window_table(of_day))
     rng = random.Random(11)
     first = offline.windows(NOW - timedelta(days=5), NOW)[0].window_end
-    # Before the first window, between windows, at the very moment of one, beyond the view's ttl, and an unknown entity.
+    # Before the first window, between windows, exactly at one, beyond the feature view's ttl, and
+    # an unknown entity.
     moments = [
         first + timedelta(seconds=s)
         for s in (-1, 0, 1, 420, *(rng.randrange(-7200, 200_000) for _ in range(300)), 12 * 86_400)
@@ -263,7 +265,7 @@ ANSWER = ["event_timestamp", "geo", "platform", *(f.name for f in FEATURES)]
 
 
 def answers(table: pa.Table) -> list[tuple]:
-    """Rows in one order, for comparing; Feast gives a whole number as a float beside a null."""
+    """Rows in one order, for comparison. Feast returns integers as floats next to a null."""
     frame = table.to_pandas()
     frame = (
         frame.astype({f.name: "Float64" for f in FEATURES})

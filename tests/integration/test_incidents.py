@@ -244,7 +244,7 @@ class _Channel(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def channel():
-    """A webhook as an Apprise URL, and what it was told."""
+    """A webhook as an Apprise URL, and the messages it received."""
     handler = type("Channel", (_Channel,), {"taken": [], "answer": 200})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -280,9 +280,9 @@ def test_dead_letters_are_replayed_once_byte_for_byte(desk):
         (b"k", "\u202enot json".encode()),
     ]
     world.send(bad)
-    gate = world.start("validate_clicks")
+    validation = world.start("validate_clicks")
     world.wait("all are turned away", lambda: len(world.read("dead")) == len(bad))
-    stop(gate)
+    stop(validation)
     letters = DeadLetters(
         world.settings.kafka_bootstrap,
         desk.b.postgres,

@@ -1,4 +1,7 @@
-"""From the topic `features` into both stores, with servers that become unavailable. Isolated as in test_feature_store.py."""
+"""From the topic `features` into both stores, while servers become unavailable.
+
+Isolated as in test_feature_store.py.
+"""
 
 import json
 import logging
@@ -186,7 +189,7 @@ def publishing(settings, topic, online, store):
 
 
 def a_close(minute: int, count: int = 10) -> list[TrafficWindow]:
-    """What one window close brings: one window per entity."""
+    """Windows of one window close: one per entity."""
     end = NOW + minute * SLIDE
     values = {"ctr_avg": 0.02 + minute / 1000, "bounce_rate_avg": 0.36, "event_count": count}
     return [
@@ -326,7 +329,7 @@ def test_a_redis_that_lost_everything_is_filled_by_the_next_window_close(
 def test_a_crash_between_online_and_table_keeps_the_correction(
     settings, topic, send, online, store
 ):
-    """Killed after the online write: the same messages come again, are corrections again, and end the same."""
+    """Re-processing is idempotent after a kill between the online write and the table."""
     with publishing(settings, topic, online, store):
         send(a_close(0))
         wait_for(stored(store), a_close(0))
@@ -341,7 +344,7 @@ def test_a_crash_between_online_and_table_keeps_the_correction(
 
 
 def test_a_killed_publisher_skips_no_window_and_doubles_none(settings, topic, send, tmp_path):
-    """SIGKILL of the real program between its two stores, and before it commits; then it is left to finish."""
+    """SIGKILL of the real program between its two stores and before its commit, then a full run."""
     windows = [w for minute in range(4) for w in a_close(minute)]
     send(windows)
     with (

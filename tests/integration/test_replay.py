@@ -1,4 +1,4 @@
-"""A foreign click log through the real Kafka, the gate and the table: every row is accounted for."""
+"""A foreign click log through real Kafka, validation and the table: every row is accounted for."""
 
 import os
 import subprocess

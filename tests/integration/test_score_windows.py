@@ -1,7 +1,8 @@
-"""From the topic `features` to alerts and results: real Kafka, PostgreSQL and bundles; the scorer killed, no model, a new model.
+"""From the topic `features` to alerts and results, on real Kafka and PostgreSQL with real bundles.
 
-Each test has topics, a consumer group, bundles and a model version of its own, so it can run beside a live stack. The expected
-result is that of the detector on all windows in one batch.
+Covers a killed scorer, a missing model and a new model. Each test has its own topics, consumer
+group, bundles and model version, so a live stack is not affected. The expected result is the
+detector's on all windows in one batch.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ from adnomaly.windows import TrafficWindow, time_text
 pytestmark = pytest.mark.integration
 
 START = datetime(2026, 4, 8, tzinfo=UTC)
-"""Long before anything that a live stack scores; the bundles know these entities at this hour of a Wednesday."""
+"""Earlier than any window of a live stack, at an hour of the week that the baselines cover."""
 INVALID = [b"not json", b"{}", b"[]", b'{"window_start":5}', b"\xff\xfe", b"x" * 100_000]
 ATTACK = Attack(
     kind="click_flood",
@@ -61,7 +62,7 @@ class Nothing:
 
 
 class World:
-    """Topics, group and bundles of one test, and what came out at the end."""
+    """Topics, group and bundles of one test, and the scorer's output."""
 
     def __init__(self, settings: Settings, bundle: Path, folder: Path) -> None:
         self.settings, self.id, self._bundle, self.bundles = (
@@ -83,7 +84,7 @@ class World:
         self._process: subprocess.Popen | None = None
 
     def deploy(self) -> str:
-        """The test's bundle as a model of its own, without history, so that nothing but the windows fed is its past."""
+        """Deploy the bundle as a new model without history, so only fed windows are its context."""
         files = {
             f.name: f.read_bytes()
             for f in self._bundle.iterdir()

@@ -1,4 +1,4 @@
-"""The scoring application on real Ray: deployed, asked, offered a broken bundle, and its replicas killed under load."""
+"""The scoring application on real Ray: deployment, requests, broken bundles, killed replicas."""
 
 import http.client
 import json
@@ -153,8 +153,8 @@ def test_a_killed_replica_costs_at_most_one_more_try(
     stop.set()
     for thread in load:
         thread.join()
-    # An answer that was half sent when the replica died cannot be repeated by the proxy, only by whoever asked.
-    assert seen["asked again"] <= len(load)
+    # The proxy cannot retry a response that was partly sent when the replica died; the client can.
+    assert seen["retried"] <= len(load)
     assert seen["failed"] == 0
     assert seen["answered"] > 200
 
@@ -162,7 +162,7 @@ def test_a_killed_replica_costs_at_most_one_more_try(
 def test_a_rollback_under_load_fails_no_request(
     settings: Settings, served: tuple[Serving, Path], tmp_path: Path
 ):
-    """The champion before this one is back, by way of a real registry, while four clients ask on; and once more, to return."""
+    """Roll back to the previous champion of a real registry and forward, with four clients."""
     serving, folder = served
     registry = Registry(settings.mlflow_tracking_uri, model=f"test-rollback-{uuid4().hex[:8]}")
     champions = [
@@ -202,7 +202,7 @@ def test_a_rollback_under_load_fails_no_request(
         stop.set()
         for thread in load:
             thread.join()
-        assert (seen["asked again"], seen["failed"]) == (0, 0)
+        assert (seen["retried"], seen["failed"]) == (0, 0)
         assert seen["answered"] > 100
     finally:
         if current:
@@ -214,7 +214,7 @@ def test_a_rollback_under_load_fails_no_request(
 def test_a_bundle_that_is_trained_again_leaves_the_way_back(
     settings: Settings, bundle: Path, tmp_path: Path
 ):
-    """Equal data give an equal bundle under another number: who was champion before stays who it was."""
+    """Equal data give an equal bundle under a new number; the previous champion stays the same."""
     registry = Registry(settings.mlflow_tracking_uri, model=f"test-again-{uuid4().hex[:8]}")
     first, second = (_resealed(tmp_path, bundle, name) for name in ("first", "second"))
     for sealed, source in ((first, "a"), (second, "b"), (second, "c")):
@@ -246,7 +246,7 @@ def test_metrics_are_the_sum_of_the_replicas(http_client: httpx.Client):
     assert [_scored(http_client) for _ in range(5)] == [before + 50] * 5
 
 
-def test_an_application_that_was_taken_away_can_be_put_again(served: tuple[Serving, Path]):
+def test_a_deleted_application_can_be_deployed_again(served: tuple[Serving, Path]):
     serving, folder = served
     serving.delete()  # returns when it is gone
     serving.deploy(folder)
@@ -259,7 +259,7 @@ def _ask_on(url: str, stop: threading.Event, seen: Counter) -> None:
             if _answered(client):
                 seen["answered"] += 1
             else:
-                seen["asked again"] += 1
+                seen["retried"] += 1
                 seen["answered" if _answered(client) else "failed"] += 1
 
 

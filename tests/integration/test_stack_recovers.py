@@ -1,4 +1,7 @@
-"""SIGKILL of every server and of processes below them: each works again without help, within 60 s (JobManager 120 s)."""
+"""SIGKILL of every server and of their child processes.
+
+Each recovers by itself within 60 s, the JobManager within 120 s.
+"""
 
 import os
 import signal

@@ -1,8 +1,8 @@
-"""Stream = batch = oracle, on the real Kafka and Flink: one story told to the window job, then read back.
+"""Stream = batch = oracle, on real Kafka and Flink, for one scenario run through the window job.
 
-Traffic out of order on two partitions of three, clicks dated far ahead, a killed TaskManager, late clicks, a killed
-JobManager, a restart, and another feature. The clicks are of a day long past and in topics of their own, so that a live
-stack beside is not disturbed.
+The scenario: traffic out of order on two of three partitions, clicks dated far ahead, a killed
+TaskManager, late clicks, a killed JobManager, a restart, and an added feature. The clicks are of a
+day long past and in separate topics, so a live stack is not affected.
 """
 
 import io
@@ -51,7 +51,7 @@ COST = Feature("cpc_avg", "float64", "money", 0, None, "AVG(cpc)")
 
 @dataclass
 class Stage:
-    """Topics and a job of our own, and what was sent to them."""
+    """Separate topics and a separate job, and the clicks sent to them."""
 
     settings: object
     backends: object
@@ -71,14 +71,17 @@ class Stage:
 
     @property
     def watermark(self) -> datetime:
-        """Where it must be when all that was sent is read and the silent partition is given up; Flink counts milliseconds."""
+        """Watermark once every click is read and the silent partition is idle.
+
+        Flink counts milliseconds.
+        """
         slowest = min(self.newest.values())
         return slowest.replace(microsecond=slowest.microsecond // 1000 * 1000) - timedelta(
             seconds=30
         )
 
     def clicks(self, first: int, minutes: int, per_minute: int = 240) -> list[Sent]:
-        """Clicks of some minutes after the start of the story, in the order of their event times."""
+        """Clicks from a minute of the scenario on, in the order of their event times."""
         span_us = minutes * 60_000_000
         moments = sorted(self.rng.randrange(span_us) for _ in range(minutes * per_minute))
         return [
@@ -102,7 +105,7 @@ class Stage:
         )
 
     def send(self, clicks: Sequence[Sent], *, seconds: float = 0, ahead: bool = False) -> None:
-        """Send in the order given, evenly over some seconds; two of the three partitions, by geo."""
+        """Send in this order, evenly over some seconds, to two of the three partitions, by geo."""
         producer, began = (
             Producer({"bootstrap.servers": self.topics.bootstrap, "linger.ms": 5}),
             time.monotonic(),
@@ -174,8 +177,8 @@ class Stage:
 
 
 @dataclass
-class Told:
-    """The story as it was read back."""
+class Outcome:
+    """The clicks sent in the scenario, and the output of the job."""
 
     sent: list[Sent]
     late: dict[str, int]
@@ -235,7 +238,7 @@ def wait_until(condition, what: str) -> None:
 
 
 def as_oracle(rows: Sequence[dict], **more: float) -> dict[oracle.Key, Window]:
-    """Windows as the oracle has them; values of features that were not computed are taken from `more`."""
+    """Rows as windows of the oracle; `more` holds values for features that were not computed."""
     found = {}
     for row in rows:
         end = (
@@ -251,7 +254,7 @@ def as_oracle(rows: Sequence[dict], **more: float) -> dict[oracle.Key, Window]:
 
 
 def whole(stage: Stage, windows: dict[oracle.Key, Window]) -> dict[oracle.Key, Window]:
-    """Without the windows that begin before the first full minute of clicks: the stream leaves them out."""
+    """Windows from the first full minute of clicks on; the stream omits earlier ones."""
     return {
         key: window
         for key, window in windows.items()
@@ -299,8 +302,8 @@ def kill(stage: Stage, server: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(stage, tmp_path_factory) -> Told:
-    """The whole story. 22:50 to 00:20, so that it crosses midnight."""
+def outcome(stage, tmp_path_factory) -> Outcome:
+    """The whole scenario, from 22:50 to 00:20: it crosses midnight."""
     # A first click just after a full minute: windows begin with the next one.
     stage.send([stage.click(stage.start - MINUTE + timedelta(microseconds=1))])
     stage.start_job()
@@ -327,9 +330,10 @@ def told(stage, tmp_path_factory) -> Told:
     stage.send(stage.out_of_order(stage.clicks(40, 10)))
     stage.await_windows(oracle.minute(stage.watermark))
     late_metric = stage.backends.flink.late_clicks(stage.name)
-    # No traffic at all for longer than a partition is waited for; what comes then closes windows of before the pause, whole ones.
+    # No traffic for longer than the idle timeout. The next clicks close complete windows from
+    # before the pause.
     time.sleep(IDLE_SECONDS + 5)
-    # The JobManager forgets its jobs: the program submits ours again, from its newest checkpoint.
+    # The JobManager loses its jobs: the program resubmits ours from its newest checkpoint.
     second = stage.out_of_order(stage.clicks(50, 10))
     stage.send(second[:1200], seconds=5)
     kill(stage, "jobmanager")
@@ -342,7 +346,7 @@ def told(stage, tmp_path_factory) -> Told:
     stage.await_windows(oracle.minute(stage.watermark))
     stage.stop_job()
     late_rows = stage.read(stage.topics.late)
-    # Another feature: the old checkpoint does not fit. (Late clicks that are read again are counted again.)
+    # An added feature: the old checkpoint does not fit. Late clicks are read and counted again.
     switched_at = oracle.minute(stage.watermark)
     flink = stage.backends.flink
     more = Flink(
@@ -362,7 +366,7 @@ def told(stage, tmp_path_factory) -> Told:
     last_end = oracle.minute(stage.watermark)
     stage.await_windows(last_end)
     windows = stage.read(stage.topics.windows)
-    return Told(
+    return Outcome(
         stage.sent,
         {i: n for i, n in late.items() if n},
         windows,
@@ -374,10 +378,10 @@ def told(stage, tmp_path_factory) -> Told:
 
 
 @pytest.fixture(scope="module")
-def batch(stage, told) -> list[dict]:
+def batch(stage, outcome) -> list[dict]:
     """The windows of the same clicks, from the lake; with the other feature."""
     source, hours = stage.name, {}
-    for click in told.sent:
+    for click in outcome.sent:
         hours.setdefault(click.at.replace(minute=0, second=0, microsecond=0), []).append(
             lake_row(click)
         )
@@ -397,7 +401,7 @@ def batch(stage, told) -> list[dict]:
     try:
         LakeBatch(more, stage.backends.lake, f"s3://{objects.bucket}/clicks").run(
             stage.start - MINUTE,
-            oracle.moment(told.last_end),
+            oracle.moment(outcome.last_end),
             output=f"s3://{objects.bucket}/{prefix}",
             name=f"{source}-batch",
         )
@@ -430,48 +434,48 @@ def lake_row(click: Sent) -> dict:
     return fixed | named | {"cpc": click.cpc, "ctr": click.ctr, "bounce_rate": click.bounce_rate}
 
 
-def test_stream_is_the_oracle_but_for_late_clicks(stage, told):
+def test_stream_is_the_oracle_but_for_late_clicks(stage, outcome):
     expected = whole(
-        stage, oracle.closed_before(oracle.without(told.sent, told.late), told.last_end)
+        stage, oracle.closed_before(oracle.without(outcome.sent, outcome.late), outcome.last_end)
     )
     assert len(expected) > 500
-    assert oracle.differences(forget(as_oracle(told.windows, cpc_avg=0)), forget(expected)) == []
+    assert oracle.differences(forget(as_oracle(outcome.windows, cpc_avg=0)), forget(expected)) == []
 
 
-def test_no_window_comes_twice(told):
-    times = Counter((row["window_end"], row["geo"], row["platform"]) for row in told.windows)
+def test_no_window_comes_twice(outcome):
+    times = Counter((row["window_end"], row["geo"], row["platform"]) for row in outcome.windows)
     assert {key: n for key, n in times.items() if n > 1} == {}
 
 
-def test_every_late_click_is_counted_with_the_windows_it_missed(told):
-    assert set(told.late.values()) == {1, 2, 3, 4, 5}
-    assert {row["event_id"]: row["missed_windows"] for row in told.late_rows} == told.late
-    assert len(told.late_rows) == len(told.late)
-    assert told.late_metric == len(told.late)
+def test_every_late_click_is_counted_with_the_windows_it_missed(outcome):
+    assert set(outcome.late.values()) == {1, 2, 3, 4, 5}
+    assert {row["event_id"]: row["missed_windows"] for row in outcome.late_rows} == outcome.late
+    assert len(outcome.late_rows) == len(outcome.late)
+    assert outcome.late_metric == len(outcome.late)
 
 
-def test_batch_is_the_oracle(told, batch):
-    expected = oracle.closed_before(oracle.windows(told.sent), told.last_end)
+def test_batch_is_the_oracle(outcome, batch):
+    expected = oracle.closed_before(oracle.windows(outcome.sent), outcome.last_end)
     assert oracle.differences(as_oracle(batch), expected) == []
     assert len(batch) == len(expected)
 
 
-def test_stream_and_batch_differ_by_the_late_clicks(stage, told, batch):
+def test_stream_and_batch_differ_by_the_late_clicks(stage, outcome, batch):
     complete = sum(window.event_count for window in whole(stage, as_oracle(batch)).values())
-    missing = complete - sum(row["event_count"] for row in told.windows)
-    assert missing == sum(row["missed_windows"] for row in told.late_rows) > 0
+    missing = complete - sum(row["event_count"] for row in outcome.windows)
+    assert missing == sum(row["missed_windows"] for row in outcome.late_rows) > 0
 
 
-def test_a_new_feature_comes_with_the_next_window(told):
-    new = [row for row in told.windows if "cpc_avg" in row]
+def test_a_new_feature_comes_with_the_next_window(outcome):
+    new = [row for row in outcome.windows if "cpc_avg" in row]
     assert {oracle.minute(datetime.fromisoformat(row["window_end"])) for row in new} == set(
-        range(told.switched_at + 1, told.last_end + 1)
+        range(outcome.switched_at + 1, outcome.last_end + 1)
     )
-    expected = oracle.closed_before(oracle.without(told.sent, told.late), told.last_end)
-    expected = {key: window for key, window in expected.items() if key[0] > told.switched_at}
+    expected = oracle.closed_before(oracle.without(outcome.sent, outcome.late), outcome.last_end)
+    expected = {key: window for key, window in expected.items() if key[0] > outcome.switched_at}
     assert oracle.differences(as_oracle(new), expected) == []
 
 
-def test_no_program_of_the_job_is_left(stage, told):
+def test_no_program_of_the_job_is_left(stage, outcome):
     assert stage.process is None
     assert Path(stage.settings.adnomaly_home / "flink" / f"{stage.name}.json").exists()

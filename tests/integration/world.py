@@ -1,4 +1,4 @@
-"""A small world for tests of the streams: topics, a database and a bucket of its own on the running servers, and processes to kill."""
+"""Isolated topics, database and bucket on the running servers, and stream processes to kill."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ PARTITIONS = 3
 
 
 class World:
-    """Everything is named by a fresh id, so that tests neither meet each other nor a live stack."""
+    """Names contain a unique id, so tests are isolated from each other and from a live stack."""
 
     def __init__(self, settings: Settings, logs: Path) -> None:
         self.id, self.logs = uuid4().hex[:8], logs

@@ -1,4 +1,4 @@
-"""The daily backfill on memory twins: spans, splitting, and what each step leaves."""
+"""The daily backfill on memory twins: spans, splitting, and the output of each step."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -24,7 +24,7 @@ def window(minute: int, geo: str = "DE", count: int = 10) -> TrafficWindow:
 
 
 class MemoryStore:
-    """Flink, the offline files and the online store of a very small world."""
+    """Flink, the offline files and the online store in memory."""
 
     def __init__(self, windows: list[TrafficWindow]) -> None:
         self.lake, self.runs, self.files, self.online = windows, [], {}, {}
@@ -93,7 +93,7 @@ def test_nothing_to_compute_is_an_error():
         pipeline.span_of(DAY, DAY, now=MIDNIGHT)
 
 
-def test_midnight_belongs_to_the_day_before_and_what_is_outside_is_left_out():
+def test_midnight_belongs_to_the_day_before_and_windows_outside_are_left_out():
     windows = [window(m) for m in (0, 1, 1440, 1441, 2880, 2881)]
     span = pipeline.span_of(DAY, DAY + timedelta(days=1), now=LATER)
     parts = {
@@ -103,34 +103,34 @@ def test_midnight_belongs_to_the_day_before_and_what_is_outside_is_left_out():
 
 
 def test_one_batch_run_for_a_range_of_days():
-    world = MemoryStore([window(m, geo) for m in range(-3, 2000, 7) for geo in ("DE", "US")])
+    store = MemoryStore([window(m, geo) for m in range(-3, 2000, 7) for geo in ("DE", "US")])
     span = pipeline.span_of(DAY, DAY + timedelta(days=1), now=LATER)
-    assert pipeline.run(world, world, world, span) == {
+    assert pipeline.run(store, store, store, span) == {
         "2026-03-01": f"{2 * 206} rows",
         "2026-03-02": f"{2 * 80} rows",
     }
-    assert world.runs == [(span.start, span.end)]
-    assert world.left == {}
-    assert set(world.online) == {"DE|web", "US|web"}
+    assert store.runs == [(span.start, span.end)]
+    assert store.left == {}
+    assert set(store.online) == {"DE|web", "US|web"}
 
 
 def test_a_day_without_clicks_gets_no_file_and_no_window():
-    world = MemoryStore([window(5), window(3000)])
+    store = MemoryStore([window(5), window(3000)])
     span = pipeline.span_of(DAY, DAY + timedelta(days=2), now=LATER)
-    assert list(pipeline.run(world, world, world, span)) == ["2026-03-01", "2026-03-03"]
+    assert list(pipeline.run(store, store, store, span)) == ["2026-03-01", "2026-03-03"]
 
 
 def test_writing_again_without_computing_is_refused_and_keeps_the_files():
-    world = MemoryStore([window(5)])
+    store = MemoryStore([window(5)])
     span = pipeline.span_of(DAY, DAY, now=LATER)
-    pipeline.run(world, world, world, span)
+    pipeline.run(store, store, store, span)
     with pytest.raises(NotEnoughHistory, match="compute again"):
-        pipeline.write_days(world, span, span.prefix)
-    assert world.files == {DAY: [window(5)]}
+        pipeline.write_days(store, span, span.prefix)
+    assert store.files == {DAY: [window(5)]}
 
 
 def test_live_windows_stay_and_late_clicks_correct():
-    world = MemoryStore([window(5, "DE", 12), window(5, "US", 12)])
-    world.online = {"DE|web": window(5, "DE", 10), "US|web": window(6, "US", 10)}
-    pipeline.run(world, world, world, pipeline.span_of(DAY, DAY, now=LATER))
-    assert world.online == {"DE|web": window(5, "DE", 12), "US|web": window(6, "US", 10)}
+    store = MemoryStore([window(5, "DE", 12), window(5, "US", 12)])
+    store.online = {"DE|web": window(5, "DE", 10), "US|web": window(6, "US", 10)}
+    pipeline.run(store, store, store, pipeline.span_of(DAY, DAY, now=LATER))
+    assert store.online == {"DE|web": window(5, "DE", 12), "US|web": window(6, "US", 10)}

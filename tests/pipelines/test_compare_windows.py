@@ -1,4 +1,4 @@
-"""Stream against batch: what counts as equal, as explained, and as a failure."""
+"""Stream against batch: equal, explained and failing differences."""
 
 from datetime import UTC, date, datetime, timedelta
 

@@ -65,7 +65,7 @@ def test_history_again_changes_nothing(tmp_path):
     assert len(lake.hours) == 1
 
 
-def test_history_leaves_out_what_was_sent_live(tmp_path):
+def test_history_leaves_out_clicks_sent_live(tmp_path):
     traffic, whole, rest = Traffic.from_settings(make(tmp_path)), MemoryLake(), MemoryLake()
     sent = SentSpans(sent=((MIDNIGHT + 0.5 * HOUR, MIDNIGHT + 2 * HOUR),))
     generate_history(whole, traffic, start=MIDNIGHT, end=MIDNIGHT + 3 * HOUR)
@@ -165,7 +165,7 @@ def test_progress_keeps_microseconds(tmp_path):
         (12, None, None, 10),
     ],
 )
-def test_sending_begins_after_what_exists(wanted, sent, history, expected):
+def test_sending_begins_after_existing_clicks(wanted, sent, history, expected):
     at = lambda hours: None if hours is None else MIDNIGHT + hours * HOUR  # noqa: E731
     progress = SentSpans() if sent is None else SentSpans(sent=((MIDNIGHT, at(sent)),))
     assert first_moment(at(wanted), progress, at(history), now=at(10)) == at(expected)
@@ -190,7 +190,7 @@ def an_attack(**changes) -> Attack:
     )
 
 
-def test_ground_truth_is_what_was_planted_written_once(tmp_path):
+def test_ground_truth_holds_the_planted_attacks_written_once(tmp_path):
     files, late = GeneratorFiles(Home(tmp_path)), an_attack(geo="US")
     assert files.plant([an_attack()], after=MIDNIGHT - HOUR) == [an_attack()]
     planted = files.plant(

@@ -1,4 +1,4 @@
-"""The token's cookie cannot be read by scripts of other pages of the host, and the UI cannot be framed by them."""
+"""Other pages of the host can neither read the token's cookie nor frame the UI."""
 
 import asyncio
 from http.cookies import SimpleCookie

@@ -39,7 +39,7 @@ NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """An ADNOMALY_HOME whose supervisord knows every stream (as a sleep) and one program that ends at once."""
+    """An ADNOMALY_HOME whose supervisord has every stream (as a sleep) and a crashing program."""
     home = tmp_path_factory.mktemp("h")
     Home(home).supervisor_socket.parent.mkdir(parents=True)
     programs = "".join(

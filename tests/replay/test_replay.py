@@ -1,4 +1,4 @@
-"""Replaying foreign click logs: the map, the files, the pace, and that every row is accounted for. No servers."""
+"""Replay of foreign click logs without servers: map, files, pace, and a result for every row."""
 
 import gzip
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ SALT = b"salt"
 
 
 class Box:
-    """A sender that keeps what it is given."""
+    """A sender that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, bytes]] = []
@@ -73,7 +73,7 @@ def test_every_row_is_sent_or_named(farm):
     assert box.flushed == 1
 
 
-def test_what_is_sent_are_valid_clicks_of_ours(farm):
+def test_sent_messages_are_valid_clicks(farm):
     _, box = run(*farm)
     clicks = [decode(value) for _, value in box.messages]
     assert {key for key, _ in box.messages} == {b"DE|web"}
@@ -195,7 +195,7 @@ def test_csv_json_lines_and_parquet_say_the_same(farm, tmp_path):
         assert [line.values for line in lines(tmp_path / name, columns)] == rows, name
 
 
-def test_what_is_no_row_is_told(tmp_path):
+def test_invalid_rows_are_reported(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"a,b\n1,2\n1,2,3\n\xff,2\n4,5\n")
     found = list(lines(tmp_path / "b.csv", ["a", "b"]))
     assert sorted(line.error for line in found if line.values is None) == [

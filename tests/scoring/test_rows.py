@@ -1,4 +1,4 @@
-"""The trained detector: its export equals the forest, attacks stand out, unknown fields are ignored."""
+"""The trained detector: export equal to the forest, detected attacks, ignored unknown fields."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,7 +252,7 @@ def test_all_features_are_used_only_when_all_came(scorer, rows):
 
 @pytest.mark.parametrize("name", ALL_FEATURES)
 def test_the_feature_that_was_attacked_is_named_first(scorer, rows, name):
-    """In 90 % of single-feature attacks: here one feature is moved by as much as makes the window anomalous."""
+    """In 90 % of single-feature attacks. Each changes one feature until the window is anomalous."""
     moved = []
     for row in rows:
         up = row[name] * (1.6 if name != "unique_user_ratio" else 0.5)
@@ -268,7 +268,7 @@ def test_no_rows_give_no_scores(scorer):
     assert scorer.score_rows([]) == []
 
 
-# What it is worth
+# Detection quality
 
 
 def test_it_finds_attacks_within_its_budget(work):

@@ -86,7 +86,7 @@ def run(stored: Stored, made: LiveScorer, parts: list[list]) -> list:
 
 
 def test_the_stream_scores_as_the_file(files, bundles):
-    """Across a restart, with steps of a minute and of half an hour; to the last digit but for rounding."""
+    """Across a restart, in steps of a minute and of half an hour; equal except for rounding."""
     stored = Stored()
     parts = minutes(files, 0, 60 * LIVE_HOURS)
     bulk = [[w for windows in parts[i : i + 30] for w in windows] for i in range(0, 330, 30)]

@@ -18,7 +18,10 @@ CONTEXT = {"geo": "US", "platform": "web", "timestamp": "2026-11-22T20:05:00Z"}
 
 
 class RuleScorer:
-    """The score is the bounce rate; the threshold 0.5; the only known entity US web. A folder named `bad…` does not load."""
+    """A scorer whose score is the bounce rate, with threshold 0.5 and the only known entity US web.
+
+    A folder named `bad…` fails to load.
+    """
 
     def __init__(self, folder: Path) -> None:
         if folder.name.startswith("bad"):

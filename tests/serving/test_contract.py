@@ -43,7 +43,7 @@ def test_a_score_at_the_threshold_is_anomalous(client: httpx.Client):
         ({"geo": None, "platform": "ios"}, {"platform": "ios", "baseline": "global"}),
     ],
 )
-def test_meta_echoes_what_came_and_says_which_baseline(
+def test_meta_echoes_the_row_and_names_the_baseline(
     client: httpx.Client, given: dict, meta: dict | None
 ):
     assert client.post("/v1/score", json=ROW | given).json()["meta"] == meta
@@ -136,7 +136,10 @@ def test_a_new_process_falls_back_to_the_last_good_bundle(empty_slot: ModelSlot,
 
 
 def samples(client: httpx.Client) -> Counter[str]:
-    """The counters as served. They may be shared with other APIs of this process, so tests look at how they grow."""
+    """The counters as served.
+
+    Other APIs of this process may share them, so tests compare the increase.
+    """
     lines = (
         line.rsplit(" ", 1)
         for line in client.get("/metrics").text.splitlines()

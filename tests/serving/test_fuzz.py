@@ -1,4 +1,7 @@
-"""Bodies that nobody thought of: any bytes, and JSON near the valid form. Never a 5xx, never an undocumented status."""
+"""Random bodies: any bytes, and JSON close to the valid form.
+
+Never a 5xx, never an undocumented status.
+"""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Bodies that want to hurt: each gets a 4xx whose JSON says why, at once."""
+"""Hostile bodies: each gets an immediate 4xx whose JSON names the reason."""
 
 import asyncio
 import gzip
@@ -142,7 +142,7 @@ def _is_a_good_refusal(answer, statuses: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in NOT_JSON.items()])
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/batch"])
-def test_what_is_no_json_is_400(client: httpx.Client, path: str, body: bytes):
+def test_invalid_json_is_400(client: httpx.Client, path: str, body: bytes):
     body = body if path == "/v1/score" else b'{"rows":[' + body + b"]}" if body.strip() else body
     answer = client.post(path, content=body, headers=HEADERS)
     _is_a_good_refusal(answer, (400,))
@@ -150,7 +150,7 @@ def test_what_is_no_json_is_400(client: httpx.Client, path: str, body: bytes):
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in INVALID.items()])
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/batch"])
-def test_what_breaks_a_rule_is_422(client: httpx.Client, path: str, body: bytes):
+def test_a_broken_rule_is_422(client: httpx.Client, path: str, body: bytes):
     body = body if path == "/v1/score" else b'{"rows":[' + GOOD + b"," + body + b"]}"
     _is_a_good_refusal(client.post(path, content=body, headers=HEADERS), (422,))
 
@@ -254,7 +254,7 @@ def test_a_body_of_exactly_1_mib_is_read(client: httpx.Client):
 
 
 def _ask(slot: ModelSlot, chunks: list[dict]) -> tuple[list[dict], int]:
-    """Drive the application chunk by chunk; returns what it sent and how many chunks it took."""
+    """Drive the application chunk by chunk; returns its messages and the number of chunks read."""
     sent, taken = [], 0
 
     async def receive() -> dict:

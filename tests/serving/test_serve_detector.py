@@ -1,4 +1,4 @@
-"""What the reconciler does in each state of Ray."""
+"""Actions of the reconciler in each state of Ray."""
 
 import logging
 from pathlib import Path
@@ -32,9 +32,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_without_a_model_it_logs_once_what_it_waits_for(
-    home: Path, caplog: pytest.LogCaptureFixture
-):
+def test_without_a_model_it_logs_once_that_it_waits(home: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     serving = RecordingServing("ABSENT")
     reconciler = ServeReconciler(serving, Home(home))

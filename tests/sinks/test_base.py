@@ -1,4 +1,7 @@
-"""The sink loop on a scripted consumer: retry, lost leases, commit. With Kafka: integration/test_consumers.py."""
+"""The sink loop on a scripted consumer: retry, lost leases, commit.
+
+With Kafka: integration/test_consumers.py.
+"""
 
 from collections.abc import Sequence
 from threading import Event
@@ -29,7 +32,7 @@ class Record:
 
 
 class ScriptedConsumer:
-    """Gives batches one after another, then sets `stop`; loses a lease during the first wait if asked."""
+    """Returns batches in order, then sets `stop`; loses the lease `loses` during the first wait."""
 
     def __init__(self, batches: Sequence[Batch], *, loses: Lease | None = None) -> None:
         self.stop = Event()
@@ -79,7 +82,7 @@ class FailingSink:
 BATCH = {FIRST: [Record(0, 5), Record(0, 8)], SECOND: [Record(1, 3)]}
 
 
-def test_what_is_written_is_committed_and_an_empty_read_reaches_the_sink_too():
+def test_a_written_batch_is_committed_and_an_empty_read_reaches_the_sink_too():
     consumer, sink = ScriptedConsumer([{}, BATCH]), FailingSink()
     run_sink(consumer, sink, consumer.stop, unit="rows")
     assert sink.batches == [{FIRST: (), SECOND: ()}, BATCH]

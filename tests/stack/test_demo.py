@@ -1,4 +1,4 @@
-"""What the demo plants, and when."""
+"""Attacks planted by the demo, and their times."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def _attack(tmp_path, sent_until=None):
     return demo.next_attack(files, HISTORY_END, NOON)
 
 
-def test_first_attack_lies_in_what_is_caught_up(tmp_path):
+def test_first_attack_lies_in_the_catch_up(tmp_path):
     attack = _attack(tmp_path)
     assert (attack.start, attack.end) == (
         datetime(2026, 11, 12, 11, 20, tzinfo=UTC),
@@ -31,7 +31,7 @@ def test_first_attack_lies_in_what_is_caught_up(tmp_path):
     )
 
 
-def test_an_attack_on_running_traffic_begins_soon_and_never_in_what_was_sent(tmp_path):
+def test_an_attack_on_running_traffic_begins_soon_and_never_in_sent_traffic(tmp_path):
     attack = _attack(tmp_path, sent_until=NOON)
     assert NOON + 2 * MINUTE < attack.start <= NOON + 4 * MINUTE
     assert attack.end - attack.start == 10 * MINUTE

@@ -139,7 +139,7 @@ def test_servers_start_after_their_needs_and_stores_come_first():
         ),
     ],
 )
-def test_up_with_names_starts_these_servers_and_what_they_need(names, steps):
+def test_up_with_names_starts_these_servers_and_their_needs(names, steps):
     assert lifecycle._with_needs(names) == steps
 
 

@@ -1,4 +1,7 @@
-"""The pure half of the feature store: tables, the bytes of a day, definitions, one configuration for code and command line."""
+"""The feature store without servers: tables, the bytes of a day, feature definitions.
+
+Code and command line share one configuration.
+"""
 
 import os
 import random

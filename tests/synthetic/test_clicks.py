@@ -1,4 +1,4 @@
-"""Synthetic traffic: the promised rates and shapes, the same clicks however they are generated, attacks that show."""
+"""Synthetic traffic: rates and shapes, reproducible clicks, visible attacks."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -198,7 +198,7 @@ def test_clicks_are_ordered_and_inside_their_minutes(source):
 # The stored form and the messages
 
 
-def test_every_message_is_valid_and_says_what_the_table_says(source):
+def test_every_message_is_valid_and_equals_its_table_row(source):
     clicks = source.clicks(
         minute_of(NOON),
         2,
@@ -338,7 +338,10 @@ def test_an_attack_changes_exactly_the_windows_that_overlap_it():
 
 @pytest.mark.parametrize("scenario", [Traffic.plain, Traffic.hard])
 def test_simulated_windows_have_the_distribution_of_counted_clicks(scenario):
-    """Both sides against the model: pull of mean and spread of every feature, in windows that do not overlap."""
+    """Simulated and counted windows against the model: mean and spread of every feature.
+
+    The windows do not overlap.
+    """
     source = ClickSource(scenario(make()))
     attack = an_attack("bounce_masking", minutes=480, start=NOON - timedelta(hours=2))
     start, minutes = NOON - timedelta(hours=2), 480
@@ -452,6 +455,6 @@ def test_an_unknown_entity_is_refused(source):
 
 
 @pytest.mark.parametrize("change", [{"platforms": {"tv": 1.0}}, {"geos": {"Germany": 1.0}}])
-def test_what_the_schema_forbids_is_refused(change):
+def test_values_that_the_schema_forbids_are_refused(change):
     with pytest.raises(InvalidSetting, match=r"tv|Germany"):
         make(**change)

@@ -1,4 +1,4 @@
-"""The sender: nothing left out, nothing twice, progress never ahead of what was acknowledged."""
+"""The sender: no click lost or sent twice, progress never ahead of acknowledged messages."""
 
 import json
 import threading
@@ -21,8 +21,11 @@ START = datetime(2024, 11, 18, 11, 58, 20, 500, tzinfo=UTC)
 END = START + timedelta(minutes=14, seconds=33)
 
 
-class MemoryOutbox:
-    """Acknowledges on flush. After `limit` messages it asks the sender to stop; `broken` means the broker never answers."""
+class MemoryProducer:
+    """Acknowledges on flush; sets `stop` after `limit` messages.
+
+    `broken`: the broker never answers.
+    """
 
     def __init__(
         self, *, limit: int | None = None, stop: threading.Event | None = None, broken: bool = False
@@ -73,7 +76,7 @@ def expected_ids(source: ClickSource, start: datetime, end: datetime, attacks=()
 
 
 def test_catching_up_sends_every_click_once_in_order(source, files):
-    producer = MemoryOutbox()
+    producer = MemoryProducer()
     sender.Generator(source, producer, files, threading.Event(), start=START).run(
         END, (), live=False
     )
@@ -85,7 +88,7 @@ def test_a_stop_and_a_restart_leave_no_gap_and_send_nothing_twice(source, files)
     ids, at, runs = [], START, 0
     while at < END:
         stop = threading.Event()
-        producer = MemoryOutbox(limit=5000, stop=stop)
+        producer = MemoryProducer(limit=5000, stop=stop)
         sender.Generator(source, producer, files, stop, start=at).run(END, (), live=False)
         ids += producer.ids
         at, runs = files.read_progress().next, runs + 1
@@ -95,7 +98,7 @@ def test_a_stop_and_a_restart_leave_no_gap_and_send_nothing_twice(source, files)
 
 def test_without_acknowledgement_there_is_no_progress(source, files):
     generator = sender.Generator(
-        source, MemoryOutbox(broken=True), files, threading.Event(), start=START
+        source, MemoryProducer(broken=True), files, threading.Event(), start=START
     )
     with pytest.raises(Unavailable):
         generator.run(END, (), live=False)
@@ -116,7 +119,7 @@ def test_attacks_come_from_the_plan_and_the_command_line(source, files):
         for geo in ("US", "DE")
     ]
     files.write_plan(Plan(attacks=(attacks[0],)))
-    producer = MemoryOutbox()
+    producer = MemoryProducer()
     sender.Generator(source, producer, files, threading.Event(), start=START).run(
         END, (attacks[1],), live=False
     )
@@ -128,7 +131,7 @@ def test_the_plan_changes_the_rate_unless_it_is_fixed(source, files):
     files.write_plan(Plan(base_eps=5.0))
     slow = ClickSource(replace(source.traffic, base_eps=5.0))
     for fixed, traffic in ((None, slow), (20.0, source)):
-        producer = MemoryOutbox()
+        producer = MemoryProducer()
         sender.Generator(
             source, producer, files, threading.Event(), start=START, fixed_eps=fixed
         ).run(END, (), live=False)
@@ -136,7 +139,7 @@ def test_the_plan_changes_the_rate_unless_it_is_fixed(source, files):
 
 
 def test_live_clicks_are_sent_when_their_moment_has_come(source, files):
-    class Watching(MemoryOutbox):
+    class Watching(MemoryProducer):
         """Keeps how far ahead of its moment each click was sent."""
 
         def __init__(self) -> None:
@@ -158,7 +161,7 @@ def test_live_clicks_are_sent_when_their_moment_has_come(source, files):
 
 
 def test_the_rate_can_be_limited(source, files):
-    producer, began = MemoryOutbox(), datetime.now(UTC)
+    producer, began = MemoryProducer(), datetime.now(UTC)
     sender.Generator(source, producer, files, threading.Event(), start=START, max_rate=4000).run(
         START + timedelta(minutes=5), (), live=False
     )
