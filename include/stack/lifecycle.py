@@ -114,7 +114,7 @@ def _needs(step: str) -> tuple[str, ...]:
 
 
 def _with_needs(names: Sequence[str]) -> list[str]:
-    """These servers, with all servers and preparations that they need."""
+    """These servers, with all that they need, and the preparations that need only these."""
     if unknown := [name for name in names if name not in _SERVERS]:
         raise UnknownServer(f"no server {', '.join(unknown)}; servers are {', '.join(_SERVERS)}")
     steps, pending = set[str](), list(names)
@@ -124,6 +124,9 @@ def _with_needs(names: Sequence[str]) -> list[str]:
             steps.add(step)
             pending += _needs(step)
             pending += _SERVERS[step].ready_through if step in _SERVERS else ()
+    for step, preparation in _PREPARATIONS.items():
+        if steps.issuperset(preparation.needs) and any(n in _SERVERS for n in preparation.needs):
+            steps.add(step)
     return [step for step in (*_SERVERS, *_PREPARATIONS) if step in steps]
 
 

@@ -130,7 +130,8 @@ def test_servers_start_after_their_needs_and_stores_come_first():
 @pytest.mark.parametrize(
     ("names", "steps"),
     [
-        (["kafka"], ["kafka"]),
+        (["kafka"], ["kafka", "topics"]),
+        (["postgres"], ["postgres", "databases"]),
         (["taskmanager"], ["jobmanager", "taskmanager"]),
         (["mlflow"], ["postgres", "s3", "mlflow", "databases"]),
         (
