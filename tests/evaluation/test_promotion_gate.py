@@ -202,7 +202,10 @@ def test_5_features_swapped_at_serving(judged, files):
     raw = json.loads(files["preprocess.json"])
     first, second, *rest = raw["spec"]["measures"]
     raw["spec"]["measures"] = [second, first, *rest]
-    with pytest.raises(BundleRejected, match="not for ours"):
+    with pytest.raises(
+        BundleRejected,
+        match=r"has the features bounce_rate_avg, ctr_avg, .* must have ctr_avg, bounce_rate_avg, ",
+    ):
         judged(preprocess_json=json.dumps(raw).encode())
     axes = json.loads(files["preprocess.json"])
     axes["axes"]["all"]["columns"] = [1, 0, 2, 4, 3]
