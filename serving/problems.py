@@ -8,7 +8,10 @@ from msgspec import Meta
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a request was not answered: `error` is a stable code, `fix` what to do about it."""
+    """Why a request was not answered.
+
+    `error` is a stable code, `detail` a sentence, `fix` what to do about it.
+    """
 
     error: str
     detail: str

@@ -78,7 +78,10 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The score of one window. Anomalous means anomaly_score >= threshold."""
+    """The score of one window.
+
+    Higher is more anomalous; anomalous means anomaly_score >= threshold.
+    """
 
     anomaly_score: Annotated[float, Meta(description="Always a finite number")]
     is_anomaly: bool

@@ -209,7 +209,7 @@ def test_5_features_swapped_at_serving(decided, files):
     raw = json.loads(files["preprocess.json"])
     first, second, *rest = raw["spec"]["measures"]
     raw["spec"]["measures"] = [second, first, *rest]
-    with pytest.raises(BundleRejected, match="not for ours"):
+    with pytest.raises(BundleRejected, match="has the features bounce_rate_avg, ctr_avg, "):
         decided(preprocess_json=json.dumps(raw).encode())
     raw = json.loads(files["preprocess.json"])
     raw["axes"]["all"]["columns"] = [1, 0, 2, 4, 3]
