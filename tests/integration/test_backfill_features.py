@@ -22,7 +22,8 @@ from adnomaly.stores.online_features import OnlineFeatures
 from adnomaly.windows import SIZE, TrafficWindow
 from window_oracle import windows_of
 
-pytestmark = pytest.mark.integration
+# Alone, because `maintain_stores` of test_dags.py deletes clicks as old as these.
+pytestmark = [pytest.mark.integration, pytest.mark.kills]
 
 REPO = Path(__file__).parents[2] / "include" / "feature_repo"
 DAY = date(2003, 3, 3)
