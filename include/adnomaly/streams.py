@@ -9,7 +9,10 @@ from typing import Final, Literal, NamedTuple
 from adnomaly.topics import (
     ALERTS_TOPIC,
     CLICKS_TOPIC,
+    DEAD_LETTER_TOPIC,
+    FEATURES_DEAD_TOPIC,
     FEATURES_TOPIC,
+    LATE_TOPIC,
     VALID_TOPIC,
     Topic,
 )
@@ -34,7 +37,8 @@ class Stream(NamedTuple):
         newest: table whose newest `window_end` is its progress; a window is due every minute then.
         counted: a sink's clicks in the reconciliation, such as "stored"; `in <title>` by default.
         server: server that must answer for its counts to be known.
-        writes: outputs, for the drawing; a process without offsets is counted by its topics' ends.
+        writes: outputs, for the drawing; a process without offsets is counted by the end of the
+            first, a topic.
     """
 
     name: str
@@ -79,7 +83,7 @@ STREAMS: Final = (
         CLICKS_TOPIC,
         "group",
         server="kafka",
-        writes=(VALID_TOPIC.name, "clickstream.dlq"),
+        writes=(VALID_TOPIC.name, DEAD_LETTER_TOPIC.name),
     ),
     Stream(
         "store_clicks",
@@ -115,7 +119,7 @@ STREAMS: Final = (
         "none",
         newest="feature_aggregates",
         server="flink",
-        writes=(FEATURES_TOPIC.name,),
+        writes=(FEATURES_TOPIC.name, LATE_TOPIC.name),
     ),
     Stream(
         "publish_features",
@@ -142,7 +146,7 @@ STREAMS: Final = (
         "group",
         newest="anomaly_results",
         server="postgres",
-        writes=(ALERTS_TOPIC.name, "anomaly_results"),
+        writes=(ALERTS_TOPIC.name, "anomaly_results", FEATURES_DEAD_TOPIC.name),
     ),
 )
 """In the order of a click's path."""

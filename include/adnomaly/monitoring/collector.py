@@ -228,10 +228,8 @@ def _progress(
             totals[stage] = stored.sinks[stage].records
             if ends:
                 lags[stage] = max(0, sum(ends.values()) - sum(stored.sinks[stage].offsets.values()))
-        elif stream.offsets == "none" and (
-            written := [kafka.ends[name] for name in stream.writes if name in kafka.ends]
-        ):
-            totals[stage] = sum(sum(topic.values()) for topic in written)
+        elif stream.offsets == "none" and stream.writes and stream.writes[0] in kafka.ends:
+            totals[stage] = sum(kafka.ends[stream.writes[0]].values())
             if stream.source:
                 # Flink keeps its offsets in its checkpoints; its freshness shows when it is behind.
                 lags[stage] = 0
