@@ -178,9 +178,21 @@ def test_a_parsed_window_has_the_types_of_the_feature_list():
         (b"", "message: must be a window as a JSON object"),
         (b"not json", "message: must be a window as a JSON object"),
         (b"[" * 1500, "message: must be a window as a JSON object"),
-        (b"5", "lacks|JSON object"),
-        (b"[]", "lacks|JSON object"),
+        (b"5", "message: must be a window as a JSON object"),
+        (b"[]", "message: must be a window as a JSON object"),
         (b"\xff\xfe", "utf-8|JSON object"),
+        (b"{}", "window_start: must be given"),
+        *(
+            (message(**{name: None}), f"{name}: must be given, got ")
+            for name in ("window_end", "geo", "platform", "ctr_avg", "event_count")
+        ),
+        (message(geo=5), "geo: Expected `str`, got `int`, got 5"),
+        (message(ctr_avg=[1]), "ctr_avg: must be a number from 0 to 1"),
+        (message(window_end=7), "message: must be a window as a JSON object"),
+        (
+            message(window_end="yesterday"),
+            "window_end: must be a time in ISO 8601, got 'yesterday'",
+        ),
         (message(ctr_avg=7), "ctr_avg: must be a number from 0 to 1, got 7"),
         (message().replace(b"12.0", b"1" + b"0" * 400), "event_count: must be a whole number|JSON"),
         (message(window_end="10000-01-01T00:00:00Z"), "."),

@@ -8,7 +8,7 @@ them.
 import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
@@ -28,6 +28,8 @@ MAX_AHEAD: Final = timedelta(hours=1)
 MAX_BYTES: Final = 2000
 """Of a message; a window has a few hundred."""
 
+_TIMES: Final = ("window_start", "window_end")
+_REQUIRED: Final = (*_TIMES, *ENTITY, *(f.name for f in FEATURES if f.required))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_INT64: Final = 2**63 - 1
 _MALFORMED: Final = (
@@ -66,21 +68,24 @@ def decode_window(message: bytes) -> TrafficWindow:
     """A message of the topic `features`.
 
     Raises:
-        ValueError: naming the missing or malformed field; other errors for a message that is no
-            JSON object.
+        ValueError: naming the field that is missing or null, or a time that is no ISO 8601.
+        TypeError, OverflowError, RecursionError, msgspec.MsgspecError: it is no JSON object, or a
+            field has another type.
     """
-    raw = msgspec.json.decode(message)
+    raw = msgspec.json.decode(message, type=dict[str, Any])
+    for name in _REQUIRED:
+        if raw.get(name) is None:
+            raise ValueError(f"{name}: must be given, got {message[:200]!r}")
+    times = {name: _time(name, raw[name]) for name in _TIMES}
+    features = {f.name: raw[f.name] for f in FEATURES if raw.get(f.name) is not None}
+    return TrafficWindow(**times, geo=raw["geo"], platform=raw["platform"], features=features)
+
+
+def _time(name: str, text: str) -> datetime:
     try:
-        times = {
-            name: datetime.fromisoformat(raw[name]).astimezone(UTC)
-            for name in ("window_start", "window_end")
-        }
-        features = {
-            f.name: raw[f.name] for f in FEATURES if f.required or raw.get(f.name) is not None
-        }
-        return TrafficWindow(**times, geo=raw["geo"], platform=raw["platform"], features=features)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"features message lacks {error}: {message[:200]!r}") from None
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise ValueError(f"{name}: must be a time in ISO 8601, got {text[:100]!r}") from None
 
 
 def check_window(window: TrafficWindow) -> None:
