@@ -15,9 +15,10 @@ import pytest
 
 from adnomaly.clients.kafka.offsets import KafkaOffsets
 from adnomaly.pipelines import maintain_stores
+from adnomaly.topics import Topic
 from adnomaly.validation import VerdictCounts
 from integration.lake_manifest import lake_objects_between
-from integration.world import World, a_world, stop
+from integration.world import PARTITIONS, World, a_world, stop
 from stack import supervisord
 from stack.ready import wait_for
 
@@ -88,7 +89,9 @@ def test_validation_killed_between_write_and_commit_loses_and_duplicates_nothing
     assert ids(world.read("valid")) == EXPECTED
     assert world.read("dead") == []
     # Counts commit with the offsets, so they are exact after every kill.
-    committed = KafkaOffsets(world.settings.kafka_bootstrap).committed(f"gate_{world.id}")
+    committed = KafkaOffsets(world.settings.kafka_bootstrap).committed(
+        f"gate_{world.id}", Topic(world.topics["raw"], PARTITIONS)
+    )
     assert VerdictCounts.total(
         VerdictCounts.of(metadata) for _, metadata in committed.values()
     ) == VerdictCounts(valid=COUNT, duplicate=500)

@@ -177,10 +177,7 @@ class StatusCollector:
         groups = {}
         for stream in STAGES:
             if stream.offsets == "group" and stream.source is not None:
-                committed = self._offsets.committed(stream.name)
-                groups[stream.stage] = {
-                    n: at for (topic, n), at in committed.items() if topic == stream.source.name
-                }
+                groups[stream.stage] = self._offsets.committed(stream.name, stream.source)
         return _KafkaProgress(self._offsets.watermarks(_TOPICS), groups)
 
     def _stored(self) -> _TableProgress:

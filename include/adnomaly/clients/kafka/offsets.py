@@ -1,10 +1,11 @@
 """Watermarks of topics and committed offsets of groups, requested in one call each."""
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
     AdminClient,
     OffsetSpec,
@@ -17,10 +18,12 @@ CALL_SECONDS: Final = 3.0
 
 
 class KafkaOffsets:
-    """One client, reused. Every method raises `Unavailable` while the broker does not answer."""
+    """Clients that are reused; thread-safe. Every method raises `Unavailable` while the broker does not answer."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
+        self._consumers: dict[str, Consumer] = {}
+        self._lock = threading.Lock()
 
     @cached_property
     def _admin(self) -> AdminClient:
@@ -42,19 +45,33 @@ class KafkaOffsets:
             raise Unavailable(f"Kafka: {error.args[0].str()}") from error
         return ends
 
-    def committed(self, group: str) -> dict[tuple[str, int], tuple[int, str]]:
-        """Offset and metadata that a group has committed, by topic and partition; empty for an
-        unknown group.
+    def committed(self, group: str, topic: Topic) -> dict[int, tuple[int, str]]:
+        """Offset and metadata that a group has committed, by partition; empty for an unknown group.
+
+        Asks as a consumer that never joins the group. librdkafka's admin client ends the process
+        with SIGSEGV when a broker that has just started answers NOT_COORDINATOR.
         """
-        futures = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=CALL_SECONDS
-        )
+        wanted = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
         try:
-            parts: Sequence[TopicPartition] = futures[group].result().topic_partitions
+            found = self._consumer(group).committed(wanted, timeout=CALL_SECONDS)
         except KafkaException as error:
             raise Unavailable(f"Kafka, group {group}: {error.args[0].str()}") from error
         return {
-            (p.topic, p.partition): (p.offset, p.metadata or "")
-            for p in parts
+            p.partition: (p.offset, p.metadata or "")
+            for p in found
             if p.error is None and p.offset >= 0
         }
+
+    def _consumer(self, group: str) -> Consumer:
+        """Created on first use and reused, as the admin client."""
+        with self._lock:
+            if group not in self._consumers:
+                self._consumers[group] = Consumer(
+                    {
+                        "bootstrap.servers": self._bootstrap,
+                        "group.id": group,
+                        "enable.auto.commit": False,
+                        "log_level": 2,
+                    }
+                )
+            return self._consumers[group]
