@@ -18,7 +18,7 @@ CALL_SECONDS: Final = 3.0
 
 
 class KafkaOffsets:
-    """Clients that are reused; thread-safe. Every method raises `Unavailable` while the broker does not answer."""
+    """Clients that are reused; thread-safe. Methods raise `Unavailable` if the broker is silent."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
