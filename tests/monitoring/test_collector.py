@@ -36,9 +36,9 @@ class Kafka:
     def watermarks(self, topics):
         return {topic.name: {0: ENDS[topic.name]} for topic in topics}
 
-    def committed(self, group):
-        topic, offset, text = COMMITTED[group]
-        return {(topic, 0): (offset, text), ("another", 0): (9, "")}
+    def committed(self, group, topic):
+        source, offset, text = COMMITTED[group]
+        return {0: (offset, text)} if topic.name == source else {1: (9, "")}
 
 
 class Rows(list):
