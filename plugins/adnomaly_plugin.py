@@ -1,7 +1,7 @@
 """The one plugin file: the page Adnomaly, links to other consoles, and the safe login cookie.
 
 Airflow executes every .py of this folder under its bare file name. All other code is in the package
-beside it, which .airflowignore excludes.
+`adnomaly_airflow`, which .airflowignore excludes.
 """
 
 from adnomaly_airflow.cookies import HttpOnlyCookieMiddleware

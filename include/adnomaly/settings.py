@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         ROOT / ".adnomaly", description="Data, logs, secrets and sockets of the native stack"
     )
     port_offset: int = Field(
-        0, ge=0, le=900, description="Added to every default port: a second stack beside the first"
+        0, ge=0, le=900, description="Added to every default port, to run a second stack"
     )
 
     # Generator
