@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -56,5 +58,30 @@ def test_there_is_only_one(tmp_path):
         single_instance(lock, "sends clicks"),
     ):
         pass
+    with single_instance(lock, "sends clicks"):
+        pass
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from adnomaly.process import single_instance
+with single_instance(Path(sys.argv[1]), "sends clicks"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    lock = tmp_path / "it.lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(JobFailed, match="another process"),
+            single_instance(lock, "sends clicks"),
+        ):
+            pass
+        holder.kill()
     with single_instance(lock, "sends clicks"):
         pass

@@ -1,6 +1,5 @@
 """The frame of an always-on process: settings, log, graceful stop on SIGTERM and Ctrl-C."""
 
-import fcntl
 import logging
 import signal
 import sys
@@ -8,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from adnomaly.errors import AdnomalyError, JobFailed
 from adnomaly.retry import Stopped
@@ -27,14 +28,18 @@ def single_instance(lock: Path, what: str) -> Iterator[None]:
         JobFailed: another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JobFailed(
-                f"another process {what} already: stop it first (in Airflow: run_streams, action stop)"
-            ) from None
+    # A soft lock would outlive a killed process.
+    held = FileLock(lock, blocking=False, fallback_to_soft=False)
+    try:
+        held.acquire()
+    except Timeout:
+        raise JobFailed(
+            f"another process {what} already: stop it first (in Airflow: run_streams, action stop)"
+        ) from None
+    try:
         yield
+    finally:
+        held.release()
 
 
 def run_process(
