@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from filelock import FileLock, Timeout
+
 from adnomaly.home import Home
 from adnomaly.settings import Settings
 from adnomaly.streams import START_ORDER, with_role
@@ -60,7 +62,23 @@ def up(settings: Settings, progress: Progress, names: Sequence[str] = ()) -> Non
 
 
 def down(settings: Settings, progress: Progress) -> None:
-    """Stop streams, servers and supervisord. The data stays, and `up` restarts the streams."""
+    """Stop streams, servers and supervisord. The data stays, and `up` restarts the streams.
+
+    A second call meanwhile waits for the first.
+    """
+    lock = FileLock(Home.of(settings).lock("down"), fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress.say("another process is stopping the stack: waiting for it")
+        lock.acquire()
+    try:
+        _stop_all(settings, progress)
+    finally:
+        lock.release()
+
+
+def _stop_all(settings: Settings, progress: Progress) -> None:
     home = Home.of(settings)
     if not supervisord.is_running(settings):
         clear(home.path)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import xmlrpc.client
 from typing import Any
 
 from supervisor.xmlrpc import Faults
@@ -135,11 +134,7 @@ def start(settings: Settings, names: list[str]) -> None:
     current = states(settings)
     for name in names:
         if current[name]["statename"] not in ("RUNNING", "STARTING"):
-            try:
-                _client(settings).call("startProcess", name, False)
-            except xmlrpc.client.Fault as fault:
-                if fault.faultCode != Faults.ALREADY_STARTED:
-                    raise
+            _client(settings).accepted("startProcess", name, unless=Faults.ALREADY_STARTED)
 
 
 def stop(settings: Settings, names: list[str]) -> None:
@@ -147,7 +142,8 @@ def stop(settings: Settings, names: list[str]) -> None:
     current = states(settings)
     running = [n for n in names if current[n]["statename"] not in ("STOPPED", "EXITED", "FATAL")]
     for name in running:
-        _client(settings).call("stopProcess", name, False)
+        # Somebody else, or its own end, may have been faster.
+        _client(settings).accepted("stopProcess", name, unless=Faults.NOT_RUNNING)
     while any(
         info["statename"] in ("STOPPING", "RUNNING", "STARTING")
         for name, info in states(settings).items()

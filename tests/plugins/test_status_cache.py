@@ -9,7 +9,7 @@ from adnomaly_airflow.console.status_cache import StatusCache
 
 from adnomaly.errors import Unavailable
 from adnomaly.monitoring.reconciliation import CLICK_SINKS, ClickCounts, SinkCount
-from adnomaly.monitoring.stages import PreviousCounts, Snapshot
+from adnomaly.monitoring.stages import PreviousCounts, ProcessState, Snapshot
 from adnomaly.streams import STAGES, columns
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -25,7 +25,8 @@ class Servers:
     def collect(self):
         self.calls += 1
         at = NOON + timedelta(seconds=self.seconds)
-        return Snapshot(at=at, totals={"table": 100 + 10 * self.seconds})
+        programs = {"kafka": ProcessState("BACKOFF", 0), "store_clicks": ProcessState("RUNNING", 9)}
+        return Snapshot(at=at, programs=programs, totals={"table": 100 + 10 * self.seconds})
 
     def count(self):
         if not self.stored:
@@ -66,6 +67,11 @@ def test_the_status_has_every_stage_and_its_column():
     assert [s["name"] for s in found["stages"]] == [s.stage for s in STAGES]
     assert [tuple(c) for c in found["columns"]] == list(columns())
     assert [e["balanced"] for e in found["ledger"]] == [True] * (2 + len(CLICK_SINKS))
+
+
+def test_the_status_has_the_servers_below_the_streams():
+    [kafka] = status(cache_of(Servers()))["servers"]
+    assert kafka == {"name": "kafka", "state": "red", "process": "BACKOFF"}
 
 
 def test_a_rate_comes_from_the_stored_counts_then_from_earlier_snapshots(monkeypatch):

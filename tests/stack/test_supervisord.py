@@ -2,15 +2,17 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from adnomaly.home import Home
 from adnomaly.settings import SECRETS
-from stack import supervisord
+from stack import lifecycle, supervisord
 from stack.docs.reference import Defaults
 from stack.programs import PROGRAMS
+from stack.progress import Progress
 
 
 @pytest.fixture
@@ -56,6 +58,31 @@ def test_a_changed_configuration_is_reloaded_and_programs_that_are_unchanged_run
     assert supervisord.states(settings)["kafka"]["statename"] == "STOPPED"
     with pytest.raises(ProcessLookupError):
         os.kill(before["kafka"], 0)
+
+
+def test_of_two_downs_the_second_waits_for_the_first(settings, monkeypatch, capsys):
+    monkeypatch.setattr(supervisord, "_PROGRAM", supervisord._PROGRAM.replace(RUN, "sleep 600"))
+    supervisord.ensure_running(settings)
+    supervisord.start(settings, ["kafka", "redis", "store_clicks"])
+    before = _running(settings, "kafka", "redis", "store_clicks")
+    with ThreadPoolExecutor() as pool:
+        downs = [pool.submit(lifecycle.down, settings, Progress()) for _ in range(2)]
+    assert [down.exception() for down in downs] == [None, None]
+    assert capsys.readouterr().out.count("waiting for it") == 1
+    assert not supervisord.is_running(settings)
+    for pid in before.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_program_that_another_stopped_is_no_error(settings, monkeypatch):
+    supervisord.ensure_running(settings)
+    stale = supervisord.states(settings)
+    stale["kafka"]["statename"] = "RUNNING"
+    answers = iter([stale])
+    now = supervisord.states
+    monkeypatch.setattr(supervisord, "states", lambda s: next(answers, None) or now(s))
+    supervisord.stop(settings, ["kafka"])
 
 
 RUN = "{python} -m stack run {name}"

@@ -64,7 +64,7 @@ class Supervisor:
         return [
             name
             for name in names
-            if self._accepted("startProcess", name, unless=Faults.ALREADY_STARTED)
+            if self.accepted("startProcess", name, unless=Faults.ALREADY_STARTED)
         ]
 
     def stop(self, names: Sequence[str]) -> list[str]:
@@ -77,7 +77,7 @@ class Supervisor:
         return [
             name
             for name in names
-            if self._accepted("stopProcess", name, unless=Faults.NOT_RUNNING, wait=True)
+            if self.accepted("stopProcess", name, unless=Faults.NOT_RUNNING, wait=True)
         ]
 
     def call(self, method: str, *arguments: object) -> Any:
@@ -87,6 +87,27 @@ class Supervisor:
             xmlrpc.client.Fault: supervisord refused the call.
         """
         return self._call(method, *arguments)
+
+    def accepted(self, method: str, name: str, *, unless: int, wait: bool = False) -> bool:
+        """Whether the request changed anything; the fault `unless` means that it did not.
+
+        Args:
+            wait: until the program runs or has ended.
+
+        Raises:
+            Unavailable: supervisord refused it, for another reason.
+        """
+        try:
+            self._call(method, name, wait)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == unless:
+                return False
+            if fault.faultCode in (Faults.SPAWN_ERROR, Faults.ABNORMAL_TERMINATION):
+                return True
+            if fault.faultCode == Faults.BAD_NAME:
+                raise Unavailable(_NO_SUCH_PROGRAM.format(name=name)) from None
+            raise Unavailable(f"{method} {name}: {fault.faultString}") from None
+        return True
 
     def reload(self) -> None:
         """Reload the configuration; programs whose configuration is unchanged keep running."""
@@ -100,20 +121,6 @@ class Supervisor:
     def shutdown(self) -> None:
         """Ask supervisord to stop every program and end, without waiting."""
         self._call("shutdown")
-
-    def _accepted(self, method: str, name: str, *, unless: int, wait: bool = False) -> bool:
-        """Whether the request changed anything; the fault `unless` means that it did not."""
-        try:
-            self._call(method, name, wait)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode == unless:
-                return False
-            if fault.faultCode in (Faults.SPAWN_ERROR, Faults.ABNORMAL_TERMINATION):
-                return True
-            if fault.faultCode == Faults.BAD_NAME:
-                raise Unavailable(_NO_SUCH_PROGRAM.format(name=name)) from None
-            raise Unavailable(f"{method} {name}: {fault.faultString}") from None
-        return True
 
     def _call(self, method: str, *arguments: object) -> Any:
         socket = self._home.supervisor_socket

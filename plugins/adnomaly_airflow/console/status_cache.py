@@ -11,6 +11,7 @@ import msgspec
 from adnomaly import streams
 from adnomaly.errors import AdnomalyError
 from adnomaly.monitoring import reconciliation
+from adnomaly.monitoring.servers import server_states
 from adnomaly.monitoring.stages import PreviousCounts, Snapshot, evaluate_stages
 from adnomaly.wiring import Backends
 
@@ -61,6 +62,7 @@ class StatusCache:
             "at": snapshot.at,
             "stages": evaluate_stages(snapshot, before),
             "columns": streams.columns(),
+            "servers": server_states(snapshot),
             "ledger": [_equation(e) for e in reconciliation.equations(counts)] if counts else [],
             "changes": or_default(lambda: b.health.changes(snapshot.at - CHANGES_SPAN), no_changes),
             "serving": snapshot.serving,

@@ -6,9 +6,9 @@ let user, box;
 
 export async function show(view, me) {
   user = me;
-  box = { problems: el("div"), path: el("section", { class: "path", "aria-label": "The path of a click" }), ledger: el("section"), dead: el("section"), changes: el("section") };
+  box = { problems: el("div"), path: el("section", { class: "path", "aria-label": "The path of a click" }), servers: el("section"), ledger: el("section"), dead: el("section"), changes: el("section") };
   const data = await api("now");
-  view.replaceChildren(el("h1", {}, "Is everything flowing?"), box.problems, box.path, box.ledger, box.dead, box.changes);
+  view.replaceChildren(el("h1", {}, "Is everything flowing?"), box.problems, box.path, box.servers, box.ledger, box.dead, box.changes);
   draw(data);
 }
 
@@ -18,6 +18,8 @@ function draw(data) {
   const stages = Object.fromEntries(data.stages.map((stage) => [stage.name, stage]));
   box.problems.replaceChildren(...data.problems.map((text) => el("p", { class: "problem" }, text)));
   box.path.replaceChildren(...data.columns.map((names) => el("div", { class: "column" }, names.map((name) => card(stages[name], data.serving)))));
+  box.servers.replaceChildren(el("h2", {}, "Servers"), el("p", { class: "servers" }, data.servers.map((server) =>
+    el("span", { class: `state ${server.state}`, "data-server": server.name, title: server.process }, server.state === "green" ? server.name : `${server.name}: ${server.process}`))));
   box.ledger.replaceChildren(el("h2", {}, "Reconciliation of clicks"), ...data.ledger.map(equation));
   const rows = data.changes.map((c) => el("tr", {}, el("td", {}, moment(c.at)), el("td", {}, stages[c.stage]?.title ?? c.stage),
     el("td", {}, el("span", { class: `state ${c.state}` }, WORDS[c.state])), el("td", { class: "text" }, c.reason)));
