@@ -22,7 +22,7 @@ from datetime import timedelta
 
 from adnomaly_airflow.assets import OFFLINE_FEATURES
 from adnomaly_airflow.defaults import DAY_AFTER, dag_arguments
-from adnomaly_airflow.links import S3Link, note, with_links
+from adnomaly_airflow.links import S3Link, set_link, with_links
 from adnomaly_airflow.operators import FlinkSqlJob
 from adnomaly_airflow.params import day, instant, optional_day
 from airflow.sdk import Param, dag, task
@@ -82,7 +82,7 @@ def backfill_features():
     @task(outlets=[OFFLINE_FEATURES])
     def write_days(prefix: str, params, dag_run, ti) -> dict[str, str]:
         offline = connect().offline_features
-        note(ti, S3Link.key, offline.prefix)
+        set_link(ti, S3Link.key, offline.prefix)
         return pipeline.write_days(offline, span_of_run(params, dag_run), prefix)
 
     @task

@@ -24,7 +24,7 @@ from datetime import timedelta
 
 from adnomaly_airflow.assets import DETECTOR, DRIFT, OFFLINE_FEATURES
 from adnomaly_airflow.defaults import dag_arguments
-from adnomaly_airflow.links import MlflowRunLink, note, with_links
+from adnomaly_airflow.links import MlflowRunLink, set_link, with_links
 from adnomaly_airflow.params import instant, work_folder
 from airflow.sdk import Param, dag, task
 
@@ -78,7 +78,7 @@ def train_detector():
 
     @task
     def register(folder: str, ti) -> str:
-        note(ti, MlflowRunLink.key, pipeline.register(folder, connect().registry))
+        set_link(ti, MlflowRunLink.key, pipeline.register(folder, connect().registry))
         return folder
 
     @task(outlets=[DETECTOR])

@@ -37,7 +37,7 @@ from adnomaly.validation import (
     MEMORY,
     Arrival,
     Duplicate,
-    DuplicateMemory,
+    RecentIds,
     Rejected,
     Valid,
     Verdict,
@@ -71,7 +71,7 @@ class Validator:
             self._bootstrap, self._source, args.group, member=args.member
         )
         self._failpoints = Failpoints(settings.failpoint)
-        self._recent_ids: dict[int, DuplicateMemory] = {}
+        self._recent_ids: dict[int, RecentIds] = {}
         self._generation = 0
         self._counts: dict[int, VerdictCounts] = {}
         self._version = version("adnomaly").encode()
@@ -146,7 +146,7 @@ class Validator:
         added = [(name, text.encode("utf-8", "backslashreplace")) for name, text in facts.items()]
         return [*headers_of(message), *added, ("app.version", self._version)]
 
-    def _recent(self, partition: int, now: datetime) -> DuplicateMemory:
+    def _recent(self, partition: int, now: datetime) -> RecentIds:
         """The recent ids of a partition; rebuilt when the partition was just assigned."""
         if self._generation != self._processor.generation:
             self._recent_ids.clear()
@@ -162,13 +162,13 @@ class Validator:
             log.info("partition %d: %d ids of the last 15 minutes", partition, len(recent))
         return self._recent_ids[partition]
 
-    def _rebuild(self, partition: int, now: datetime) -> DuplicateMemory:
+    def _rebuild(self, partition: int, now: datetime) -> RecentIds:
         """The ids of the valid clicks of the last 15 minutes.
 
         Raises:
             KafkaException: the broker does not answer.
         """
-        recent = DuplicateMemory()
+        recent = RecentIds()
         for written, value in values_since(self._bootstrap, self._valid, partition, now - MEMORY):
             recent.add([UUID(_decode_id(value).event_id)], written)
         return recent

@@ -128,9 +128,9 @@ def _duration(text: str) -> timedelta:
     return int(text[:-1]) * _UNITS[text[-1]]
 
 
-def record(file: Path, attacks: Iterable[Attack]) -> None:
+def append_ground_truth(file: Path, attacks: Iterable[Attack]) -> None:
     """Append attacks to the ground truth as JSON lines, each once."""
-    known = set(read_truth(file))
+    known = set(read_ground_truth(file))
     lines = [
         msgspec.json.encode(attack) + b"\n"
         for attack in dict.fromkeys(attacks)
@@ -141,7 +141,7 @@ def record(file: Path, attacks: Iterable[Attack]) -> None:
         out.write(b"".join(lines))
 
 
-def read_truth(file: Path) -> list[Attack]:
+def read_ground_truth(file: Path) -> list[Attack]:
     """The planted attacks, in the order of their planting; none when the file does not exist."""
     return (
         [msgspec.json.decode(line, type=Attack) for line in file.read_bytes().splitlines()]

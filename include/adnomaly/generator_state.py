@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from adnomaly.arrays import Bools, Ints
-from adnomaly.attacks import Attack, read_truth, record
+from adnomaly.attacks import Attack, append_ground_truth, read_ground_truth
 from adnomaly.errors import InvalidSetting
 from adnomaly.files import write_atomic
 from adnomaly.home import Home
@@ -95,14 +95,14 @@ class GeneratorFiles:
 
         The planned attack is not shortened, so its remaining clicks do not change.
         """
-        known = {_identity(attack) for attack in read_truth(self.truth)}
+        known = {_identity(attack) for attack in read_ground_truth(self.truth)}
         new = [
             attack for attack in attacks if attack.end > after and _identity(attack) not in known
         ]
         planted = [
             msgspec.structs.replace(attack, start=max(attack.start, after)) for attack in new
         ]
-        record(self.truth, planted)
+        append_ground_truth(self.truth, planted)
         return planted
 
 

@@ -94,7 +94,7 @@ class VerdictCounts(msgspec.Struct, frozen=True):
         return cls(valid, rejected, duplicate)
 
 
-class DuplicateMemory:
+class RecentIds:
     """Event ids of one partition within the last 15 minutes, oldest first."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class DuplicateMemory:
 
 
 def validate_batch(
-    arrivals: Sequence[Arrival], memory: DuplicateMemory, *, now: datetime, max_age_hours: float
+    arrivals: Sequence[Arrival], memory: RecentIds, *, now: datetime, max_age_hours: float
 ) -> tuple[list[Verdict], list[UUID]]:
     """Verdicts on messages of one partition, in order, and the ids to add once the verdicts are
     committed.

@@ -7,7 +7,7 @@ from airflow.sdk import BaseOperatorLink
 from adnomaly.settings import load_settings
 
 
-def note(ti: Any, key: str, value: str) -> None:
+def set_link(ti: Any, key: str, value: str) -> None:
     """Keep what a button needs.
 
     Tasks that defer call this in both of their parts, or an empty link replaces the good one.

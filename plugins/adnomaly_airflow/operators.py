@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator
 from adnomaly.errors import JobFailed
 from adnomaly.pipelines import deploy_detector
 from adnomaly.wiring import connect
-from adnomaly_airflow.links import FlinkJobLink, ServingLink, note
+from adnomaly_airflow.links import FlinkJobLink, ServingLink, set_link
 from adnomaly_airflow.triggers import BundleServed, FlinkJobEnds, ProgramsRun, Wait, WindowJobRuns
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class AwaitWindowJob(_Waiting):
         return WindowJobRuns
 
     def end(self, context: Any) -> None:
-        note(context["ti"], FlinkJobLink.key, connect().flink.jobs()[0].id)
+        set_link(context["ti"], FlinkJobLink.key, connect().flink.jobs()[0].id)
 
 
 class FlinkSqlJob(_Waiting):
@@ -130,7 +130,7 @@ class FlinkSqlJob(_Waiting):
             flink.submit(self.script(context), job_id)
         else:
             self.log.info("job %s is %s: adopted", job_id, state)
-        note(context["ti"], FlinkJobLink.key, job_id)
+        set_link(context["ti"], FlinkJobLink.key, job_id)
         return lambda until: FlinkJobEnds(job_id, False, until)
 
     def end(self, context: Any) -> Any:

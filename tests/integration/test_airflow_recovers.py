@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 import psutil
 import pytest
 
-from adnomaly.attacks import read_truth
+from adnomaly.attacks import read_ground_truth
 from adnomaly.clients.airflow import Airflow
 from adnomaly.errors import Unavailable
 from adnomaly.generator_state import GeneratorFiles
@@ -165,7 +165,7 @@ def test_run_streams_starts_everything_once(settings, backends, airflow, name):
     assert len([job for job in backends.flink.jobs() if job.alive]) == 1
     planned = GeneratorFiles(Home.of(settings)).read_plan().attacks
     assert Counter((a.geo, a.platform, a.start) for a in planned).most_common(1)[0][1] == 1
-    truth = read_truth(GeneratorFiles(Home.of(settings)).truth)
+    truth = read_ground_truth(GeneratorFiles(Home.of(settings)).truth)
     assert len(truth) == len(set(truth))
 
 

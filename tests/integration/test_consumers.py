@@ -15,8 +15,10 @@ import pytest
 
 from adnomaly.clients.kafka.offsets import KafkaOffsets
 from adnomaly.pipelines import maintain_stores
+from adnomaly.stores.window_arrow import window_table
 from adnomaly.topics import Topic
 from adnomaly.validation import VerdictCounts
+from adnomaly.windows import SIZE, TrafficWindow
 from integration.lake_manifest import lake_objects_between
 from integration.world import PARTITIONS, World, a_world, stop
 from stack import supervisord
@@ -180,6 +182,13 @@ def test_old_clicks_go_from_table_and_lake_and_young_ones_stay(world):
         "all is there", lambda: world.rows(rows) == [(600,)] and world.rows(objects) == [(600,)]
     )
     b = world.backends
+    ends = [now.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(d) for d in (9, 10)]
+    for end in ends:
+        features = {"ctr_avg": 0.02, "bounce_rate_avg": 0.4, "event_count": 10}
+        window = TrafficWindow(
+            window_start=end - SIZE, window_end=end, geo="DE", platform="web", features=features
+        )
+        b.offline_features.write_day(end.date(), window_table([window]))
     assert (
         maintain_stores.expire_rows(b.retention, days=3, really=False, now=now)[
             "clickstream_events"
@@ -201,6 +210,8 @@ def test_old_clicks_go_from_table_and_lake_and_young_ones_stay(world):
     [(left,)] = world.rows(objects)
     assert 300 <= left <= 400  # the lake keeps whole days
     assert len(b.objects.etags("clicks/")) == world.rows("SELECT count(*) FROM lake_objects")[0][0]
+    assert b.offline_features.days() == [ends[0].date()]  # windows are kept three times as long
+    assert b.offline_features.sync() == []
 
 
 def test_a_paused_writer_that_wakes_up_is_fenced(world):

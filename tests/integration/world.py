@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from adnomaly.clients.kafka.admin import create_topics
 from adnomaly.clients.kafka.reader import open_reader
 from adnomaly.settings import ROOT, Settings
+from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.topics import Topic
 from adnomaly.wiring import Backends, connect
 
@@ -33,6 +34,8 @@ class World:
             update={"db_name": f"test_{self.id}", "minio_bucket": f"test-{self.id}"}
         )
         self.backends: Backends = connect(self.settings)
+        # The mirror belongs to the home, which all worlds share.
+        self.backends.offline_features = OfflineFeatures(self.backends.objects, logs / "mirror")
         self.topics = {
             name: f"test_{self.id}_{name}" for name in ("raw", "valid", "dead", "features", "late")
         }

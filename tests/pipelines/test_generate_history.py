@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from adnomaly.attacks import Attack, read_truth
+from adnomaly.attacks import Attack, read_ground_truth
 from adnomaly.delivery_log import HEADER, DeliveryLog
 from adnomaly.errors import InvalidSetting
 from adnomaly.generator_state import GeneratorFiles, Plan, SentSpans, first_moment, microseconds
@@ -113,7 +113,7 @@ def test_the_run_plants_attacks_and_notes_its_end(tmp_path):
     assert attacked > calm
     files = GeneratorFiles(Home(tmp_path))
     assert files.read_history_end() == MIDNIGHT + 11 * HOUR
-    assert [str(attack) for attack in read_truth(files.truth)] == [
+    assert [str(attack) for attack in read_ground_truth(files.truth)] == [
         "US web bot_farm 2026-11-16T09:30Z..2026-11-16T09:50Z"
     ]
 
@@ -199,7 +199,7 @@ def test_ground_truth_holds_the_planted_attacks_written_once(tmp_path):
     )
     assert planted == [an_attack(geo="US", start=MIDNIGHT + 0.5 * HOUR)]
     assert files.plant([an_attack(), late], after=MIDNIGHT + 0.7 * HOUR) == []
-    assert read_truth(files.truth) == [an_attack(), *planted]
+    assert read_ground_truth(files.truth) == [an_attack(), *planted]
 
 
 def test_a_plan_is_plain_json(tmp_path):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.attacks import Attack, read_truth
+from adnomaly.attacks import Attack, read_ground_truth
 from adnomaly.errors import Unavailable
 from adnomaly.generator_state import GeneratorFiles, Plan
 from adnomaly.home import Home
@@ -124,7 +124,10 @@ def test_attacks_come_from_the_plan_and_the_command_line(source, files):
         END, (attacks[1],), live=False
     )
     assert producer.ids == expected_ids(source, START, END, attacks)
-    assert [(a.geo, a.start) for a in read_truth(files.truth)] == [("US", START), ("DE", START)]
+    assert [(a.geo, a.start) for a in read_ground_truth(files.truth)] == [
+        ("US", START),
+        ("DE", START),
+    ]
 
 
 def test_the_plan_changes_the_rate_unless_it_is_fixed(source, files):

@@ -112,7 +112,7 @@ class Registry:
         """The champion before this one."""
         return self._alias(PREVIOUS)
 
-    def note(
+    def record_decision(
         self, registered: Registered, tags: Mapping[str, str], text: str, files: Mapping[str, bytes]
     ) -> None:
         """Set tags and the description of a model version, and add files to its run."""

@@ -18,7 +18,7 @@ WITH_METRICS: Final = 4
 
 
 class CatalogEntry(msgspec.Struct, kw_only=True):
-    """One registered model. `roles` are the registry's aliases; `figures` its metrics on planted
+    """One registered model. `roles` are the registry's aliases; `metrics` those on planted
     attacks.
     """
 
@@ -28,7 +28,7 @@ class CatalogEntry(msgspec.Struct, kw_only=True):
     registered_at: datetime
     decision: str
     link: str
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
 
 
 class ModelCatalog:
@@ -51,7 +51,7 @@ class ModelCatalog:
             entries = [_entry(v, aliases.get(v["version"], []), self._url) for v in listed]
             for i, (entry, raw) in enumerate(zip(entries, listed, strict=True)):
                 if entry.roles or i < WITH_METRICS:
-                    entry.figures = self._metrics(client, raw["run_id"])
+                    entry.metrics = self._metrics(client, raw["run_id"])
         return entries
 
     def newest(self) -> datetime | None:

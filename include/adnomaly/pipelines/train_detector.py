@@ -202,7 +202,7 @@ def promote_if_better(folder: str, registry: "Registry") -> bool:
         min_days=MIN_COVERAGE * sample.days,
         budget_per_day=sample.budget_per_day,
     )
-    registry.note(
+    registry.record_decision(
         registered,
         {"promoted": str(decision.promoted).lower(), "against": decision.against or "-"},
         "; ".join(decision.refusals) or f"passed {len(decision.checks)} checks",

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from adnomaly.attacks import Attack, read_truth
+from adnomaly.attacks import Attack, read_ground_truth
 from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.evaluation.metrics import Event
 from adnomaly.evaluation.scenarios import surges_of
@@ -116,7 +116,7 @@ def print_verdict(
     print(f"  why: {alert.explanation['summary']}", flush=True)
     with progress.step("the rest of the traffic, up to now"):
         await_present(backends, progress)
-    attacks = [attack, *read_truth(GeneratorFiles(backends.home).truth)]
+    attacks = [attack, *read_ground_truth(GeneratorFiles(backends.home).truth)]
     scored, _ = _scored(backends, since)
     false = [a for a in _alerts(backends, since) if not any(a.belongs_to(t) for t in attacks)]
     share = len(false) / max(scored, 1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from adnomaly.attacks import Attack, read_truth
+from adnomaly.attacks import Attack, read_ground_truth
 from adnomaly.clients.airflow import Airflow
 from adnomaly.errors import AdnomalyError, JobFailed
 from adnomaly.generator_state import GeneratorFiles
@@ -207,7 +207,7 @@ def next_attack(
     )
     soonest = (sent_until + 3 * MINUTE).replace(second=0, microsecond=0)
     start = max(soonest, (now - 40 * MINUTE).replace(second=0, microsecond=0))
-    kind, geo, platform = TARGETS[len(read_truth(files.truth)) % len(TARGETS)]
+    kind, geo, platform = TARGETS[len(read_ground_truth(files.truth)) % len(TARGETS)]
     length = 20 * MINUTE if start + 20 * MINUTE <= now else 10 * MINUTE
     return Attack(
         kind=kind, geo=geo, platform=platform, start=start, end=start + length, strength=STRENGTH

@@ -36,7 +36,7 @@ const role = (data, name) => data.models.find((m) => m.roles.includes(name));
 function sideBySide(data) {
   const champion = role(data, "champion"), challenger = role(data, "challenger");
   if (!champion && !challenger) return el("section", { class: "panel" }, el("p", {}, "No model is registered yet: train one."));
-  const metric = (model, key) => el("td", { class: "number" }, model && model.figures[key] !== undefined ? model.figures[key].toFixed(3) : "–");
+  const metric = (model, key) => el("td", { class: "number" }, model && model.metrics[key] !== undefined ? model.metrics[key].toFixed(3) : "–");
   const name = (model, title) => model ? el("span", {}, `${title} `, link(model.link, model.model_version.slice(0, 10))) : `no ${title}`;
   return el("section", { class: "panel" }, el("h2", { style: "margin-top:0" }, "On the attack library"),
     table(["", name(champion, "champion"), name(challenger, "challenger")], METRICS.map(([key, title]) => el("tr", {}, el("td", {}, title), metric(champion, key), metric(challenger, key)))),
