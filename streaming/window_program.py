@@ -8,11 +8,15 @@ No Python runs per click: the statements become JVM operators.
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
 from adnomaly.clients.flink_sql import Script
+
+BATCH_RESTARTS: Final = 6
+"""A stream restarts for ever. A batch that fails again and again must be read anew."""
 
 
 def main() -> None:
@@ -27,6 +31,9 @@ def main() -> None:
     config.set("pipeline.name", script.name)
     # One subtask: CURRENT_WATERMARK covers all partitions, and a batch sums in one order.
     config.set("parallelism.default", "1")
+    if not script.streaming:
+        # An object that cannot be read fails the job; lost TaskManagers are survived.
+        config.set("restart-strategy.fixed-delay.attempts", str(BATCH_RESTARTS))
     config.set("pipeline.auto-watermark-interval", "1 s")
     # Operator ids that do not depend on the plan.
     config.set("table.exec.uid.generation", "ALWAYS")

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from adnomaly.arrow import CLICK_SCHEMA
+from adnomaly.errors import JobFailed
 from adnomaly.pipelines import backfill_features as pipeline
 from adnomaly.stores.offline_features import OfflineFeatures
 from adnomaly.stores.online_features import OnlineFeatures
@@ -170,3 +171,18 @@ def test_flinks_batch_is_the_oracle_and_a_rewritten_day_has_the_same_bytes(
     }
     assert_same(offline.windows(span.start, span.end), expected)
     assert backends.objects.etags(span.prefix) == backends.objects.etags(alone.prefix) == {}
+
+
+def test_an_object_that_cannot_be_read_fails_the_job_and_the_next_one_reads_the_lake_again(
+    backends, clicks, offline
+):
+    span = pipeline.span_of(DAY, DAY, now=datetime.now(UTC))
+    [key] = [k for k in backends.objects.etags("clicks/dt=2003-03-03/") if "/hr=01/" in k]
+    body = backends.objects.get(key)
+    backends.objects.put(key, body[:-100])
+    with pytest.raises(JobFailed, match="parquet"):
+        pipeline.compute_windows(backends.lake_batch, offline, span)
+    backends.objects.put(key, body)
+    pipeline.compute_windows(backends.lake_batch, offline, span)
+    assert offline.collect(span.prefix).num_rows == len(oracle(clicks, span.start, span.end))
+    offline.discard(span.prefix)

@@ -26,6 +26,7 @@ ENDED: Final = frozenset({"FAILED", "CANCELED", "FINISHED"})
 CALL_SECONDS: Final = 10.0
 SUBMIT_SECONDS: Final = 180.0
 BATCH_SECONDS: Final = 1800.0
+_CAUSE: Final = "Caused by: "
 
 
 class Job(NamedTuple):
@@ -135,11 +136,14 @@ class Flink:
         return Path(operation["location"].removeprefix("file:"))
 
     def root_cause(self, job_id: str) -> str:
-        """First line of the exception a job failed with; empty when it did not."""
-        entries = (
-            self._get(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {}).get("entries", [])
-        )
-        return str(entries[0]["stacktrace"]).splitlines()[0] if entries else ""
+        """The innermost cause of the newest exception of a job; empty when it had none."""
+        history = self._get(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {})
+        trace = [
+            line for e in history.get("entries", [])[:1] for line in e["stacktrace"].split("\n")
+        ]
+        causes = [line for line in trace if line.startswith(_CAUSE)]
+        cause: str = ["", *trace[:1], *causes][-1]
+        return cause.removeprefix(_CAUSE)
 
     def late_clicks(self, name: str = WINDOW_JOB) -> int | None:
         """Late clicks counted by the running job since it or its TaskManager started; None when no
@@ -180,7 +184,7 @@ class Flink:
         """Submit a batch job and wait until it has finished.
 
         Raises:
-            JobFailed: with the first line of the cause.
+            JobFailed: with the innermost cause.
         """
         job_id = uuid4().hex
         self.submit(script, job_id)

@@ -43,7 +43,7 @@ class LakeBatch:
         """Run that job; returns when the windows are complete.
 
         Raises:
-            JobFailed: with the first line of the cause.
+            JobFailed: with the innermost cause.
         """
         try:
             self._flink.run_batch(self.script(start, end, output=output, name=name))
