@@ -22,8 +22,11 @@ def keys(condition):
         return sorted({name for part in parts for name in keys(part)})
     return [condition.name] if getattr(condition, "name", "") else []
 def cron(timetable):
-    inner = getattr(timetable, "timetable", None)
-    return getattr(timetable, "_expression", None) or getattr(inner, "_expression", None) or ""
+    """Of a timetable of Airflow's core, of the SDK (a string schedule), or the one inside."""
+    for one in (timetable, getattr(timetable, "timetable", None)):
+        if expression := getattr(one, "_expression", None) or getattr(one, "expression", None):
+            return expression
+    return ""
 found = {}
 for name, dag in sorted(bag.dags.items()):
     found[name] = {
@@ -71,7 +74,7 @@ def read() -> dict[str, dict[str, Any]]:
 def facts(dag_id: str) -> str:
     """One DAG in a line of Markdown: schedule, tasks, assets, form, tags."""
     dag = read()[dag_id]
-    when = [f"`{dag['cron']}` UTC"] if dag["cron"] and dag["cron"] != "@once" else []
+    when = [f"`{dag['cron']}` UTC"] if dag["cron"] else []
     when += [f"an update of *{name}*" for name in dag["woken_by"]]
     tasks = ", ".join(f"`{task}`" for task in dag["tasks"])
     lines = [f"*Schedule:* {' or '.join(when) or 'by hand'}. *Tasks:* {tasks}."]
