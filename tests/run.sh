@@ -28,7 +28,9 @@ python -m stack secrets
 python -m stack up
 
 # pytest exits with 5 when ONLY selects no test of a kind; accept that.
-integration() { pytest -v --timeout 900 "$@" ${ONLY:-tests} || { [ $? = 5 ] && [ -n "${ONLY:-}" ]; }; }
+# A failure does not keep the second half from running.
+failed=
+integration() { pytest -v --timeout 900 "$@" ${ONLY:-tests} || { [ $? = 5 ] && [ -n "${ONLY:-}" ]; } || failed=1; }
 
 step "integration tests, two files in parallel (${ONLY:-all})"
 integration -m "integration and not kills" -n 2 --dist loadfile
@@ -36,4 +38,5 @@ integration -m "integration and not kills" -n 2 --dist loadfile
 step "tests that kill servers, one by one (${ONLY:-all})"
 integration -m "integration and kills"
 
+[ -z "$failed" ] || { step "tests failed: search above for FAILED"; exit 1; }
 step "all tests passed. Next: make demo, then open docs/architecture.md"
