@@ -32,7 +32,7 @@ PARAMS = {
     "begin": Param(
         None,
         type=["null", "string"],
-        title="Send from",
+        title="Start time",
         description_md="ISO 8601 or `-2h`; empty: the end of the last run, or now",
         section="Generator",
     ),
@@ -40,7 +40,7 @@ PARAMS = {
         [],
         type="array",
         items={"type": "string", "pattern": ATTACK},
-        title="Attacks to plant",
+        title="Injected attacks",
         description_md="`kind:GEO:platform:start:duration[:strength]`, one per line,"
         " such as `click_flood:DE:ios:+1m:10m`",
         section="Generator",
@@ -50,7 +50,8 @@ PARAMS = {
         type=["null", "number"],
         exclusiveMinimum=0,
         title="Clicks per second",
-        description_md="Empty: unchanged",
+        description_md="Mean over a day, instead of `BASE_EPS` until that setting changes;"
+        " empty: unchanged",
         section="Generator",
     ),
 }
@@ -71,7 +72,7 @@ def run_streams():
     def prepare(params, dag_run) -> list[str]:
         b, plan = connect(), {name: params[name] for name in ("begin", "attacks", "base_eps")}
         return pipeline.prepare(
-            b.home, [b.create_topics, b.postgres.apply_schema], **plan, now=dag_run.run_after
+            b.settings, [b.create_topics, b.postgres.apply_schema], **plan, now=dag_run.run_after
         )
 
     @task

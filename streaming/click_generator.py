@@ -144,7 +144,7 @@ class Generator:
 
     def _apply_plan(self, plan: Plan, attacks: tuple[Attack, ...]) -> None:
         """Use the plan's attacks and rate from the next click on."""
-        base_eps = self._fixed_eps or plan.base_eps or self._default_eps
+        base_eps = self._fixed_eps or plan.rate(self._default_eps)
         if base_eps != self._source.traffic.base_eps:
             log.info("mean rate is now %g clicks per second", base_eps)
             self._source = ClickSource(replace(self._source.traffic, base_eps=base_eps))

@@ -48,7 +48,7 @@ log = logging.getLogger("generate_clicks")
 def _start(files: GeneratorFiles, wanted: datetime | None, now: datetime) -> datetime:
     progress = files.read_progress()
     start = first_moment(
-        wanted or files.read_plan().begin, progress, files.read_history_end(), now=now
+        wanted or files.read_plan().begin, progress, files.read_history().end, now=now
     )
     if start == progress.next and now - start > MAX_CATCH_UP:
         log.warning(

@@ -3,13 +3,13 @@
 - `truth/plan.json`: start of sending, rate and attacks; written by the starter of the generator.
 - `truth/attacks.jsonl`: ground truth, the attacks that were planted.
 - `run/generator.json`: spans sent live, so that a restart resumes at the last one.
-- `run/history.json`: end of the generated history in the lake.
+- `run/history.json`: spans and rates of the generated history in the lake.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
@@ -20,21 +20,71 @@ from adnomaly.errors import InvalidSetting
 from adnomaly.files import write_atomic
 from adnomaly.home import Home
 
-T = TypeVar("T")
-
 _MAX_SPANS: Final = 200
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
     """What to send: from `from` on (null: resume, or start now), with these attacks.
 
-    `base_eps` replaces the generator's BASE_EPS, so a rate set in a DAG's form also applies to a
-    running generator.
+    `base_eps` replaces the setting BASE_EPS, so a rate set in a DAG's form also applies to a running
+    generator. `instead_of` is the BASE_EPS that it replaced: once the setting has another value, the
+    setting is the newer word.
     """
 
     begin: datetime | None = None
     attacks: tuple[Attack, ...] = ()
     base_eps: float | None = None
+    instead_of: float | None = None
+
+    def rate(self, setting: float) -> float:
+        """Mean clicks per second, given the present value of BASE_EPS."""
+        if self.base_eps is None or self.instead_of not in (None, setting):
+            return setting
+        return self.base_eps
+
+
+class HistorySpan(msgspec.Struct, frozen=True):
+    """Generated history in the lake, [start, end), and its mean clicks per second; None when
+    unknown.
+    """
+
+    start: datetime
+    end: datetime
+    base_eps: float | None = None
+
+
+class History(msgspec.Struct, frozen=True):
+    """What was generated into the lake. Spans do not overlap; oldest first."""
+
+    spans: tuple[HistorySpan, ...] = ()
+
+    @property
+    def end(self) -> datetime | None:
+        """The end of the newest span."""
+        return self.spans[-1].end if self.spans else None
+
+    @property
+    def base_eps(self) -> float | None:
+        """The rate of the newest span."""
+        return self.spans[-1].base_eps if self.spans else None
+
+    def of_another_rate(self, span: HistorySpan) -> HistorySpan | None:
+        """The part of the oldest overlapping span that has another known rate."""
+        for old in self.spans:
+            start, end = max(old.start, span.start), min(old.end, span.end)
+            if start < end and old.base_eps not in (None, span.base_eps):
+                return HistorySpan(start, end, old.base_eps)
+        return None
+
+    def with_span(self, span: HistorySpan) -> Self:
+        """With a span that replaces what it overlaps."""
+        parts = [span]
+        for old in self.spans:
+            before = msgspec.structs.replace(old, end=min(old.end, span.start))
+            after = msgspec.structs.replace(old, start=max(old.start, span.end))
+            parts += [part for part in (before, after) if part.start < part.end]
+        return type(self)(tuple(sorted(parts, key=lambda part: part.start)))
 
 
 class SentSpans(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +133,16 @@ class GeneratorFiles:
     def write_progress(self, progress: SentSpans) -> None:
         _write(self.progress, progress)
 
-    def read_history_end(self) -> datetime | None:
-        """The end of the newest history in the lake; None when there is none."""
-        return _read(self.history, datetime)
+    def read_history(self) -> History:
+        """What was generated into the lake."""
+        # Earlier versions wrote the end alone.
+        found = _read(self.history, History | datetime)
+        if isinstance(found, datetime):
+            return History((HistorySpan(_EARLIEST, found),))
+        return found or History()
 
-    def write_history_end(self, end: datetime) -> None:
-        _write(self.history, max(end, self.read_history_end() or end))
+    def write_history(self, history: History) -> None:
+        _write(self.history, history)
 
     def plant(self, attacks: Sequence[Attack], *, after: datetime) -> list[Attack]:
         """Record the part of each attack after `after` as ground truth, once; returns the new ones.
@@ -129,7 +183,7 @@ def _identity(attack: Attack) -> tuple[str, str, str, datetime, float]:
     return attack.kind, attack.geo, attack.platform, attack.end, attack.strength
 
 
-def _read(file: Path, kind: type[T]) -> T | None:
+def _read(file: Path, kind: Any) -> Any:
     if not file.exists():
         return None
     try:

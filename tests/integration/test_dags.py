@@ -17,8 +17,8 @@ from adnomaly.monitoring import reconciliation
 from adnomaly.pipelines import run_streams
 from adnomaly.settings import ROOT
 from integration.lake_manifest import lake_objects_between
+from stack.demo.attacks import form_value
 from stack.demo.report import await_alert
-from stack.demo.story import form_value
 from stack.progress import Progress
 from stack.servers.airflow import prepare_test_home
 from stack.shell import shell

@@ -9,7 +9,13 @@ import pytest
 from adnomaly.attacks import Attack, read_ground_truth
 from adnomaly.delivery_log import HEADER, DeliveryLog
 from adnomaly.errors import InvalidSetting
-from adnomaly.generator_state import GeneratorFiles, Plan, SentSpans, first_moment, microseconds
+from adnomaly.generator_state import (
+    GeneratorFiles,
+    Plan,
+    SentSpans,
+    first_moment,
+    microseconds,
+)
 from adnomaly.home import Home
 from adnomaly.pipelines.generate_history import generate_history, run
 from adnomaly.settings import SECRETS, Settings
@@ -26,6 +32,9 @@ class MemoryLake:
 
     def __init__(self) -> None:
         self.hours: dict[tuple[datetime, str], pa.Table] = {}
+
+    def history_hours(self, start: datetime, end: datetime) -> set[datetime]:
+        return {hour for hour, _ in self.hours if start <= hour < end}
 
     def write_history(self, hour: datetime, table: pa.Table, source_id: str) -> None:
         self.hours[hour, source_id] = table
@@ -112,7 +121,7 @@ def test_the_run_plants_attacks_and_notes_its_end(tmp_path):
     )
     assert attacked > calm
     files = GeneratorFiles(Home(tmp_path))
-    assert files.read_history_end() == MIDNIGHT + 11 * HOUR
+    assert files.read_history().end == MIDNIGHT + 11 * HOUR
     assert [str(attack) for attack in read_ground_truth(files.truth)] == [
         "US web bot_farm 2026-11-16T09:30Z..2026-11-16T09:50Z"
     ]
@@ -122,10 +131,45 @@ def test_the_default_history_ends_at_the_last_midnight_and_can_have_another_rate
     lake = MemoryLake()
     count = run(lake, make(tmp_path), days=1 / 24, base_eps=6, now=MIDNIGHT + 13.4 * HOUR)
     assert list(lake.hours) == [(MIDNIGHT - HOUR, "history")]
+    assert GeneratorFiles(Home(tmp_path)).read_history().base_eps == 6
     minutes = np.arange(minute_of(MIDNIGHT - HOUR), minute_of(MIDNIGHT))
     assert count == pytest.approx(
         Traffic.from_settings(make(tmp_path), base_eps=6).volume(minutes).sum(), rel=0.05
     )
+
+
+def test_another_rate_does_not_go_over_existing_hours_unless_it_is_asked_for(tmp_path):
+    settings, now = make(tmp_path, base_eps=1.0), MIDNIGHT + 13.4 * HOUR
+    lake = MemoryLake()
+    first = run(lake, settings, days=1 / 12, base_eps=4, now=now)
+    assert run(lake, settings, days=1 / 12, now=now) == first  # the rate of what is there
+    before = dict(lake.hours)
+    with pytest.raises(InvalidSetting, match=r"base_eps 9: .*T22:00Z to .* of 4 clicks per second"):
+        run(lake, settings, days=1, base_eps=9, now=now)
+    assert lake.hours == before
+    run(lake, settings, days=1 / 24, end="2026-11-15T03:00Z", base_eps=9, now=now)
+    assert run(lake, settings, days=1 / 24, base_eps=9, replace=True, now=now) > first
+    spans = GeneratorFiles(Home(tmp_path)).read_history().spans
+    assert [(span.start, span.end, span.base_eps) for span in spans] == [
+        (MIDNIGHT - 22 * HOUR, MIDNIGHT - 21 * HOUR, 9),
+        (MIDNIGHT - 2 * HOUR, MIDNIGHT - HOUR, 4),
+        (MIDNIGHT - HOUR, MIDNIGHT, 9),
+    ]
+
+
+def test_without_a_history_the_rate_is_that_of_the_generator(tmp_path):
+    settings, now = make(tmp_path, base_eps=1.0), MIDNIGHT + 13.4 * HOUR
+    GeneratorFiles(Home(tmp_path)).write_plan(Plan(base_eps=3.0, instead_of=1.0))
+    run(MemoryLake(), settings, days=1 / 24, now=now)
+    assert GeneratorFiles(Home(tmp_path)).read_history().base_eps == 3
+
+
+def test_the_history_of_an_earlier_version_has_an_end_and_no_rate(tmp_path):
+    files = GeneratorFiles(Home(tmp_path))
+    files.history.parent.mkdir(parents=True)
+    files.history.write_text('"2026-11-16T11:00:00Z"')
+    history = files.read_history()
+    assert (history.end, history.base_eps) == (MIDNIGHT + 11 * HOUR, None)
 
 
 # Progress

@@ -4,17 +4,36 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adnomaly.generator_state import GeneratorFiles, SentSpans
+from adnomaly.generator_state import GeneratorFiles, Plan, SentSpans
 from adnomaly.home import Home
 from adnomaly.pipelines import run_streams
+from adnomaly.settings import SECRETS
+from stack.docs.reference import Defaults
 
 NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
 FLOOD = "click_flood:DE:web:-40m:20m:2"
 
 
-def _plan(home, *attacks, begin=None, base_eps=None, now=NOON):
-    run_streams.write_plan(Home(home), begin=begin, attacks=attacks, base_eps=base_eps, now=now)
+def _settings(home, setting=120.0):
+    return Defaults(
+        **{name.lower(): "s" * 32 for name in SECRETS}, adnomaly_home=home, base_eps=setting
+    )
+
+
+def _plan(home, *attacks, begin=None, base_eps=None, now=NOON, setting=120.0):
+    run_streams.write_plan(
+        _settings(home, setting), begin=begin, attacks=attacks, base_eps=base_eps, now=now
+    )
     return GeneratorFiles(Home(home)).read_plan()
+
+
+def test_a_rate_of_the_form_holds_until_base_eps_changes(tmp_path):
+    assert _plan(tmp_path).rate(120.0) == 120.0
+    assert _plan(tmp_path, base_eps=4).rate(120.0) == 4
+    assert _plan(tmp_path, FLOOD).rate(120.0) == 4
+    assert _plan(tmp_path, FLOOD).rate(50.0) == 50
+    assert _plan(tmp_path, base_eps=4, setting=50.0).rate(50.0) == 4
+    assert Plan(base_eps=7.0).rate(50.0) == 7  # of an earlier version
 
 
 def test_relative_moments_refer_to_the_run(tmp_path):
@@ -67,7 +86,7 @@ def test_scoring_starts_only_with_a_bundle(tmp_path):
 
     def prepare():
         return run_streams.prepare(
-            Home(tmp_path),
+            _settings(tmp_path),
             [lambda: made.append(1)],
             begin=None,
             attacks=[],

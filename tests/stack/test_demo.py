@@ -1,13 +1,13 @@
 """Attacks planted by the demo, and their times."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from adnomaly.attacks import Attack
 from adnomaly.generator_state import GeneratorFiles, SentSpans
 from adnomaly.home import Home
-from stack.demo import story as demo
+from stack.demo import attacks, story
 from stack.demo.report import Alert
 from stack.progress import Progress as Lines
 
@@ -20,7 +20,7 @@ def _attack(tmp_path, sent_until=None):
     files = GeneratorFiles(Home(tmp_path))
     if sent_until:
         files.write_progress(SentSpans(sent=((HISTORY_END, sent_until),)))
-    return demo.next_attack(files, HISTORY_END, NOON)
+    return attacks.next_attack(files, HISTORY_END, NOON)
 
 
 def test_first_attack_lies_in_the_catch_up(tmp_path):
@@ -51,13 +51,19 @@ def test_two_demos_in_a_row_attack_different_entities(tmp_path):
 
 def test_the_form_field_means_the_same_attack(tmp_path):
     attack = _attack(tmp_path)
-    assert Attack.parse(demo.form_value(attack), now=NOON) == attack
+    assert Attack.parse(attacks.form_value(attack), now=NOON) == attack
 
 
 @pytest.mark.parametrize(("now", "day"), [((12, 0, 29), 10), ((12, 0, 30), 11), ((12, 23, 59), 11)])
 def test_our_backfill_takes_the_date_that_the_schedule_would_run(now, day):
     moment = datetime(2026, 11, *now, tzinfo=UTC)
-    assert demo._scheduled(moment) == datetime(2026, 11, day, 0, 30, tzinfo=UTC)
+    assert story._scheduled(moment) == datetime(2026, 11, day, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("hour", "last"), [(0, 11), (1, 12), (23, 12)])
+def test_a_history_that_ends_at_midnight_has_no_window_of_the_next_day(hour, last):
+    days = story.history_days(datetime(2026, 11, 12, hour, tzinfo=UTC))
+    assert (days[0], days[-1]) == (date(2026, 10, 22), date(2026, 11, last))
 
 
 def test_an_alert_belongs_to_an_attack_it_overlaps(tmp_path):

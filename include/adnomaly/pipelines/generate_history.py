@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from adnomaly.attacks import Attack, moment
 from adnomaly.errors import InvalidSetting
-from adnomaly.generator_state import GeneratorFiles, SentSpans
+from adnomaly.generator_state import GeneratorFiles, HistorySpan, SentSpans
 from adnomaly.home import Home
 from adnomaly.settings import Settings
 from adnomaly.synthetic.click_source import ClickSource
@@ -79,9 +79,10 @@ def run(
     lake: "Lake",
     settings: Settings,
     *,
-    days: float = 21,
+    days: float = 1,
     end: str | None = None,
     base_eps: float | None = None,
+    replace: bool = False,
     attacks: Sequence[str] = (),
     now: datetime,
 ) -> int:
@@ -90,8 +91,13 @@ def run(
     Args:
         days: length of the history, rounded to hours.
         end: ISO 8601 or relative (`-2h`), rounded down to the hour; default: last UTC midnight.
-        base_eps: instead of BASE_EPS.
+        base_eps: mean clicks per second; default: of the history that is there, else of the
+            generator.
+        replace: hours that have a history of another rate are written anew.
         attacks: `kind:GEO:platform:start:duration[:strength]`, none by default.
+
+    Raises:
+        InvalidSetting: hours have a history of another rate, and `replace` is false.
     """
     until = (
         _whole_hour(moment(end, now=now))
@@ -99,16 +105,23 @@ def run(
         else now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     )
     begin = until - round(days * 24) * HOUR
-    traffic = Traffic.from_settings(
-        settings, **({} if base_eps is None else {"base_eps": base_eps})
-    )
-    planned = [Attack.parse(text, now=now) for text in attacks]
     files = GeneratorFiles(Home.of(settings))
+    before = files.read_history()
+    rate = base_eps or before.base_eps or files.read_plan().rate(settings.base_eps)
+    span = HistorySpan(begin, until, rate)
+    if (there := before.of_another_rate(span)) and not replace:
+        raise InvalidSetting(
+            f"base_eps {rate:g}: {_text(there.start)} to {_text(there.end)} has a history of"
+            f" {there.base_eps:g} clicks per second; give that rate, choose other hours, or set"
+            " replace to write these anew"
+        )
+    traffic = Traffic.from_settings(settings, base_eps=rate)
+    planned = [Attack.parse(text, now=now) for text in attacks]
     clicks = generate_history(
         lake, traffic, start=begin, end=until, attacks=planned, sent=files.read_progress()
     )
     files.plant(planned, after=begin)
-    files.write_history_end(until)
+    files.write_history(before.with_span(span))
     return clicks
 
 

@@ -13,6 +13,7 @@ from adnomaly.streams import START_ORDER, with_role
 
 if TYPE_CHECKING:
     from adnomaly.clients.supervisord import Supervisor
+    from adnomaly.settings import Settings
 
 CONSUMERS: Final = with_role("consumer")
 SCORING: Final = with_role("scoring")
@@ -24,7 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def write_plan(
-    home: Home, *, begin: str | None, attacks: Sequence[str], base_eps: float | None, now: datetime
+    settings: "Settings",
+    *,
+    begin: str | None,
+    attacks: Sequence[str],
+    base_eps: float | None,
+    now: datetime,
 ) -> str:
     """Write the plan of the generator; returns it in one line.
 
@@ -33,7 +39,8 @@ def write_plan(
     Args:
         begin: ISO 8601 or relative (`-2h`): from when to send. Nothing is sent twice.
         attacks: `kind:GEO:platform:start:duration[:strength]`.
-        base_eps: clicks per second instead of BASE_EPS; None keeps the value of the previous plan.
+        base_eps: clicks per second instead of BASE_EPS, until that setting changes; None keeps the
+            value of the previous plan.
         now: the reference of relative times.
 
     Raises:
@@ -43,7 +50,7 @@ def write_plan(
     from adnomaly.attacks import Attack, moment
     from adnomaly.generator_state import GeneratorFiles, Plan
 
-    files = GeneratorFiles(home)
+    files = GeneratorFiles(Home.of(settings))
     previous, sent_until = files.read_plan(), files.read_progress().next
     lasting = [a for a in previous.attacks if a.end > (sent_until or now)]
     new = [Attack.parse(text, now=now) for text in attacks]
@@ -51,13 +58,14 @@ def write_plan(
         begin=moment(begin, now=now) if begin else None,
         attacks=tuple(dict.fromkeys([*lasting, *new])),
         base_eps=previous.base_eps if base_eps is None else base_eps,
+        instead_of=previous.instead_of if base_eps is None else settings.base_eps,
     )
     files.write_plan(plan)
     return msgspec.json.encode(plan).decode()
 
 
 def prepare(
-    home: Home,
+    settings: "Settings",
     create: Sequence[Callable[[], object]],
     *,
     begin: str | None,
@@ -72,8 +80,9 @@ def prepare(
     """
     for create_missing in create:
         create_missing()
-    log.info("plan: %s", write_plan(home, begin=begin, attacks=attacks, base_eps=base_eps, now=now))
-    scoring = scoring_programs(home)
+    plan = write_plan(settings, begin=begin, attacks=attacks, base_eps=base_eps, now=now)
+    log.info("plan: %s", plan)
+    scoring = scoring_programs(Home.of(settings))
     if not scoring:
         log.warning(
             "no bundle to serve yet: starting without scoring;"

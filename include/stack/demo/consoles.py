@@ -8,7 +8,7 @@ from adnomaly.settings import Settings
 NEXT = """
 What to click next
   1. Airflow, Adnomaly (left, at the bottom): the path of a click, live; the incident that waits for a decision; the model.
-  2. Airflow, Dags: `run_streams` > Trigger > Attacks to plant: `click_flood:FR:web:+2m:10m` and watch the next incident come in.
+  2. Airflow, Dags: `run_streams` > Trigger > Injected attacks: `click_flood:FR:web:+2m:10m` and watch the next incident come in.
   3. Airflow, Assets: how features, model and deployment start each other.
   4. MLflow, Models: the detector with its metrics and plots. Flink: the running window job.
   5. `make tail` shows the clicks, `make tail-features` the windows, `make logs` the logs of every process.

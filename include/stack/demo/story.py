@@ -7,16 +7,18 @@ follows it from click to alert. Stopping a demo stops no server; the next demo r
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from adnomaly.attacks import Attack, read_ground_truth
+from adnomaly.attacks import Attack
 from adnomaly.clients.airflow import Airflow
 from adnomaly.errors import AdnomalyError, JobFailed
 from adnomaly.generator_state import GeneratorFiles
+from adnomaly.pipelines.backfill_features import Span
 from adnomaly.settings import load_settings
 from adnomaly.wiring import Backends, connect
 from stack.demo import dag_runs
+from stack.demo.attacks import form_value, next_attack
 from stack.demo.consoles import print_consoles
 from stack.demo.report import await_alert, await_incident, print_verdict
 from stack.progress import Progress
@@ -42,15 +44,6 @@ DAGS: Final = (
     "compare_windows",
 )
 
-TARGETS: Final = (
-    ("click_flood", "DE", "web"),
-    ("click_flood", "BR", "android"),
-    ("click_flood", "IN", "ios"),
-    ("click_flood", "US", "android"),
-)
-"""Attacks in turn, so that consecutive demos attack different entities."""
-
-STRENGTH: Final = 2
 MAX_PARSE_S: Final = 180
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
@@ -95,7 +88,7 @@ class Demo:
     def _history(self, now: datetime) -> datetime:
         """Generate weeks of clicks in the lake, for training; returns their end, exclusive."""
         self._wait_for_active_runs("generate_history")
-        end = self._files.read_history_end()
+        end = self._files.read_history().end
         if (
             end is not None
             and self._covers(end)
@@ -109,9 +102,13 @@ class Demo:
         ):
             self._run(
                 "generate_history",
-                {"days": HISTORY_DAYS, "end": end.isoformat(), "base_eps": BASE_EPS},
+                {"days": HISTORY_DAYS, "end": end.isoformat(), "base_eps": self._rate()},
             )
         return end
+
+    def _rate(self) -> float:
+        """Clicks per second: of the history that is there, for one model fits one rate."""
+        return self._files.read_history().base_eps or BASE_EPS
 
     def _covers(self, end: datetime) -> bool:
         """Whether the lake's manifest has every hour of the history."""
@@ -121,11 +118,11 @@ class Demo:
         )
 
     def _backfill(self, end: datetime, now: datetime) -> None:
-        first, last = (end - HISTORY_DAYS * DAY).date(), end.date()
-        days = {first + i * DAY for i in range((last - first).days + 1)}
+        days = history_days(end)
+        first, last = days[0], days[-1]
         offline = self._backends.offline_features
         self._wait_for_active_runs("backfill_features")
-        if days <= set(offline.days()):
+        if set(days) <= set(offline.days()):
             self._progress.say(f"== features: {len(days)} days are already computed")
             return
         with self._progress.step(
@@ -178,7 +175,7 @@ class Demo:
                 "action": "start",
                 "begin": end.isoformat(),
                 "attacks": [form_value(attack)],
-                "base_eps": BASE_EPS,
+                "base_eps": self._rate(),
             }
             self._run("run_streams", conf)
         return attack
@@ -195,30 +192,10 @@ class Demo:
         )
 
 
-def next_attack(
-    files: GeneratorFiles, history_end: datetime, now: datetime, *, sending: bool = False
-) -> Attack:
-    """An attack on the next entity in turn, in traffic that is still to be sent.
-
-    40 to 20 minutes ago if that is unsent, else as soon as possible.
-    """
-    sent_until = max(
-        files.read_progress().next or history_end, history_end, now if sending else history_end
-    )
-    soonest = (sent_until + 3 * MINUTE).replace(second=0, microsecond=0)
-    start = max(soonest, (now - 40 * MINUTE).replace(second=0, microsecond=0))
-    kind, geo, platform = TARGETS[len(read_ground_truth(files.truth)) % len(TARGETS)]
-    length = 20 * MINUTE if start + 20 * MINUTE <= now else 10 * MINUTE
-    return Attack(
-        kind=kind, geo=geo, platform=platform, start=start, end=start + length, strength=STRENGTH
-    )
-
-
-def form_value(attack: Attack) -> str:
-    """The attack as the form of `run_streams` takes it; `Attack.parse` reads it."""
-    minutes = (attack.end - attack.start) // MINUTE
-    target = f"{attack.kind}:{attack.geo}:{attack.platform}"
-    return f"{target}:{attack.start:%Y-%m-%dT%H:%MZ}:{minutes}m:{attack.strength:g}"
+def history_days(end: datetime) -> list[date]:
+    """The UTC days that have windows of the history, oldest first."""
+    first = (end - HISTORY_DAYS * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    return Span(first, end).days
 
 
 def _scheduled(now: datetime) -> datetime:
