@@ -51,10 +51,10 @@ create-topic: setup ## create missing topics
 gen: setup ## send clicks in the foreground (ARGS="--from -2h")
 	@$(PY) -m streaming.generate_clicks $(ARGS)
 
-tail: setup ## watch valid clicks
+tail: setup ## watch valid clicks (ARGS="--geo DE --platform web --where 'cpc > 1'")
 	@$(PY) -m streaming.tail clickstream.valid $(ARGS)
 
-tail-features: setup ## watch windows
+tail-features: setup ## watch windows (ARGS="--geo DE --where 'event_count > 50'")
 	@$(PY) -m streaming.tail features $(ARGS)
 
 db-consumer: setup ## clicks into PostgreSQL, in the foreground
@@ -102,8 +102,8 @@ rollback: setup ## serve the previous champion again
 serve: setup ## deploy the current bundle and monitor it, in the foreground
 	@$(PY) -m serving.serve_detector
 
-db-query: setup ## SQL on the stack's PostgreSQL: make db-query Q="select count(*) from clickstream_events"
-	@eval "$$($(PY) -m stack env)" && psql -c "$(Q)"
+db-query: setup ## statistics of what is stored, or SQL: make db-query Q="select count(*) from clickstream_events"
+	@eval "$$($(PY) -m stack env)" && psql $(if $(Q),-c "$(Q)",-q -f include/sql/statistics.sql)
 
 bench-windows: setup ## cost of the grouped features against the plain query; on an idle running stack
 	@$(PY) tests/bench/bench_windows.py $(ARGS)

@@ -14,7 +14,7 @@ from typing import Final
 from adnomaly.clients.ray_serve import ABSENT, Serving
 from adnomaly.errors import JobFailed, Unavailable
 from adnomaly.home import Home
-from adnomaly.process import run_process
+from adnomaly.process import announce_ready, run_process
 from adnomaly.retry import retry, until
 from adnomaly.scoring.override import own_bundle
 from adnomaly.settings import Settings
@@ -67,6 +67,8 @@ class ServeReconciler:
             )
         else:
             self._log(f"application is {status}")
+        if status == "RUNNING" or bundle is None:
+            announce_ready()
 
     def _log(self, line: str) -> None:
         if line != self._last_line:

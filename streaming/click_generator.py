@@ -12,6 +12,7 @@ import numpy as np
 from adnomaly.attacks import Attack
 from adnomaly.clients.kafka.producer import TrackedProducer
 from adnomaly.generator_state import GeneratorFiles, Plan, microseconds, moment_at
+from adnomaly.process import announce_ready
 from adnomaly.synthetic.click_source import ClickSource
 from adnomaly.synthetic.clicks import Clicks
 from adnomaly.synthetic.encode import MessageEncoder
@@ -79,6 +80,7 @@ class Generator:
                 self._files.read_progress().extended(self._committed_until, self._sent_until)
             )
             self._committed_until = self._sent_until
+            announce_ready()
         self._commit_at = time.monotonic()
 
     def totals(self) -> str:

@@ -28,7 +28,7 @@ from adnomaly.alerts import ScoredWindow, Silence
 from adnomaly.clients.kafka.message import position
 from adnomaly.clients.kafka.transactional import OutgoingMessage, TransactionalProcessor
 from adnomaly.errors import Unavailable
-from adnomaly.process import run_process
+from adnomaly.process import announce_ready, run_process
 from adnomaly.retry import Stopped, retry
 from adnomaly.scoring.live import LiveScorer
 from adnomaly.scoring.minute_buffer import Buffered, MinuteBuffer
@@ -96,6 +96,8 @@ class WindowScorer:
         self._metrics.beat(self._processor.lag())
         if self._generation != self._processor.generation:
             self._start_over()
+        if self._processor.partitions():
+            announce_ready()
         self._buffer.hold(
             [self._buffered(message) for message in messages],
             self._processor.partitions(),

@@ -29,7 +29,7 @@ from adnomaly.clients.kafka.message import headers_of, position
 from adnomaly.clients.kafka.reader import values_since
 from adnomaly.clients.kafka.transactional import OutgoingMessage, TransactionalProcessor
 from adnomaly.failpoints import Failpoints
-from adnomaly.process import run_process
+from adnomaly.process import announce_ready, run_process
 from adnomaly.retry import retry, until
 from adnomaly.settings import Settings
 from adnomaly.topics import CLICKS_TOPIC, DEAD_LETTER_TOPIC, VALID_TOPIC
@@ -84,6 +84,8 @@ class Validator:
         try:
             while not self._stop.is_set():
                 messages = self._processor.read(MAX_BATCH, WAIT_SECONDS)
+                if self._processor.partitions():
+                    announce_ready()
                 if messages:
                     self._handle(messages)
                 self._report()

@@ -27,9 +27,9 @@ _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Plan(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from"}):
     """What to send: from `from` on (null: resume, or start now), with these attacks.
 
-    `base_eps` replaces the setting BASE_EPS, so a rate set in a DAG's form also applies to a running
-    generator. `instead_of` is the BASE_EPS that it replaced: once the setting has another value, the
-    setting is the newer word.
+    `base_eps` replaces the setting BASE_EPS, so a rate set in a DAG's form also applies to a
+    running generator. `instead_of` is the BASE_EPS that it replaced: once the setting has another
+    value, the setting is the newer word.
     """
 
     begin: datetime | None = None

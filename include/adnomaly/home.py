@@ -53,9 +53,18 @@ class Home:
         return self.run / "supervisord.conf"
 
     @property
+    def prepared(self) -> Path:
+        """A file per preparation of the servers that need not run again, with its inputs."""
+        return self.run / "prepared"
+
+    @property
     def wanted_streams(self) -> Path:
         """A file per stream that was started and not stopped since; `make up` restarts these."""
         return self.run / "wanted"
+
+    def ready(self, stream: str) -> Path:
+        """The pid of a stream's process that is ready; written by the process."""
+        return self.run / "ready" / stream
 
     @property
     def starts(self) -> Path:

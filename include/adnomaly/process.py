@@ -1,16 +1,20 @@
 """The frame of an always-on process: settings, log, graceful stop on SIGTERM and Ctrl-C."""
 
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from adnomaly.errors import AdnomalyError, JobFailed
+from adnomaly.files import write_atomic
+from adnomaly.home import Home
 from adnomaly.retry import Stopped
 from adnomaly.settings import Settings, load_settings
 
@@ -40,6 +44,17 @@ def single_instance(lock: Path, what: str) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+@lru_cache(maxsize=1)
+def announce_ready() -> None:
+    """Tell `make up` that this process does now what it is for: it reads, serves or sends.
+
+    Only the first call has an effect, and none in a process that a person started.
+    """
+    settings = load_settings()
+    if program := settings.adnomaly_program:
+        write_atomic(Home.of(settings).ready(program), str(os.getpid()).encode())
 
 
 def run_process(

@@ -121,6 +121,7 @@ class Settings(BaseSettings):
     minio_access_key: SecretStr = Field(description="S3 key id")
     minio_secret_key: SecretStr = Field(description="S3 secret key, and password of the S3 console")
     minio_bucket: str = Field("adnomaly-data", description="Bucket of the lake")
+    s3_region: str = Field("us-east-1", description="Region of the S3 server")
 
     # Redis, Flink, MLflow, Ray, Airflow
     redis_url: str = _at("redis", "Online features", "redis://")
@@ -152,6 +153,7 @@ class Settings(BaseSettings):
         30, ge=2, le=3650, description="Days that clicks stay in PostgreSQL and in the lake"
     )
 
+    adnomaly_program: str = Field("", description="Set by supervisord: the program that this is")
     failpoint: str = Field(
         "", description="For tests: a line at which a stream kills itself, such as after_put:3"
     )

@@ -59,6 +59,7 @@ class Backends:
             s.minio_access_key.get_secret_value(),
             s.minio_secret_key.get_secret_value(),
             s.minio_bucket,
+            region=s.s3_region,
         )
 
     @cached_property

@@ -36,6 +36,7 @@ def run(settings: Settings, name: str) -> None:
         home.wanted_streams.mkdir(exist_ok=True)
         (home.wanted_streams / name).touch()
         RestartHistory(home).record(name)
+        home.ready(name).unlink(missing_ok=True)
     clear(home.path, name)
     if isinstance(program, Server):
         _prepare(settings, program)

@@ -5,9 +5,13 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import Final
 
 from filelock import FileLock, Timeout
 
+from adnomaly.errors import Unavailable
+from adnomaly.files import write_atomic
 from adnomaly.home import Home
 from adnomaly.settings import Settings
 from adnomaly.streams import START_ORDER, with_role
@@ -19,9 +23,13 @@ from stack.programs import PROGRAMS
 from stack.progress import Progress
 from stack.ready import CHECKS, wait_for
 from stack.servers import PREPARATIONS, SERVERS, STORES
+from stack.servers.base import Preparation
 
 _SERVERS = {server.name: server for server in SERVERS}
 _PREPARATIONS = {step.name: step for step in PREPARATIONS}
+
+
+MAX_STREAM_START_S: Final = 180.0
 
 
 class PortTaken(Exception):
@@ -41,7 +49,7 @@ def up(settings: Settings, progress: Progress, names: Sequence[str] = ()) -> Non
     Raises:
         UnknownServer: a name is not one of a server.
         PortTaken: names port and holder; nothing was started.
-        Unavailable: a server is not ready in time; the message has the path of its log.
+        Unavailable: a server or stream is not ready in time; the message has the path of its log.
     """
     steps = _with_needs(names) if names else [*_SERVERS, *_PREPARATIONS]
     home = Home.of(settings)
@@ -58,6 +66,7 @@ def up(settings: Settings, progress: Progress, names: Sequence[str] = ()) -> Non
     if wanted := [name for name in START_ORDER if (home.wanted_streams / name).exists()]:
         supervisord.start(settings, wanted)
         progress.say(f"streams that ran before: {' '.join(wanted)}")
+        _await_streams(settings, progress, wanted)
     progress.say("the stack is up")
 
 
@@ -118,13 +127,16 @@ def status(settings: Settings) -> list[tuple[str, str, str]]:
     """
     if not supervisord.is_running(settings):
         return [("supervisord", "STOPPED", "run `make up`")]
-    rows = []
-    for name, info in supervisord.states(settings).items():
-        state, detail = info["statename"], info["description"]
+    states = supervisord.states(settings)
+
+    def row(name: str) -> tuple[str, str, str]:
+        state, detail = states[name]["statename"], states[name]["description"]
         if state == "RUNNING" and name in CHECKS and (problem := CHECKS[name](settings)):
-            state, detail = "NOT READY", problem
-        rows.append((name, state, detail))
-    return sorted(rows, key=lambda row: list(PROGRAMS).index(row[0]))
+            return name, "NOT READY", problem
+        return name, state, detail
+
+    with ThreadPoolExecutor(len(states)) as pool:
+        return list(pool.map(row, sorted(states, key=list(PROGRAMS).index)))
 
 
 def _needs(step: str) -> tuple[str, ...]:
@@ -161,7 +173,7 @@ def _bring_up(settings: Settings, progress: Progress, steps: Sequence[str]) -> N
                     if errors:
                         return
             if name in _PREPARATIONS:
-                _PREPARATIONS[name].run(settings)
+                _run_preparation(settings, _PREPARATIONS[name])
             else:
                 supervisord.start(settings, [name])
                 wait_for(settings, name)
@@ -179,6 +191,42 @@ def _bring_up(settings: Settings, progress: Progress, steps: Sequence[str]) -> N
             time.sleep(0.2)
     if errors:
         raise errors[0]
+
+
+def _run_preparation(settings: Settings, step: Preparation) -> None:
+    """Run a step, unless it ran with the same inputs before."""
+    stamp = Home.of(settings).prepared / step.name
+    key = sha256(repr(step.inputs(settings)).encode()).hexdigest() if step.inputs else ""
+    if key and stamp.exists() and stamp.read_text() == key:
+        return
+    step.run(settings)
+    if key:
+        write_atomic(stamp, key.encode())
+
+
+def _await_streams(settings: Settings, progress: Progress, names: Sequence[str]) -> None:
+    """Wait until each stream does what it is for: reads its topic, keeps its job, serves, sends."""
+    home, deadline = Home.of(settings), time.monotonic() + MAX_STREAM_START_S
+    while late := _late_streams(settings, names):
+        if time.monotonic() > deadline:
+            logs = ", ".join(str(home.log(name)) for name in late)
+            raise Unavailable(
+                f"not ready after {MAX_STREAM_START_S:.0f} s: {', '.join(late)}; see {logs}"
+            )
+        line = f"waiting for {', '.join(late)}"
+        progress.waiting(lambda: line)  # noqa: B023 - called at once
+        time.sleep(0.3)
+
+
+def _late_streams(settings: Settings, names: Sequence[str]) -> list[str]:
+    """The streams whose present process has not announced itself."""
+    home, states = Home.of(settings), supervisord.states(settings)
+    ready = {name: home.ready(name) for name in names}
+    return [
+        name
+        for name, file in ready.items()
+        if not file.exists() or file.read_text() != str(states[name]["pid"])
+    ]
 
 
 def _awaited(step: str) -> list[str]:

@@ -60,8 +60,15 @@ install_jars() {
   for set in kafka flink flink-s3; do
     say "fetching the Java libraries of $set"
     rm -rf "$home/jars/$set"
-    mvn -q -B -f include/stack/pom.xml -P "$set" dependency:copy-dependencies -DoutputDirectory="$PWD/$home/jars/$set" -DincludeScope=runtime $( [ "$set" = kafka ] || echo -DexcludeTransitive=true )
+    mvn -q -B -Dstyle.color=never -f include/stack/pom.xml -P "$set" dependency:copy-dependencies -DoutputDirectory="$PWD/$home/jars/$set" -DincludeScope=runtime $( [ "$set" = kafka ] || echo -DexcludeTransitive=true )
   done
+  touch "$done"
+}
+
+install_secrets() {
+  done=$(stamp secrets include/stack/secrets.py)
+  [ -e "$done" ] && [ -e "${ADNOMALY_HOME:-$home}/secrets.env" ] && return 0
+  .venv/bin/python -m stack secrets
   touch "$done"
 }
 
@@ -70,4 +77,4 @@ chmod 711 $home
 install_packages
 install_python
 install_jars
-.venv/bin/python -m stack secrets
+install_secrets

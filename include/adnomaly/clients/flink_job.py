@@ -17,13 +17,14 @@ from uuid import uuid4
 import msgspec
 from confluent_kafka import KafkaException
 
-from adnomaly.clients.flink import Flink
+from adnomaly.clients.flink import RUNNING, Flink
 from adnomaly.clients.flink_sql import Script, stream_script
 from adnomaly.clients.flink_tables import Topics
 from adnomaly.clients.kafka.admin import topic_id
 from adnomaly.clients.kafka.reader import first_values, last_values
 from adnomaly.errors import AdnomalyError, JobFailed, Unavailable
 from adnomaly.files import write_atomic
+from adnomaly.process import announce_ready
 from adnomaly.retry import Stopped, retry, until
 from adnomaly.windows import SIZE, SLIDE, parse_window
 
@@ -36,6 +37,7 @@ LAST_OFFSETS: Final = 1000
 """Offsets in which to look for the newest window of a partition, behind transaction markers."""
 MAX_JOBS: Final = 10
 """Jobs whose checkpoints are kept."""
+NO_CLICKS: Final = "waiting for the first click"
 MAX_TRIES: Final = 3
 """Failed jobs per checkpoint before an older one is used."""
 
@@ -108,6 +110,7 @@ class JobReconciler:
     def __init__(self, flink: Flink, topics: Topics, name: str, file: Path) -> None:
         self._flink, self._topics, self._name, self._file = flink, topics, name, file
         self._reported, self._last_state, self._late_clicks = 0.0, "", 0
+        self._ready = False
 
     def run(self, stop: Event) -> None:
         """Reconcile until asked to stop; then cancel the job."""
@@ -152,7 +155,7 @@ class JobReconciler:
         try:
             self._submit(self._count_failure(state), fits)
         except NoClicks:
-            return f"waiting for the first click of {self._topics.clicks}"
+            return f"{NO_CLICKS} of {self._topics.clicks}"
         return "SUBMITTED"
 
     def _check(self) -> None:
@@ -160,6 +163,10 @@ class JobReconciler:
         if state != self._last_state:
             log.info("job %s is %s", self._name, state)
             self._last_state = state
+        if state == RUNNING and not self._ready:
+            self._ready = self._flink.window_job_state(self._name) == RUNNING
+        if self._ready or state.startswith(NO_CLICKS):
+            announce_ready()
         self._report()
 
     def _forget_state(self, error: Exception) -> None:

@@ -17,7 +17,9 @@ class ObjectStore:
     have taken effect.
     """
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
+    def __init__(
+        self, endpoint: str, access_key: str, secret_key: str, bucket: str, *, region: str
+    ) -> None:
         self.bucket = bucket
         config = Config(
             s3={"addressing_style": "path"},
@@ -30,7 +32,7 @@ class ObjectStore:
             endpoint_url=endpoint,
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
-            region_name="us-east-1",
+            region_name=region,
             config=config,
         )
 

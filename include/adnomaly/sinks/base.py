@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol, Self
 from confluent_kafka import Message
 
 from adnomaly.clients.kafka.message import position
+from adnomaly.process import announce_ready
 from adnomaly.retry import Stopped, retry
 from adnomaly.sinks.consumer import GroupConsumer
 from adnomaly.sinks.offsets import Lease
@@ -84,6 +85,8 @@ def run_sink(
     try:
         while not stop.is_set():
             batch = consumer.read(max_batch)
+            if consumer.leases:
+                announce_ready()
             written = retry(partial(_write, sink, consumer, batch), wait=consumer.wait)
             consumer.commit(written.next_offsets)
             total += written

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,4 +160,11 @@ SERVERS = (
     _worker("triggerer", "--skip-serve-logs"),
 )
 
-PREPARATIONS = (Preparation("airflow metadata", ("databases",), prepare_metadata),)
+PREPARATIONS = (
+    Preparation(
+        "airflow metadata",
+        ("databases",),
+        prepare_metadata,
+        inputs=lambda _: metadata.version("apache-airflow"),
+    ),
+)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import httpx
 
-from adnomaly.clients.feast import variables as feast_variables
+from adnomaly.clients import feast
 from adnomaly.home import Home
 from adnomaly.settings import ROOT, Settings
 
@@ -102,11 +102,14 @@ class Preparation(NamedTuple):
 
     Attributes:
         needs: servers and preparations that must be ready before.
+        inputs: what the result depends on. While it is unchanged the step is skipped: for steps
+            that take seconds and whose result nobody else removes.
     """
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[Settings], None]
+    inputs: Callable[[Settings], object] | None = None
 
 
 def common_env(settings: Settings) -> Variables:
@@ -120,10 +123,14 @@ def common_env(settings: Settings) -> Variables:
         "PATH": ":".join([bin_folder, *(part for part in path if part != bin_folder)]),
         "PYTHONPATH": f"{ROOT}:{ROOT / 'include'}",
         "PYTHONUNBUFFERED": "1",
-        **feast_variables(
-            settings.postgres_url("feast"), settings.redis_url, home.offline_features
-        ),
+        **feast_variables(settings),
     }
+
+
+def feast_variables(settings: Settings) -> Variables:
+    """The variables of feature_store.yaml."""
+    mirror = Home.of(settings).offline_features
+    return feast.variables(settings.postgres_url("feast"), settings.redis_url, mirror)
 
 
 def write_private(file: Path, text: str) -> None:

@@ -74,7 +74,7 @@ def _values(settings: Settings) -> dict[str, Any]:
         "s3.access-key": settings.minio_access_key.get_secret_value(),
         "s3.secret-key": settings.minio_secret_key.get_secret_value(),
         "s3.path-style-access": True,
-        "s3.region": "us-east-1",
+        "s3.region": settings.s3_region,
         "io.tmp.dirs": str(home.flink / "tmp"),
         "metrics.reporters": "prom",
         "metrics.reporter.prom.factory.class": (

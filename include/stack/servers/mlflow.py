@@ -21,7 +21,7 @@ def _env(settings: Settings) -> Variables:
     return s3.credentials(settings) | {
         "MLFLOW_S3_ENDPOINT_URL": settings.s3_url,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": settings.s3_region,
     }
 
 

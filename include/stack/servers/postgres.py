@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from adnomaly.home import Home
 from adnomaly.ports import DEFAULT_PORTS
@@ -20,7 +21,8 @@ PORT: Final = Port("postgres", DEFAULT_PORTS["postgres"], "PostgreSQL")
 ACCOUNT: Final = "postgres"
 """The account that PostgreSQL's package creates; PostgreSQL refuses to run as root."""
 
-DATABASES: Final = ("adnomaly", "airflow", "feast", "mlflow")
+OTHERS: Final = ("airflow", "feast", "mlflow")
+"""Databases beside that of the clicks, `DB_NAME`."""
 
 
 def binary(name: str) -> str:
@@ -100,9 +102,9 @@ def prepare_databases(settings: Settings) -> None:
     """Create missing databases, and our tables."""
     with psycopg.connect(settings.postgres_url("postgres"), autocommit=True) as connection:
         existing = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-        for name in DATABASES:
+        for name in (settings.db_name, *OTHERS):
             if name not in existing:
-                connection.execute(f'CREATE DATABASE "{name}"')
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     connect(settings).postgres.apply_schema()
 
 

@@ -1,13 +1,22 @@
 """Redis: Feast's online store."""
 
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from adnomaly.features import FEATURES
 from adnomaly.home import Home
 from adnomaly.ports import DEFAULT_PORTS
 from adnomaly.settings import Settings
 from adnomaly.wiring import connect
-from stack.servers.base import Port, Preparation, Server, listens, write_private
+from stack.servers.base import (
+    Port,
+    Preparation,
+    Server,
+    feast_variables,
+    listens,
+    write_private,
+)
 
 PORT: Final = Port("redis", DEFAULT_PORTS["redis"], "Redis")
 
@@ -49,4 +58,11 @@ SERVERS = (
     ),
 )
 
-PREPARATIONS = (Preparation("feature definitions", ("databases", "redis"), prepare_features),)
+PREPARATIONS = (
+    Preparation(
+        "feature definitions",
+        ("databases", "redis"),
+        prepare_features,
+        inputs=lambda settings: (metadata.version("feast"), feast_variables(settings), FEATURES),
+    ),
+)

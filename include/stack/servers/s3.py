@@ -43,6 +43,15 @@ def _env(settings: Settings) -> Variables:
     return credentials(settings) | {"S3_BUCKET": f"{settings.minio_bucket},mlflow"}
 
 
+def _client_env(settings: Settings) -> Variables:
+    """For AWS' tools and SDKs, and what builds on them."""
+    return credentials(settings) | {
+        "AWS_ENDPOINT_URL": settings.s3_url,
+        "AWS_DEFAULT_REGION": settings.s3_region,
+        "MINIO_BUCKET": settings.minio_bucket,
+    }
+
+
 def _prepare(settings: Settings) -> None:
     Home.of(settings).data("s3").mkdir(exist_ok=True)
 
@@ -56,5 +65,6 @@ SERVERS = (
         env=_env,
         prepare=_prepare,
         store=True,
+        client_env=_client_env,
     ),
 )
