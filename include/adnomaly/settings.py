@@ -152,7 +152,6 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         30, ge=2, le=3650, description="Days that clicks stay in PostgreSQL and in the lake"
     )
-
     adnomaly_program: str = Field("", description="Set by supervisord: the program that this is")
     failpoint: str = Field(
         "", description="For tests: a line at which a stream kills itself, such as after_put:3"

@@ -126,12 +126,17 @@ class FlinkSqlJob(_Waiting):
             attempt += 1
             state = flink.job_state(job_id := self._job_id(context, attempt))
         if state is None:
+            script = self.script(context)
+            if script.streaming:
+                raise JobFailed(
+                    f"{script.name} is a stream and does not end; run it with window_job"
+                )
             self.log.info("submitting job %s", job_id)
-            flink.submit(self.script(context), job_id)
+            flink.submit(script, job_id)
         else:
             self.log.info("job %s is %s: adopted", job_id, state)
         set_link(context["ti"], FlinkJobLink.key, job_id)
-        return lambda until: FlinkJobEnds(job_id, False, until)
+        return lambda until: FlinkJobEnds(job_id, until)
 
     def end(self, context: Any) -> Any:
         return self.finish(context) if self.finish else None

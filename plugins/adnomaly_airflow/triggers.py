@@ -97,12 +97,11 @@ class WindowJobRuns(Wait):
 class FlinkJobEnds(Wait):
     """Until a batch job has finished. A task that is marked meanwhile cancels its job."""
 
-    arguments = ("job_id", "streaming", "until")
+    arguments = ("job_id", "until")
 
-    def __init__(self, job_id: str, streaming: bool, until: str) -> None:
-        """`streaming` has no effect; serialized triggers of running deferrals have it."""
+    def __init__(self, job_id: str, until: str) -> None:
         super().__init__(until)
-        self.job_id, self.streaming = job_id, streaming
+        self.job_id = job_id
 
     def missing(self) -> str:
         flink = connect().flink

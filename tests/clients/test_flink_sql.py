@@ -3,10 +3,12 @@
 integration/test_windows.py checks the computed windows on a real Flink.
 """
 
+import hashlib
 import itertools
 import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from adnomaly.clients.flink_sql import batch_script, stream_script
@@ -53,12 +55,32 @@ def test_a_feature_is_one_entry():
     assert stream.fingerprint != stream_script("job", TOPICS).fingerprint
 
 
-def test_a_fingerprint_is_that_of_the_text():
-    assert stream_script("job", TOPICS).fingerprint == stream_script("job", TOPICS).fingerprint
-    assert (
-        stream_script("job", TOPICS, since=NOON).fingerprint
-        != stream_script("job", TOPICS).fingerprint
-    )
+def test_a_checkpoint_fits_while_name_columns_topics_and_inserts_are_the_same():
+    script = stream_script("job", TOPICS)
+    assert script.fits(stream_script("job", TOPICS).fingerprint)
+    for other in (
+        stream_script("another job", TOPICS),
+        stream_script("job", TOPICS, since=NOON),
+        stream_script("job", TOPICS, features=(*FEATURES, COST)),
+        stream_script("job", msgspec.structs.replace(TOPICS, clicks="other")),
+        stream_script("job", msgspec.structs.replace(TOPICS, late="other")),
+    ):
+        assert not script.fits(other.fingerprint)
+
+
+def test_another_address_needs_another_job_with_the_same_checkpoint():
+    script = stream_script("job", TOPICS)
+    moved = stream_script("job", msgspec.structs.replace(TOPICS, bootstrap="kafka-2:9092"))
+    assert moved.digest != script.digest
+    assert moved.fits(script.fingerprint)
+
+
+def test_a_checkpoint_of_an_earlier_version_fits():
+    """Its fingerprint was that of the whole text."""
+    script = stream_script("job", TOPICS)
+    whole = {"name": script.name, "streaming": True, "tables": script.tables}
+    text = msgspec.json.encode(whole | {"inserts": script.inserts})
+    assert script.fits(hashlib.sha256(text).hexdigest())
 
 
 def test_a_start_in_the_middle_reads_every_click_of_its_first_window():

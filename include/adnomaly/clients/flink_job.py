@@ -1,8 +1,9 @@
 """The Flink job that turns valid clicks into windows: submit, resume from a checkpoint, replace.
 
-A checkpoint fits only the SQL and the topic it was taken with. After a change of the SQL (a feature
-was added) the job restarts where the windows of the topic end: none is missing, none is repeated. A
-recreated topic of clicks is read from its start; its windows begin with the first complete one.
+A checkpoint fits only the SQL and the topic it was taken with; options may change. After a change
+of the SQL (a feature was added) the job restarts where the windows of the topic end: none is missing,
+none is repeated. A recreated topic of clicks is read from its start; its windows begin with the
+first complete one.
 """
 
 import logging
@@ -54,13 +55,14 @@ class JobState(msgspec.Struct):
     """The job that was submitted last, and earlier ones whose checkpoints fit. Stored in a file.
 
     Attributes:
-        fingerprint: of the SQL.
+        fingerprint: of the script.
         topic_id: of the topic of clicks.
         since: start of the first window of the job.
         jobs: ids, oldest first.
         resumed_from: checkpoint the last job was started from.
         failures: jobs that failed after resuming from it.
         refused: checkpoints that are not used again.
+        digest: of the script with its options.
     """
 
     fingerprint: str = ""
@@ -70,6 +72,7 @@ class JobState(msgspec.Struct):
     resumed_from: str = ""
     failures: int = 0
     refused: list[str] = []
+    digest: str = ""
 
 
 def next_start(
@@ -137,7 +140,8 @@ class JobReconciler:
                 log.info("cancelled job %s; its checkpoint stays", job.id)
 
     def reconcile(self) -> str:
-        """State of the job; submits one when none runs, or when the running one has another SQL.
+        """State of the job; submits one when none runs, or when the running one has other SQL or
+        options. With other options it resumes from the checkpoint.
 
         Raises:
             JobFailed: Flink refused the job.
@@ -146,11 +150,15 @@ class JobReconciler:
         """
         state = self._read()
         alive = [job for job in self._flink.jobs(self._name) if job.alive]
-        fits = self._script(state.since).fingerprint == state.fingerprint
-        if len(alive) == 1 and fits and alive[0].id in state.jobs:
+        script = self._script(state.since)
+        fits, same = (
+            script.fits(state.fingerprint),
+            script.digest in (state.digest, state.fingerprint),
+        )
+        if len(alive) == 1 and same and alive[0].id in state.jobs:
             return alive[0].state
         if alive:
-            log.warning("replacing %d job(s) %s of other SQL or start", len(alive), self._name)
+            log.warning("replacing %d job(s) %s of other SQL or options", len(alive), self._name)
             self.cancel()
         try:
             self._submit(self._count_failure(state), fits)
@@ -182,7 +190,7 @@ class JobReconciler:
             state, topic, checkpoint, self._end_of_windows, self._first_complete_window
         )
         script, job_id = self._script(state.since), uuid4().hex
-        state.fingerprint, state.topic_id = script.fingerprint, topic
+        state.fingerprint, state.digest, state.topic_id = script.fingerprint, script.digest, topic
         state.resumed_from = str(checkpoint or "")
         self._flink.discard_checkpoints(state.jobs[:-MAX_JOBS])
         state.jobs = [*state.jobs[-MAX_JOBS:], job_id]

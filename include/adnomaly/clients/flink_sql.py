@@ -1,7 +1,7 @@
 """The Flink jobs around the window SELECT, one of the stream and one of the batch.
 
-A script is data: `streaming/window_program.py` runs it in Flink's client, and its fingerprint tells
-whether a checkpoint fits.
+A script is data: `streaming/window_program.py` runs it in Flink's client. Its fingerprint tells
+whether a checkpoint fits, its digest whether a running job has the same options.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from adnomaly.clients.flink_tables import (
     missed_windows,
     window_files,
     window_topic,
+    without_options,
 )
 from adnomaly.features import ENTITY, FEATURES, Feature
 from adnomaly.windows import SIZE, SLIDE, window_sql
@@ -31,17 +32,32 @@ _TIME_FORMAT: Final = "'yyyy-MM-dd''T''HH:mm:ss''Z'''"
 
 
 class Script(msgspec.Struct, frozen=True):
-    """One Flink job: tables and views in order, then its inserts."""
+    """One Flink job: tables and views in order, then its inserts.
+
+    Attributes:
+        fingerprint: of name, columns, topics and inserts. Streams with equal fingerprints can
+            resume from each other's checkpoints; options such as an address may differ.
+    """
 
     name: str
     streaming: bool
     tables: list[str]
     inserts: list[str]
+    fingerprint: str = ""
 
     @property
-    def fingerprint(self) -> str:
-        """Scripts with equal fingerprints can resume from each other's checkpoints."""
-        return sha256(msgspec.json.encode(self)).hexdigest()
+    def digest(self) -> str:
+        """Of the whole text, options included. Earlier versions used it as the fingerprint."""
+        text = {name: getattr(self, name) for name in ("name", "streaming", "tables", "inserts")}
+        return _sha256(text)
+
+    def fits(self, fingerprint: str) -> bool:
+        """Whether a checkpoint of a script with this fingerprint fits."""
+        return fingerprint in (self.fingerprint, self.digest)
+
+
+def _sha256(value: object) -> str:
+    return sha256(msgspec.json.encode(value)).hexdigest()
 
 
 def stream_script(
@@ -73,7 +89,14 @@ def stream_script(
         window_topic(name, topics, features),
         late_topic(name, topics),
     ]
-    return Script(name, True, tables, [windows, late])
+    state = [
+        name,
+        windows,
+        late,
+        *map(without_options, tables),
+        msgspec.structs.astuple(topics)[1:],
+    ]
+    return Script(name, True, tables, [windows, late], _sha256(state))
 
 
 def batch_script(

@@ -195,6 +195,11 @@ def _table(
     return f"CREATE TABLE {name} (\n  {body}\n) {partitioned}WITH (\n  {with_options}\n)"
 
 
+def without_options(table: str) -> str:
+    """The SQL of a table up to its options: name and columns."""
+    return table.partition("WITH (\n")[0]
+
+
 def literal(moment: datetime) -> str:
     """A timestamp in SQL, to the second."""
     return f"TIMESTAMP '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}'"
