@@ -1,9 +1,9 @@
 """The Flink job that turns valid clicks into windows: submit, resume from a checkpoint, replace.
 
 A checkpoint fits only the SQL and the topic it was taken with; options may change. After a change
-of the SQL (a feature was added) the job restarts where the windows of the topic end: none is missing,
-none is repeated. A recreated topic of clicks is read from its start; its windows begin with the
-first complete one.
+of the SQL (a feature was added) the job restarts where the windows of the topic end: none is
+missing, none is repeated. A recreated topic of clicks is read from its start; its windows begin
+with the first complete one.
 """
 
 import logging
