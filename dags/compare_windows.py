@@ -6,9 +6,10 @@ window by window: counts equal, averages within 1e-9. Late clicks may explain di
 of the clicks. Hours of generated history are excluded.
 
 - **Runs** daily at 01:30 UTC, an hour after the backfill.
-- **Reads** `feature_aggregates` and offline features. **Writes** nothing; the result is the task's
-  return value.
-- **Normal** seconds.
+- **Reads** `feature_aggregates` and offline features. **Writes**
+  `window_comparisons`; the result is the task's return value, too.
+- **Normal** seconds. *Skipped* when nothing could be compared; the log has the reason, and the page
+  *Now* shows it. Three skipped days in a row are a failure.
 
 **If it fails** the log lists the windows that differ. *missing* or *extra*: the publisher or the
 window job lost or doubled a window; check both stages at that time. *differs*: the same window has
@@ -21,7 +22,9 @@ from datetime import timedelta
 from adnomaly_airflow.defaults import HOUR_AFTER, dag_arguments
 from adnomaly_airflow.params import day, optional_day
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
+from adnomaly.errors import NothingCompared
 from adnomaly.pipelines import compare_windows as pipeline
 from adnomaly.wiring import connect
 
@@ -37,12 +40,18 @@ PARAMS = {"day": optional_day("Day")}
 def compare_windows():
     @task
     def compare(params, dag_run) -> dict[str, int]:
-        return pipeline.run(
-            day(params, "day", dag_run),
-            connect().window_store,
-            connect().offline_features,
-            connect().lake,
-        )
+        b, of = connect(), day(params, "day", dag_run)
+        try:
+            return pipeline.run(
+                of,
+                b.window_store,
+                b.offline_features,
+                b.lake,
+                b.comparisons,
+                now=dag_run.run_after,
+            )
+        except NothingCompared as reason:
+            raise AirflowSkipException(str(reason)) from None
 
     compare()
 

@@ -45,6 +45,10 @@ class WindowsDiffer(AdnomalyError):
     """Stream and batch disagree about windows that both have; the message lists them."""
 
 
+class NothingCompared(AdnomalyError):
+    """A day has no window that stream and batch could agree about; the message says why."""
+
+
 class StreamsUnhealthy(AdnomalyError):
     """A stream is down or lags behind; the message has one line for each problem."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from adnomaly.monitoring.collector import StatusCollector
     from adnomaly.stores.alerts import AlertTopic
     from adnomaly.stores.bundles import BundleStore
+    from adnomaly.stores.comparisons import ComparisonStore
     from adnomaly.stores.dead_letters import DeadLetters
     from adnomaly.stores.evidence import EvidenceStore
     from adnomaly.stores.incidents import IncidentStore
@@ -158,6 +159,12 @@ class Backends:
         from adnomaly.stores.stream_health import StreamHealthStore
 
         return StreamHealthStore(self.postgres, self.settings.kafka_bootstrap)
+
+    @cached_property
+    def comparisons(self) -> "ComparisonStore":
+        from adnomaly.stores.comparisons import ComparisonStore
+
+        return ComparisonStore(self.postgres)
 
     @cached_property
     def dead_letters(self) -> "DeadLetters":

@@ -177,9 +177,15 @@ def test_maintain_stores(dags_test, backends, history_end):
     assert lake_objects_between(backends.postgres, *days) == before
 
 
-def test_compare_windows(dags_test, history_end):
-    """Of a day before those into which other tests replay clicks."""
-    dags_test("compare_windows", day=str(history_end.date() - timedelta(days=2)))
+def test_compare_windows(dags_test, backends, history_end):
+    """Of a day before those into which other tests replay clicks: history, which is skipped."""
+    day = history_end.date() - timedelta(days=2)
+    log = dags_test("compare_windows", day=str(day))
+    assert "state=skipped" in log
+    result = backends.comparisons.newest()
+    assert (result.day, result.outcome) == (day, "skipped")
+    assert "generated history" in result.reason
+    assert backends.comparisons.skipped_before(day + timedelta(days=1)) == 1
 
 
 def test_run_streams_stops(dags_test, backends):

@@ -1,11 +1,13 @@
 """Stream against batch: equal, explained and failing differences."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from adnomaly.errors import WindowsDiffer
+from adnomaly.errors import NothingCompared, WindowsDiffer
 from adnomaly.pipelines.compare_windows import compare, run, without_history
+from adnomaly.stores.comparisons import DayComparison
 from adnomaly.windows import SIZE, TrafficWindow
 
 DAY = date(2026, 3, 1)
@@ -98,33 +100,82 @@ class Side:
         return self.history
 
 
+class Results:
+    """Results by day, as the table keeps them."""
+
+    def __init__(self, *skipped):
+        self.saved = {day: DayComparison(day, "skipped", 0, "", MIDNIGHT) for day in skipped}
+
+    def save(self, comparison):
+        self.saved[comparison.day] = comparison
+
+    def skipped_before(self, day):
+        return len([d for d in self.saved if d < day])
+
+
+def compare_day(stream, batch, lake, day=DAY, results=None):
+    results = Results() if results is None else results
+    summary = run(day, stream, batch, lake, results, now=MIDNIGHT)
+    assert results.saved[day].outcome == "equal"
+    assert results.saved[day].compared == summary["compared"]
+    return summary
+
+
+WHOLE_DAY = Side([window(m) for m in range(1, 1441)])
+ALL_HOURS = [MIDNIGHT + timedelta(hours=n) for n in range(-1, 24)]
+
+
 def test_a_day_that_agrees_says_how_much_was_compared():
-    both = Side([window(m) for m in range(1, 1441)])
-    assert run(DAY, both, both, both) == {"compared": 1435}
+    assert compare_day(WHOLE_DAY, WHOLE_DAY, WHOLE_DAY) == {"compared": 1435}
 
 
-def test_a_stream_without_windows_is_not_compared():
-    assert run(DAY, Side([]), Side([window(5)]), Side([])) == {"compared": 0}
+@pytest.mark.parametrize(
+    ("stream", "batch", "history", "reason"),
+    [
+        (Side([]), Side([window(5)]), (), "closed no window yet"),
+        (Side([window(5)]), Side([]), ALL_HOURS, "of generated history"),
+        (Side([window(1500)]), Side([window(5)]), (), "before the stream's first"),
+        (Side([window(1500)]), Side([]), (), "neither stream nor batch"),
+    ],
+)
+def test_a_day_of_which_nothing_was_compared_says_why(stream, batch, history, reason):
+    results = Results()
+    with pytest.raises(NothingCompared, match=reason):
+        run(DAY, stream, batch, Side([], history), results, now=MIDNIGHT)
+    assert results.saved[DAY].outcome == "skipped"
+    assert re.search(reason, results.saved[DAY].reason)
+
+
+def test_the_third_skipped_day_in_a_row_is_a_failure():
+    results = Results(DAY - timedelta(days=2), DAY - timedelta(days=1))
+    with pytest.raises(WindowsDiffer, match="nothing was compared for 3 days: the stream has"):
+        run(DAY, Side([]), Side([]), Side([]), results, now=MIDNIGHT)
+
+
+def test_windows_on_both_sides_of_which_none_could_be_compared_are_a_failure():
+    with pytest.raises(WindowsDiffer, match="though the stream has 1,440 and the batch 1,440"):
+        compare_day(WHOLE_DAY, WHOLE_DAY, Side([], ALL_HOURS))
 
 
 def test_the_failure_lists_every_window():
-    batch = Side([window(m) for m in range(1, 1441)])
-    stream = Side([w for w in batch.all if w.window_end.minute != 30])
+    stream, results = Side([w for w in WHOLE_DAY.all if w.window_end.minute != 30]), Results()
     with pytest.raises(WindowsDiffer, match="24 windows differ") as failure:
-        run(DAY, stream, batch, batch)
+        compare_day(stream, WHOLE_DAY, WHOLE_DAY, results=results)
     assert str(failure.value).count("missing") == 24
     assert "2026-03-01T07:30:00Z DE|web" in str(failure.value)
+    assert results.saved[DAY].outcome == "differs"
+    assert results.saved[DAY].reason.startswith("2026-03-01: 24 windows differ")
 
 
 def test_a_few_late_clicks_pass_and_many_do_not():
-    batch = Side([window(m) for m in range(1, 1441)])
     few = Side([window(m, 99 if m % 100 == 0 else 100) for m in range(1, 1441)])
-    assert run(DAY, few, batch, batch) == {"compared": 1435, "late": 14}
+    assert compare_day(few, WHOLE_DAY, WHOLE_DAY) == {"compared": 1435, "late": 14}
     many = Side([window(m, 90) for m in range(1, 1441)])
     with pytest.raises(WindowsDiffer, match="14350 late clicks"):
-        run(DAY, many, batch, batch)
+        compare_day(many, WHOLE_DAY, WHOLE_DAY)
 
 
 def test_without_offline_windows_it_asks_for_the_backfill():
+    day = DAY + timedelta(days=1)
     with pytest.raises(WindowsDiffer, match="backfill_features"):
-        run(DAY + timedelta(days=1), Side([window(5)]), Side([]), Side([]))
+        compare_day(Side([window(5), window(1500)]), Side([]), Side([]), day=day)

@@ -1,7 +1,7 @@
 """The cached status of the page *Now*."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 from adnomaly_airflow.console import status_cache
@@ -10,6 +10,7 @@ from adnomaly_airflow.console.status_cache import StatusCache
 from adnomaly.errors import Unavailable
 from adnomaly.monitoring.reconciliation import CLICK_SINKS, ClickCounts, SinkCount
 from adnomaly.monitoring.stages import PreviousCounts, ProcessState, Snapshot
+from adnomaly.stores.comparisons import DayComparison
 from adnomaly.streams import STAGES, columns
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -41,9 +42,16 @@ class Servers:
     def changes(self, since):
         return []
 
+    def newest(self):
+        if not self.stored:
+            raise Unavailable("PostgreSQL: refused")
+        return DayComparison(date(2026, 11, 23), "skipped", 0, "no window", NOON)
+
 
 def cache_of(servers):
-    return StatusCache(lambda: SimpleNamespace(collector=servers, health=servers))
+    return StatusCache(
+        lambda: SimpleNamespace(collector=servers, health=servers, comparisons=servers)
+    )
 
 
 def status(cache):
@@ -74,6 +82,15 @@ def test_the_status_has_the_servers_below_the_streams():
     assert kafka == {"name": "kafka", "state": "red", "process": "BACKOFF"}
 
 
+def test_the_status_has_the_newest_comparison_of_stream_and_batch():
+    found = status(cache_of(Servers()))["comparison"]
+    assert (found["day"], found["outcome"], found["reason"]) == (
+        "2026-11-23",
+        "skipped",
+        "no window",
+    )
+
+
 def test_a_rate_comes_from_the_stored_counts_then_from_earlier_snapshots(monkeypatch):
     monkeypatch.setattr(status_cache, "CACHE_SECONDS", -1)
     servers = Servers()
@@ -85,5 +102,5 @@ def test_a_rate_comes_from_the_stored_counts_then_from_earlier_snapshots(monkeyp
 
 def test_an_unavailable_store_is_a_problem_and_not_an_error():
     found = status(cache_of(Servers(stored=False)))
-    assert found["problems"] == ["PostgreSQL: refused"] * 2
+    assert found["problems"] == ["PostgreSQL: refused"] * 3
     assert found["ledger"] == []

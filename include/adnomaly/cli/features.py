@@ -67,13 +67,18 @@ def check() -> None:
 def compare(day: Day = None) -> None:
     """Compare the stream of a UTC day with the batch; the default is yesterday.
 
-    Exits 1 and lists the windows that differ.
+    Exits 1 and lists the windows that differ, or says why nothing was compared.
     """
     backends = _backends()
     compared = (day or datetime.now(UTC) - timedelta(days=1)).date()
     print(
         compare_windows.run(
-            compared, backends.window_store, backends.offline_features, backends.lake
+            compared,
+            backends.window_store,
+            backends.offline_features,
+            backends.lake,
+            backends.comparisons,
+            now=datetime.now(UTC),
         )
     )
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence, Set
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from adnomaly.errors import WindowsDiffer
+from adnomaly.errors import NothingCompared, WindowsDiffer
 from adnomaly.features import FEATURES, VOLUME, Feature
+from adnomaly.stores.comparisons import DayComparison
 from adnomaly.windows import OUT_OF_ORDERNESS, SIZE, TrafficWindow, time_text
 
 if TYPE_CHECKING:
+    from adnomaly.stores.comparisons import ComparisonStore
     from adnomaly.stores.lake import Lake
     from adnomaly.stores.offline_features import OfflineFeatures
     from adnomaly.stores.windows import WindowStore
@@ -20,6 +22,9 @@ TOLERANCE: Final = 1e-9
 
 MAX_LATE_SHARE: Final = 0.01
 """A larger share of late clicks is a failure of the stream and explains nothing."""
+
+MAX_SKIPPED: Final = 3
+"""Days in a row without a comparison that are a failure."""
 
 _HOUR = timedelta(hours=1)
 _LISTED = 50
@@ -151,39 +156,69 @@ def run(
     stream: "WindowStore",
     offline: "OfflineFeatures",
     lake: "Lake",
+    results: "ComparisonStore",
     *,
+    now: datetime,
     max_late_share: float = MAX_LATE_SHARE,
 ) -> dict[str, int]:
-    """Compare one UTC day; returns the number of windows compared and of differences by kind.
+    """Compare one UTC day and store the result; returns the number of windows compared and of
+    differences by kind.
 
     Only windows made of the stream's clicks are compared: those after the start of the stream and
     outside the hours of generated history.
 
     Raises:
+        NothingCompared: no window could be compared; the message says why.
         WindowsDiffer: unexplained differences, or too many late clicks; the message lists them.
+            Also when stream and batch have windows of which none could be compared, and when
+            nothing was compared for MAX_SKIPPED days in a row.
     """
+    try:
+        summary = _compare_day(day, stream, offline, lake, max_late_share)
+    except NothingCompared as reason:
+        results.save(DayComparison(day, "skipped", 0, str(reason), now))
+        if (skipped := results.skipped_before(day) + 1) >= MAX_SKIPPED:
+            raise WindowsDiffer(f"nothing was compared for {skipped} days: {reason}") from None
+        raise
+    except WindowsDiffer as error:
+        results.save(DayComparison(day, "differs", 0, str(error).splitlines()[0], now))
+        raise
+    results.save(DayComparison(day, "equal", summary["compared"], "", now))
+    log.info("%s: %s", day, summary)
+    return summary
+
+
+def _compare_day(
+    day: date,
+    stream: "WindowStore",
+    offline: "OfflineFeatures",
+    lake: "Lake",
+    max_late_share: float,
+) -> dict[str, int]:
     start = datetime.combine(day, time(), UTC)
     end = start + timedelta(days=1)
     span = stream.span()
     if span is None:
-        log.warning("the stream has closed no window yet: nothing to compare")
-        return {"compared": 0}
+        raise NothingCompared("the stream has closed no window yet")
     offline.sync()
+    streamed, computed = stream.windows(start, end), offline.windows(start, end)
+    if not streamed and not computed:
+        raise NothingCompared(f"neither stream nor batch has windows of {day}")
     if day not in offline.days():
         raise WindowsDiffer(f"{day} has no offline windows; run backfill_features for it first")
     hours = lake.history_hours(start - _HOUR, end)
-    streamed, computed = (
-        without_history(source.windows(start, end), hours, since=span[0])
-        for source in (stream, offline)
-    )
-    differences = compare(streamed, computed, newest=span[1])
-    summary: dict[str, int] = {
-        "compared": len({(w.window_end, w.key) for w in (*streamed, *computed)}),
-        **Counter(str(d.kind) for d in differences),
-    }
-    _raise_unexplained(day, differences, sum(map(_count, computed)), max_late_share)
-    log.info("%s: %s", day, summary)
-    return summary
+    ours, theirs = (without_history(w, hours, since=span[0]) for w in (streamed, computed))
+    if not ours and not theirs:
+        why = f"all windows of {day} are of generated history, or before the stream's first"
+        if streamed and computed:
+            raise WindowsDiffer(
+                f"{why}, though the stream has {len(streamed):,} and the batch {len(computed):,}"
+            )
+        raise NothingCompared(why)
+    differences = compare(ours, theirs, newest=span[1])
+    _raise_unexplained(day, differences, sum(map(_count, theirs)), max_late_share)
+    compared = len({(w.window_end, w.key) for w in (*ours, *theirs)})
+    return {"compared": compared, **Counter(str(d.kind) for d in differences)}
 
 
 def _raise_unexplained(

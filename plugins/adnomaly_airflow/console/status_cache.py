@@ -64,6 +64,7 @@ class StatusCache:
             "columns": streams.columns(),
             "servers": server_states(snapshot),
             "ledger": [_equation(e) for e in reconciliation.equations(counts)] if counts else [],
+            "comparison": or_default(lambda: b.comparisons.newest(), None),
             "changes": or_default(lambda: b.health.changes(snapshot.at - CHANGES_SPAN), no_changes),
             "serving": snapshot.serving,
             "problems": problems,

@@ -21,6 +21,7 @@ function draw(data) {
   box.servers.replaceChildren(el("h2", {}, "Servers"), el("p", { class: "servers" }, data.servers.map((server) =>
     el("span", { class: `state ${server.state}`, "data-server": server.name, title: server.process }, server.state === "green" ? server.name : `${server.name}: ${server.process}`))));
   box.ledger.replaceChildren(el("h2", {}, "Reconciliation of clicks"), ...data.ledger.map(equation));
+  if (data.comparison) box.ledger.append(comparison(data.comparison));
   const rows = data.changes.map((c) => el("tr", {}, el("td", {}, moment(c.at)), el("td", {}, stages[c.stage]?.title ?? c.stage),
     el("td", {}, el("span", { class: `state ${c.state}` }, WORDS[c.state])), el("td", { class: "text" }, c.reason)));
   box.changes.replaceChildren(el("h2", {}, "Changes of state"),
@@ -59,6 +60,13 @@ function equation(line) {
     ? el("span", { class: "state green" }, line.difference ? `${number(line.difference)} in flight` : "balanced")
     : el("span", { class: "state red" }, line.difference < 0 ? `${number(-line.difference)} counted twice` : `${number(line.difference - line.on_its_way)} missing`);
   return el("p", { class: "equation" }, el("strong", {}, `${number(line.left)} ${line.name}`), ...parts, "   ", verdict);
+}
+
+// Stream against batch, of the newest day that was compared.
+function comparison({ day, outcome, compared, reason }) {
+  const [state, verdict] = { equal: ["green", "equal"], differs: ["red", "differs"], skipped: ["amber", "not compared"] }[outcome];
+  return el("p", { class: "equation" }, el("strong", {}, `Stream against batch on ${day}`), outcome === "equal" ? `: ${number(compared)} windows` : `: ${reason}`,
+    "   ", link("/dags/compare_windows", el("span", { class: `state ${state}` }, verdict)));
 }
 
 async function showDeadLetters() {
