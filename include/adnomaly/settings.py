@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     hash_salt: SecretStr = Field(description="Key of the user id hash")
     seed: int = Field(42, description="Seed of everything random")
     diurnal_ampl: float = Field(0.6, ge=0, lt=1, description="Daily swing of volume")
-    peak_hour_utc: float = Field(20, ge=0, lt=24, description="Hour of the highest volume")
+    peak_hour_utc: float = Field(20, ge=0, lt=24, description="US peak; others at that local hour")
     weekend_mult: float = Field(0.85, gt=0, description="Weekend volume against weekdays")
     geo_weights: str = Field(
         "US:0.30,IN:0.20,BR:0.12,DE:0.08,FR:0.08,UK:0.08,CA:0.06,JP:0.04,IT:0.02,AU:0.02",
