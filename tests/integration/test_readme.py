@@ -1,9 +1,16 @@
-"""The commands of the README, copied from it and run against the servers of the test stack."""
+"""Every command of the README and of docs/, typed as it stands there, on the test stack.
 
+Only what a second stack needs is changed: ports, the home folder, the pace of a replay, and an end
+for what runs until Ctrl-C. A block that is followed by its output must print that shape.
+"""
+
+import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -12,32 +19,105 @@ from stack.ports import BASE
 
 pytestmark = pytest.mark.integration
 
-BLOCKS = re.findall(
-    r"<!-- run in CI -->\n```(sh|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```\n(?:\n```(json)?\n(.*?)^```\n)?", re.M | re.S)
 PROGRAMS = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+NOT_HERE = {
+    "make demo": "takes ten minutes; test_dags.py runs its DAGs, and test_demo.py its steps",
+    "make test": "is what runs this",
+    "make down": "tests/run.sh ends with it",
+    "make reset": "tests/run.sh begins with it",
+}
+"""Commands that no test can type, by their first words."""
+UNTIL_STOPPED = ("make tail", "make logs")
+EMPTY_FOLDER = ("example example", "replay.example")
+"""Blocks with these words write below `example`: they run in an empty folder."""
 
 
-@pytest.mark.parametrize(
-    ("language", "code"), BLOCKS, ids=[code.split("\n")[0][:40] for _, code in BLOCKS]
-)
-def test_it_does_what_it_says(settings, served, language, code):
+class Block(NamedTuple):
+    """A fenced block of commands, and the output shown after it."""
+
+    page: Path
+    language: str
+    code: str
+    kind: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}: {self.code.splitlines()[0][:40]}"
+
+
+BLOCKS = [
+    Block(page, language, code, kind or "", output or "")
+    for page in PAGES
+    for language, code, kind, output in BLOCK.findall(page.read_text())
+]
+
+
+def typed(block: Block, settings) -> str:
+    """The commands of a block for the test stack; empty when none is left."""
+    lines = [
+        line
+        for line in block.code.splitlines()
+        if not any(line.startswith(words) for words in NOT_HERE)
+    ]
+    code = "\n".join(
+        f"timeout --preserve-status -s INT 8 {line} || [ $? = 130 ]"
+        if line.startswith(UNTIL_STOPPED)
+        else line
+        for line in lines
+    )
     for number in BASE.values():
         code = code.replace(f"localhost:{number}", f"localhost:{number + settings.port_offset}")
+    code = re.sub(r"(?<![\w/])\.adnomaly/", f"{settings.adnomaly_home}/", code)
+    return re.sub(
+        r"^make ", f"make -C {ROOT} ", code.replace("--speed 1x", "--speed max"), flags=re.M
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder in which `.venv/bin/...` works."""
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_it_does_what_it_says(settings, served, folder, block):
+    code = typed(block, settings)
+    if not code:
+        pytest.skip("; ".join(NOT_HERE[words] for words in NOT_HERE if words in block.code))
+    here = folder if any(words in code for words in EMPTY_FOLDER) else ROOT
     done = subprocess.run(
-        [*PROGRAMS[language], code],
-        cwd=ROOT,
+        [*PROGRAMS[block.language], code],
+        cwd=here,
         env=os.environ,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.strip()
-    if "/v1/score" in code:
-        assert "True" in done.stdout or '"anomaly_score"' in done.stdout
+    if block.kind == "json":
+        assert keys(json.loads(done.stdout)) == keys(json.loads(block.output))
+    elif block.output:
+        assert shape(done.stdout) == shape(block.output)
+
+
+def keys(value: object) -> object:
+    """The structure of a JSON value, without its values."""
+    if isinstance(value, dict):
+        return {name: keys(inner) for name, inner in value.items()}
+    return [keys(inner) for inner in value[:1]] if isinstance(value, list) else None
+
+
+def shape(text: str) -> str:
+    """A text with its numbers, truth values and spaces levelled."""
+    levelled = re.sub(r"\b(True|False)\b", "BOOL", re.sub(r"-?\d[\d,]*(\.\d+)?", "N", text))
+    return " ".join(levelled.split())
 
 
 def test_there_are_commands():
-    assert len(BLOCKS) >= 4
+    assert len(BLOCKS) >= 8
+    assert sum(bool(block.output) for block in BLOCKS) >= 2
