@@ -62,7 +62,8 @@ def typed(block: Block, settings) -> str:
         if not any(line.startswith(words) for words in NOT_HERE)
     ]
     code = "\n".join(
-        f"timeout --preserve-status -s INT 8 {line} || [ $? = 130 ]"
+        # timeout exits with 124 when it had to end the command.
+        f"timeout -s INT 8 {line.partition('  #')[0]} && false || [ $? = 124 ]"
         if line.startswith(UNTIL_STOPPED)
         else line
         for line in lines
@@ -70,9 +71,7 @@ def typed(block: Block, settings) -> str:
     for number in BASE.values():
         code = code.replace(f"localhost:{number}", f"localhost:{number + settings.port_offset}")
     code = re.sub(r"(?<![\w/])\.adnomaly/", f"{settings.adnomaly_home}/", code)
-    return re.sub(
-        r"^make ", f"make -C {ROOT} ", code.replace("--speed 1x", "--speed max"), flags=re.M
-    )
+    return code.replace("--speed 1x", "--speed max").replace("\nmake ", f"\nmake -C {ROOT} ")
 
 
 @pytest.fixture
