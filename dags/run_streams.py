@@ -72,7 +72,7 @@ def run_streams():
     def prepare(params, dag_run) -> list[str]:
         b, plan = connect(), {name: params[name] for name in ("begin", "attacks", "base_eps")}
         return pipeline.prepare(
-            b.settings, [b.create_topics, b.postgres.apply_schema], **plan, now=dag_run.run_after
+            b.settings, [b.create_topics, b.postgres.migrate], **plan, now=dag_run.run_after
         )
 
     @task

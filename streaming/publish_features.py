@@ -94,7 +94,7 @@ def run(settings: Settings, args: argparse.Namespace, stop: Event) -> None:
     backends = connect(settings)
     online, store = backends.online_features, backends.window_store
     retry(online.apply, wait=until(stop))
-    retry(backends.postgres.apply_schema, wait=until(stop))
+    retry(backends.postgres.migrate, wait=until(stop))
     consumer = GroupConsumer(settings.kafka_bootstrap, args.source, args.group, stop)
     sink = FeatureSink(online, store, Failpoints(settings.failpoint))
     log.info("publishing the topic %s", args.source)

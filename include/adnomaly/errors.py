@@ -49,6 +49,10 @@ class NothingCompared(AdnomalyError):
     """A day has no window that stream and batch could agree about; the message says why."""
 
 
+class NewerVersion(AdnomalyError):
+    """Data were written by a newer version of Adnomaly."""
+
+
 class StreamsUnhealthy(AdnomalyError):
     """A stream is down or lags behind; the message has one line for each problem."""
 

@@ -5,11 +5,18 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from adnomaly.errors import NewerVersion
+from adnomaly.files import write_atomic
 from adnomaly.settings import ROOT, Settings
 
 MAX_SOCKET = 100
 """A unix socket path has at most 107 bytes; some servers append a suffix."""
+
+
+FORMAT: Final = 1
+"""Of the files below ADNOMALY_HOME. Rises with a change that an older version cannot read."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,22 @@ class Home:
     @property
     def venv(self) -> Path:
         return ROOT / ".venv"
+
+    def claim(self) -> None:
+        """Write the format of the files below this home, for other versions.
+
+        Raises:
+            NewerVersion: a newer version has used this home.
+        """
+        file = self.path / "format"
+        found = int(file.read_text()) if file.exists() else 0
+        if found > FORMAT:
+            raise NewerVersion(
+                f"{self.path} was written by a newer version of Adnomaly (format {found}, this one"
+                f" knows {FORMAT}): update this checkout, or choose another ADNOMALY_HOME"
+            )
+        if found < FORMAT:
+            write_atomic(file, str(FORMAT).encode())
 
     # Processes
 

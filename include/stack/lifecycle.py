@@ -48,11 +48,13 @@ def up(settings: Settings, progress: Progress, names: Sequence[str] = ()) -> Non
 
     Raises:
         UnknownServer: a name is not one of a server.
+        NewerVersion: a newer version has used this home; nothing was started.
         PortTaken: names port and holder; nothing was started.
         Unavailable: a server or stream is not ready in time; the message has the path of its log.
     """
     steps = _with_needs(names) if names else [*_SERVERS, *_PREPARATIONS]
     home = Home.of(settings)
+    home.claim()
     secrets_file.ensure(home)
     if not supervisord.is_running(settings):
         if leftovers := clear(home.path):

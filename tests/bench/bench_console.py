@@ -97,7 +97,7 @@ def fill(settings: Settings) -> None:
     with psycopg.connect(settings.postgres_url("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {DATABASE}")
-    Postgres(settings.postgres_url(DATABASE)).apply_schema()
+    Postgres(settings.postgres_url(DATABASE)).migrate()
     names = "anomaly_score, threshold, is_anomaly, model_version, explanation"
     values = f"0.3, 0.5, false, 'm1', '{_EXPLANATION}'::jsonb"
     steps = {

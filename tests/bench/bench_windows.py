@@ -283,7 +283,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = load_settings()
     bench = Bench(settings, connect(settings))
-    bench.backends.postgres.apply_schema()
+    bench.backends.postgres.migrate()
     traffic = Traffic.from_settings(settings, base_eps=1.0).plain()
     eps = args.clicks / float(
         traffic.volume(np.arange(minute_of(DAY), minute_of(DAY + 24 * HOUR))).sum()

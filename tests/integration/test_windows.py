@@ -273,7 +273,7 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
     rng = random.Random(name)
     day = datetime(2004, 1, 1, tzinfo=UTC) + timedelta(days=rng.randrange(1000))
     stage = Stage(settings, connect(settings), name, day + timedelta(hours=22, minutes=50), rng)
-    stage.backends.postgres.apply_schema()
+    stage.backends.postgres.migrate()
     topics = stage.topics
     create_topics(
         topics.bootstrap, [Topic(topics.clicks, 3), Topic(topics.windows, 3), Topic(topics.late, 1)]

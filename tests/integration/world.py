@@ -42,7 +42,7 @@ class World:
         self._processes: list[subprocess.Popen[bytes]] = []
         with psycopg.connect(settings.postgres_url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {self.settings.db_name}")
-        self.backends.postgres.apply_schema()
+        self.backends.postgres.migrate()
         self._s3().create_bucket(Bucket=self.settings.minio_bucket)
         create_topics(
             settings.kafka_bootstrap, [Topic(name, PARTITIONS) for name in self.topics.values()]

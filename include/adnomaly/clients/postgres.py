@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, and the schema with the click columns and the feature list."""
+"""PostgreSQL: connections, and numbered migrations of the tables."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,15 +8,24 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from adnomaly.errors import Unavailable
+from adnomaly.errors import NewerVersion, Unavailable
 from adnomaly.events import COLUMNS
 from adnomaly.features import FEATURES, SQL_TYPES, Feature
 from adnomaly.settings import ROOT
 
-SCHEMA = ROOT / "include" / "sql" / "schema.sql"
+MIGRATIONS = ROOT / "include" / "sql" / "migrations"
+"""Files `NNNN_name.sql`. A file that was released does not change; a change is a new file."""
 _WITH_FEATURES = ("feature_aggregates", "anomaly_results")
-_SCHEMA_LOCK = 7_262_105
-"""Advisory lock: only one process applies the schema at a time."""
+_MIGRATION_LOCK = 7_262_105
+"""Advisory lock: only one process migrates at a time."""
+_MIGRATIONS_TABLE = """
+CREATE TABLE IF NOT EXISTS migrations (
+    number integer PRIMARY KEY,
+    name   text NOT NULL,
+    ran_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+_RAN = "INSERT INTO migrations (number, name) VALUES (%s, %s)"
 
 
 class Postgres:
@@ -49,24 +58,51 @@ class Postgres:
             except psycopg.OperationalError as error:
                 raise Unavailable(f"PostgreSQL: {str(error).strip()}") from error
 
-    def apply_schema(self, file: Path = SCHEMA, features: Sequence[Feature] = FEATURES) -> None:
-        """Create missing tables, and columns of new features. Idempotent."""
-        columns = ",\n    ".join(f'"{c.name}" {c.sql} NOT NULL' for c in COLUMNS)
+    def migrate(
+        self, folder: Path = MIGRATIONS, features: Sequence[Feature] = FEATURES
+    ) -> list[str]:
+        """Run the migrations that have not run, and create columns of new features; returns the
+        names of those that ran. All or nothing.
+
+        Raises:
+            NewerVersion: a migration ran that this version does not know.
+        """
+        known = {int(file.name.partition("_")[0]): file for file in sorted(folder.glob("*.sql"))}
         with self.connection() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-            connection.execute(file.read_text().replace("{click_columns}", columns).encode())
-            for column in COLUMNS:
-                connection.execute(_comment("clickstream_events", column.name, column.comment))
-            for table in _WITH_FEATURES:
-                for f in features:
-                    connection.execute(
-                        sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
-                            sql.Identifier(table),
-                            sql.Identifier(f.name),
-                            sql.SQL(SQL_TYPES[f.dtype]),
-                        )
-                    )
-                    connection.execute(_comment(table, f.name, f.unit))
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            connection.execute(_MIGRATIONS_TABLE)
+            done = {number for (number,) in connection.execute("SELECT number FROM migrations")}
+            if newer := done - known.keys():
+                raise NewerVersion(
+                    f"the database {connection.info.dbname} has migration {max(newer)} of a newer"
+                    " version of Adnomaly: update this checkout, or choose another DB_NAME"
+                )
+            pending = [file for number, file in known.items() if number not in done]
+            for file in pending:
+                connection.execute(_statements(file))
+                number, _, name = file.stem.partition("_")
+                connection.execute(_RAN, (int(number), name))
+            _create_columns(connection, features)
+        return [file.stem for file in pending]
+
+
+def _statements(file: Path) -> bytes:
+    columns = ",\n    ".join(f'"{c.name}" {c.sql} NOT NULL' for c in COLUMNS)
+    return file.read_text().replace("{click_columns}", columns).encode()
+
+
+def _create_columns(connection: psycopg.Connection, features: Sequence[Feature]) -> None:
+    """Add missing columns of features; write what columns mean."""
+    for column in COLUMNS:
+        connection.execute(_comment("clickstream_events", column.name, column.comment))
+    for table in _WITH_FEATURES:
+        for f in features:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}").format(
+                    sql.Identifier(table), sql.Identifier(f.name), sql.SQL(SQL_TYPES[f.dtype])
+                )
+            )
+            connection.execute(_comment(table, f.name, f.unit))
 
 
 def one(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:

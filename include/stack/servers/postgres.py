@@ -105,7 +105,7 @@ def prepare_databases(settings: Settings) -> None:
         for name in (settings.db_name, *OTHERS):
             if name not in existing:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    connect(settings).postgres.apply_schema()
+    connect(settings).postgres.migrate()
 
 
 SERVERS = (

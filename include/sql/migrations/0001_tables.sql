@@ -1,4 +1,5 @@
--- The tables of Adnomaly. Safe to run again. Columns of features are added from the feature list (adnomaly.features).
+-- The first tables. IF NOT EXISTS: databases of versions without numbered migrations have them.
+-- Columns of features are added from the feature list (adnomaly.features).
 
 CREATE TABLE IF NOT EXISTS clickstream_events (
     {click_columns},
@@ -123,16 +124,6 @@ CREATE TABLE IF NOT EXISTS stream_health (
     PRIMARY KEY (at, stage)
 );
 COMMENT ON TABLE stream_health IS 'Each stage of the path of a click, once a minute, as watch_streams saw it';
-
-CREATE TABLE IF NOT EXISTS window_comparisons (
-    day      date PRIMARY KEY,
-    outcome  text NOT NULL CHECK (outcome IN ('equal', 'differs', 'skipped')),
-    compared bigint NOT NULL DEFAULT 0,
-    reason   text NOT NULL DEFAULT '',
-    at       timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE window_comparisons IS 'Windows of the stream against those of the batch, one UTC day a row';
-COMMENT ON COLUMN window_comparisons.compared IS 'Windows that stream or batch have, outside generated history';
 
 CREATE TABLE IF NOT EXISTS ledger (
     account text PRIMARY KEY,
