@@ -5,7 +5,7 @@ PY := .venv/bin/python
 TEST_STACK := ADNOMALY_HOME=$(CURDIR)/.adnomaly-test PORT_OFFSET=500
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup up down status logs reset env airflow demo test lint lock reference create-topic gen tail tail-features \
+.PHONY: help setup up down backup restore status logs reset env airflow demo test lint lock reference create-topic gen tail tail-features \
   db-consumer minio-consumer feast-apply feast-backfill feast-ingestor feast-test build-ds train-model eval-model eval eval-real export-onnx \
   serve db-query flink-submit rollback bench-windows bench-console bench-incidents screenshots
 
@@ -29,6 +29,12 @@ up: setup ## start every server, and the streams that ran at the last down
 
 down: setup ## stop everything, keep the data
 	@$(PY) -m stack down
+
+backup: setup ## all data into one file, the stack pauses meanwhile (TO=adnomaly.tar)
+	@$(PY) -m stack backup $(or $(TO),adnomaly-$(shell date -u +%Y%m%dT%H%MZ).tar)
+
+restore: setup ## the data of a backup (FROM=adnomaly.tar; YES=1 erases what is there)
+	@$(PY) -m stack restore $(FROM) $(if $(YES),--yes)
 
 status: setup ## one line per program
 	@$(PY) -m stack status

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,8 @@ from adnomaly.home import Home
 from adnomaly.settings import ROOT, home_path, load_settings
 from stack import lifecycle
 from stack import secrets as secrets_file
+from stack.backup import backup as write_backup
+from stack.backup import restore as restore_backup
 from stack.docs import reference
 from stack.launch import run as run_program
 from stack.progress import Progress
@@ -53,6 +56,20 @@ def reset(yes: bool = False) -> None:
     if not yes and input(question).strip() != "yes":
         sys.exit("nothing was erased")
     lifecycle.reset(settings, Progress())
+
+
+@app.command()
+def backup(to: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
+    """Copy all data into one tar file; the stack pauses meanwhile."""
+    write_backup(load_settings(), Progress(), to)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="File of `backup`.")], yes: bool = False
+) -> None:
+    """Unpack a backup; --yes erases the data that is there."""
+    restore_backup(load_settings(), Progress(), source, replace=yes)
 
 
 @app.command()
