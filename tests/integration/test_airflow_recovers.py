@@ -153,7 +153,8 @@ def test_run_streams_starts_everything_once(settings, backends, airflow, name):
     run = Run(airflow, "run_streams", {"action": "start", "attacks": [attack], "base_eps": 1})
     run.reaches(
         "prepare" if name in ("scheduler", "api-server") else "start_consumers",
-        {"running", "deferred"},
+        # `prepare` takes a second, too short to be sure to see it run.
+        {"scheduled", "queued", "running", "deferred"},
     )
     kill(settings, name)
     is_back(settings, name)
@@ -229,7 +230,7 @@ def test_train_detector_registers_once(settings, backends, airflow, history):
     found = MlflowClient(settings.mlflow_tracking_uri).search_model_versions(
         "name = 'adnomaly-detector'"
     )
-    [version] = [v for v in found if v.etags.get("source") == run.folder]
+    [version] = [v for v in found if v.tags.get("source") == run.folder]
     assert airflow.links(run.dag_id, run.run_id, "register")["MLflow run"].endswith(version.run_id)
 
 

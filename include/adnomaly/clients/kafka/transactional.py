@@ -187,7 +187,7 @@ class TransactionalProcessor:
     def return_to_committed(self) -> None:
         """Continue every assigned partition from its committed offset."""
         for p in self._consumer.assignment():
-            committed = self._consumer.committed([p], timeout=CALL_SECONDS)[0].offset
+            committed = self._committed(p.partition).offset
             self._consumer.seek(
                 TopicPartition(
                     p.topic, p.partition, committed if committed >= 0 else OFFSET_BEGINNING
@@ -198,12 +198,7 @@ class TransactionalProcessor:
         """Metadata committed with the offset of a partition, empty if none; retries while the
         broker is unavailable.
         """
-        [committed] = call(
-            lambda: self._consumer.committed(
-                [TopicPartition(self._topic, partition)], timeout=CALL_SECONDS
-            )
-        )
-        return committed.metadata or ""
+        return self._committed(partition).metadata or ""
 
     def partitions(self) -> list[int]:
         """Assigned partitions."""
@@ -220,14 +215,20 @@ class TransactionalProcessor:
         for p in self._consumer.assignment():
             try:
                 low, end = self._consumer.get_watermark_offsets(p, timeout=1, cached=False)
+                lag[p.partition] = max(0, end - max(low, self._start(p)))
             except KafkaException:
                 return self._lag
-            lag[p.partition] = max(0, end - max(low, self._start(p)))
         self._lag = lag
         return lag
 
     def close(self) -> None:
         self._consumer.close()
+
+    def _committed(self, partition: int) -> TopicPartition:
+        """The committed offset of a partition; retries while the broker is unavailable."""
+        asked = [TopicPartition(self._topic, partition)]
+        [committed] = call(lambda: self._consumer.committed(asked, timeout=CALL_SECONDS))
+        return committed
 
     def _start(self, p: TopicPartition) -> int:
         """Offset of the next message to process."""
