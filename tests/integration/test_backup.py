@@ -85,7 +85,7 @@ def test_a_backup_is_restored_after_everything_was_erased(home: Path, tmp_path: 
 
     run(home, "-c", STORE)
     assert run(home, "-c", READ).split() == ["14", "200", "5000", "abc"]
-    assert "YES=1 erases" in run(home, "-m", "stack", "restore", str(file), code=1)
+    assert "YES=1` erases" in run(home, "-m", "stack", "restore", str(file), code=1)
     assert run(home, "-c", READ).split()[0] == "14"  # nothing was touched
 
     run(home, "-m", "stack", "restore", str(file), "--yes")
