@@ -31,7 +31,7 @@ PARAMS = {
         maximum=366,
         title="Days",
         description_md="Length of the history; training needs 21. At 4 clicks a second 21 days are"
-        " 7 million clicks in half a minute; at 120 a second 218 million, 20 GB in ten minutes",
+        " 7 million clicks in half a minute; at 120 a second 218 million, 12 GB in ten minutes",
     ),
     "end": Param(
         None,

@@ -60,7 +60,7 @@ install_jars() {
   for set in kafka flink flink-s3; do
     say "fetching the Java libraries of $set"
     rm -rf "$home/jars/$set"
-    mvn -q -B -Dstyle.color=never -f include/stack/pom.xml -P "$set" dependency:copy-dependencies -DoutputDirectory="$PWD/$home/jars/$set" -DincludeScope=runtime $( [ "$set" = kafka ] || echo -DexcludeTransitive=true )
+    mvn -q -B -f include/stack/pom.xml -P "$set" dependency:copy-dependencies -DoutputDirectory="$PWD/$home/jars/$set" -DincludeScope=runtime $( [ "$set" = kafka ] || echo -DexcludeTransitive=true ) >$stamps/mvn.log 2>&1 || { tail -20 $stamps/mvn.log >&2; exit 1; }
   done
   touch "$done"
 }

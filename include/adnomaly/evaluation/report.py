@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +10,14 @@ from adnomaly.arrays import Floats
 from adnomaly.evaluation import plots
 from adnomaly.evaluation.metrics import GroundTruth, Metrics
 from adnomaly.files import write_atomic
+
+OVER_BUDGET: Final = 1.5
+"""Realised over budgeted false incidents from which the report says so in words."""
+
+_WHERE: Final = {
+    "adnomaly, entity": "windows scored alone, as over HTTP",
+    "adnomaly, global": "the same for an entity without a history",
+}
 
 
 def as_text(truth: GroundTruth, metrics: Mapping[str, Metrics], *, budget_per_day: float) -> str:
@@ -24,11 +32,18 @@ def as_text(truth: GroundTruth, metrics: Mapping[str, Metrics], *, budget_per_da
     for name, m in metrics.items():
         if m.recall_at_threshold is None:
             continue
+        budget = f"{budget_per_day:g} false incident{'' if budget_per_day == 1 else 's'} a day"
+        where = f" ({_WHERE[name]})" if name in _WHERE else ""
         lines += [
             "",
-            f"{name}, what it flags for {budget_per_day:g} false incidents a day:",
+            f"{name}{where}, what it flags for {budget}:",
             _flags(m, m.recall_at_threshold),
         ]
+        if max(m.realised, default=0.0) > OVER_BUDGET:
+            lines.append(
+                f"  over its budget: where it decides, expect up to {max(m.realised):.1f} times as"
+                " many false incidents as asked for"
+            )
         if m.recall_by_kind:
             lines.append(
                 "  recall at one false incident a day by kind: "
