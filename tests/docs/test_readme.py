@@ -66,3 +66,13 @@ def test_the_tree_shows_every_folder_at_the_top():
         path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
     } - made
     assert {folder for folder in folders if f"\n{folder}/" not in README} == set()
+
+
+def test_the_demos_lines_are_those_that_it_prints():
+    """Each line of the shown output begins as a text of the code."""
+    block = README.partition("The main lines of the output:")[2].split("```")[1]
+    shown = [re.split(r"\d|DE web", line.partition("== ")[2])[0] for line in block.splitlines()]
+    code = "".join(path.read_text() for path in (ROOT / "include" / "stack" / "demo").glob("*.py"))
+    steps = [text.strip() for text in shown if text.strip()]
+    assert len(steps) >= 6
+    assert [text for text in steps if text not in code] == []
