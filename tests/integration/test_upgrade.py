@@ -30,7 +30,7 @@ from adnomaly.wiring import Backends, connect
 
 pytestmark = [pytest.mark.integration, pytest.mark.kills]
 
-PORT_OFFSET = 700
+PORT_OFFSET = 600
 COMMIT = (Path(__file__).parent / "earlier_version").read_text().strip()
 START = f"""
 from adnomaly.wiring import connect

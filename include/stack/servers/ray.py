@@ -46,7 +46,8 @@ SERVE: Final = {
 
 
 def _command(settings: Settings) -> list[str]:
-    first_worker = 10002 + (4000 if settings.port_offset else 0)
+    # Above all other ports, and apart for stacks whose offsets differ by 10 or more.
+    first_worker = 11002 + 10 * settings.port_offset
     options = {
         "--node-ip-address": "127.0.0.1",
         "--port": GCS.of(settings),
@@ -61,8 +62,8 @@ def _command(settings: Settings) -> list[str]:
         "--dashboard-agent-grpc-port": AGENT_GRPC.of(settings),
         "--runtime-env-agent-port": RUNTIME_ENV.of(settings),
         "--min-worker-port": first_worker,
-        "--max-worker-port": first_worker + 999,
-        "--ray-client-server-port": first_worker + 1000,
+        "--max-worker-port": first_worker + 89,
+        "--ray-client-server-port": first_worker + 90,
         "--temp-dir": Home.of(settings).ray,
     }
     flags = [text for name, value in options.items() for text in (name, str(value))]
@@ -78,9 +79,9 @@ def _env(settings: Settings) -> Variables:
         "AUTOSCALER_METRIC_PORT": str(AUTOSCALER_METRICS.of(settings)),
         "DASHBOARD_METRIC_PORT": str(DASHBOARD_METRICS.of(settings)),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_ingress),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_ingress + 199),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_ingress + 89),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first_ingress + 10_000),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first_ingress + 10_199),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first_ingress + 10_089),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(FALLBACK.of(settings)),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(FALLBACK_GRPC.of(settings)),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "include" / "stack" / "haproxy-wrapper.sh"),
