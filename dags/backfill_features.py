@@ -37,7 +37,7 @@ PARAMS = {
         None,
         type=["null", "string"],
         format="date-time",
-        title="Until",
+        title="End time",
         description_md="Windows must not end later",
     ),
 }

@@ -9,9 +9,9 @@ without a failed request, names it in `bundles/CURRENT`, and verifies the served
 - **Reads** the champion in MLflow. **Writes** `bundles/<version>/` and `bundles/CURRENT`; keeps the
   five newest bundles; `deployments`.
 - **Normal** half a minute when scoring has to start, seconds for a new version.
-- **Rollback** to the previous champion: *Which model* = previous, or *Roll back* on the page
+- **Rollback** to the previous champion: *Model version* = previous, or *Roll back* on the page
   *Adnomaly*, or `make rollback`.
-- **Approval** by a person if *Ask a person first* is set (`DEPLOY_APPROVAL=true` makes it the
+- **Approval** by a person if *Require approval* is set (`DEPLOY_APPROVAL=true` makes it the
   default): *Required Actions* on Airflow's home page. A rejected deployment is skipped; the served
   version stays.
 
@@ -37,13 +37,13 @@ PARAMS = {
     "which": Param(
         "champion",
         enum=["champion", "previous"],
-        title="Which model",
+        title="Model version",
         description_md="`previous` deploys and promotes the previous champion",
     ),
     "approval": Param(
         load_settings().deploy_approval,
         type="boolean",
-        title="Ask a person first",
+        title="Require approval",
         description_md="The run waits for an answer in *Required Actions*, at most a day",
         section="Safety",
     ),

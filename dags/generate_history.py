@@ -36,7 +36,7 @@ PARAMS = {
     "end": Param(
         None,
         type=["null", "string"],
-        title="End",
+        title="End time",
         description_md="ISO 8601 or `-2h`, cut to the hour; empty: the last midnight UTC",
     ),
     "base_eps": Param(

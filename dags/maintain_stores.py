@@ -4,7 +4,7 @@
 Deletes expired rows and objects (`RETENTION_DAYS`; windows and scores three times as long;
 incidents and decisions never), and compacts the small objects of past hours in the lake.
 
-- **Runs** every night at 03:45 UTC, and when triggered. *Really do it* off: a dry run that only
+- **Runs** every night at 03:45 UTC, and when triggered. *Apply changes* off: a dry run that only
   logs.
 - **Reads** and **Writes** `clickstream_events`, `feature_aggregates`, `anomaly_results`,
   `stream_health`, `model_health`, `lake_objects`, `clicks/` and `features/` in S3.
@@ -29,13 +29,13 @@ PARAMS = {
         load_settings().retention_days,
         type="integer",
         minimum=2,
-        title="Days to keep",
+        title="Retention (days)",
         description_md="Days of clicks; `RETENTION_DAYS` by default",
     ),
     "really": Param(
         True,
         type="boolean",
-        title="Really do it",
+        title="Apply changes",
         description_md="Off: dry run, see the log",
         section="Safety",
     ),

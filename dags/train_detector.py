@@ -33,13 +33,13 @@ from adnomaly.wiring import connect
 
 PARAMS = {
     "train_days": Param(
-        pipeline.TRAIN_DAYS, type="number", exclusiveMinimum=0, title="Days to train on"
+        pipeline.TRAIN_DAYS, type="number", exclusiveMinimum=0, title="Training days"
     ),
     "until": Param(
         None,
         type=["null", "string"],
         format="date-time",
-        title="Until",
+        title="End time",
         description_md="Empty: the newest window",
     ),
 }

@@ -31,14 +31,14 @@ PARAMS = {
         50_000,
         type="integer",
         minimum=1,
-        title="Max lag",
+        title="Maximum lag",
         description_md="Consumer lag of a stage, in messages",
     ),
     "max_age_s": Param(
         300,
         type="integer",
         minimum=60,
-        title="Max age of the newest window",
+        title="Maximum age of the newest window",
         description_md="Seconds since its end",
     ),
     "max_restarts": Param(
@@ -46,7 +46,7 @@ PARAMS = {
         type="integer",
         minimum=0,
         maximum=50,
-        title="Max restarts",
+        title="Maximum restarts",
         description_md="Restarts of one program within ten minutes before it is given up",
     ),
 }

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from adnomaly.errors import Unavailable
+from adnomaly.files import write_atomic
 from adnomaly.home import Home
 from adnomaly.settings import SECRETS
 from stack import lifecycle, supervisord
@@ -45,8 +47,9 @@ def test_a_changed_configuration_is_reloaded_and_programs_that_are_unchanged_run
     supervisord.start(settings, ["kafka", "redis"])
     supervisord.start(settings, ["kafka"])
     before = _running(settings, "kafka", "redis")
-    monkeypatch.setitem(supervisord.PROGRAMS, "redis", replace(PROGRAMS["redis"], stop_s=5))
-    monkeypatch.delitem(supervisord.PROGRAMS, "mlflow")
+    changed = PROGRAMS | {"redis": replace(PROGRAMS["redis"], stop_s=5)}
+    del changed["mlflow"]
+    monkeypatch.setattr(supervisord, "PROGRAMS", changed)
     daemon = _pid(settings)
     supervisord.ensure_running(settings)
     assert _pid(settings) == daemon
@@ -73,6 +76,25 @@ def test_of_two_downs_the_second_waits_for_the_first(settings, monkeypatch, caps
     for pid in before.values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_up_waits_until_each_stream_has_announced_itself_and_names_the_late_one(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(supervisord, "_PROGRAM", supervisord._PROGRAM.replace(RUN, "sleep 600"))
+    monkeypatch.setattr(lifecycle, "MAX_STREAM_START_S", 1.0)
+    supervisord.ensure_running(settings)
+    names = ["store_clicks", "archive_clicks"]
+    supervisord.start(settings, names)
+    pids, home = _running(settings, *names), Home.of(settings)
+    write_atomic(home.ready("store_clicks"), str(pids["store_clicks"]).encode())
+    write_atomic(home.ready("archive_clicks"), b"1")  # of an earlier process
+    with pytest.raises(
+        Unavailable, match=r"not ready after 1 s: archive_clicks; see .*clicks\.log"
+    ):
+        lifecycle._await_streams(settings, Progress(), names)
+    write_atomic(home.ready("archive_clicks"), str(pids["archive_clicks"]).encode())
+    lifecycle._await_streams(settings, Progress(), names)
 
 
 def test_a_program_that_another_stopped_is_no_error(settings, monkeypatch):

@@ -119,8 +119,13 @@ class Supervisor:
             self._call("addProcessGroup", name)
 
     def shutdown(self) -> None:
-        """Ask supervisord to stop every program and end, without waiting."""
-        self._call("shutdown")
+        """Ask supervisord to stop every program and end, without waiting. Idempotent."""
+        try:
+            self._call("shutdown")
+        except xmlrpc.client.Fault as fault:
+            # Asked before, or by the transport, which repeats a call whose answer was lost.
+            if fault.faultCode != Faults.SHUTDOWN_STATE:
+                raise
 
     def _call(self, method: str, *arguments: object) -> Any:
         socket = self._home.supervisor_socket
