@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from typing import Any
 
 from supervisor.xmlrpc import Faults
@@ -80,10 +81,14 @@ def _section(home: Home, program: Program) -> str:
 
 
 def is_running(settings: Settings) -> bool:
+    """Whether supervisord runs, also while it ends its programs."""
     try:
         _client(settings).call("getState")
     except Unavailable:
         return False
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.SHUTDOWN_STATE:
+            raise
     return True
 
 
