@@ -33,6 +33,10 @@ SERVE: Final = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # A replica that answers its checks late on a busy machine is not down: with both down, every
+    # request fails. A dead one refuses connections, and is marked by that at once.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "1s",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "5",
     # Close the connection of a silent client after 30 s; the default is an hour.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
     # For a replica that hangs: Serve itself gives up after 5 s.
