@@ -7,6 +7,16 @@ from pathlib import Path
 from adnomaly.settings import ROOT
 
 MAX_FILE_LINES = 260
+OURS = {"adnomaly", "adnomaly_airflow", "serving", "stack", "streaming"}
+FOR_DAGS = (
+    "adnomaly_airflow",
+    "adnomaly.errors",
+    "adnomaly.monitoring.stages",
+    "adnomaly.pipelines",
+    "adnomaly.settings",
+    "adnomaly.wiring",
+)
+"""Of our packages, what a DAG file may import."""
 MAX_FUNCTION_LINES = 60
 PROTOCOLS = {"Baseline", "Sink", "Scorer", "Clock"}
 """Two or more implementations each; everything else names the concrete type."""
@@ -64,6 +74,18 @@ def test_protocols_are_the_few_that_have_several_implementations(code):
                 protocols[node.name] = f"{source.name}:{node.lineno}"
     others = [f"{at} {name}" for name, at in protocols.items() if name not in PROTOCOLS]
     assert not others, "\n".join(others)
+
+
+def test_dags_only_wire_pipelines(code):
+    """They are no package, so import-linter cannot see them."""
+    wrong = []
+    for source in code:
+        for node in ast.walk(source.tree) if source.name.startswith("dags/") else ():
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            ours = [m for m in modules if m.partition(".")[0] in OURS]
+            wrong += [f"{source.name}: {m}" for m in ours if not m.startswith(FOR_DAGS)]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_files_are_short(code):
