@@ -8,6 +8,7 @@ import io
 import os
 import pwd
 import tarfile
+from copy import copy
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -119,7 +120,10 @@ def _write(tar: tarfile.TarFile, home: Home) -> None:
 
 def _opened(source: Path) -> tarfile.TarFile:
     try:
-        return tarfile.open(source)
+        tar = tarfile.open(source)
+        # Refuses paths outside; Python 3.11.4 brought it.
+        tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _: member)
+        return tar
     except (OSError, tarfile.ReadError) as error:
         raise BadInput(f"{source} cannot be read as a backup: {error}") from None
 
@@ -146,5 +150,8 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, home: Home) -> None:
     if not below:
         target.chmod(member.mode)
         return
-    link = member.linkname.partition("/")[2] if member.islnk() else member.linkname
-    tar.extract(member.replace(name=below, linkname=link), target, filter="tar")
+    moved = copy(member)
+    moved.name = below
+    if member.islnk():
+        moved.linkname = member.linkname.partition("/")[2]
+    tar.extract(moved, target)
