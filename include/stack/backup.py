@@ -78,6 +78,8 @@ def restore(settings: Settings, progress: Progress, source: Path, *, replace: bo
     """
     home = Home.of(settings)
     with _opened(source) as tar:
+        # Refuses paths outside; Python 3.11.4 brought it.
+        tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _: member)
         _check(tar, source)
         if home.postgres_data.exists() and not replace:
             raise BadInput(
@@ -120,10 +122,7 @@ def _write(tar: tarfile.TarFile, home: Home) -> None:
 
 def _opened(source: Path) -> tarfile.TarFile:
     try:
-        tar = tarfile.open(source)
-        # Refuses paths outside; Python 3.11.4 brought it.
-        tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _: member)
-        return tar
+        return tarfile.open(source)
     except (OSError, tarfile.ReadError) as error:
         raise BadInput(f"{source} cannot be read as a backup: {error}") from None
 
