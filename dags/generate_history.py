@@ -51,7 +51,7 @@ PARAMS = {
         False,
         type="boolean",
         title="Replace another rate",
-        description_md="On: hours that have a history of another rate are written anew",
+        description_md="On: overwrite hours that were generated at another rate",
         section="Safety",
     ),
     "attacks": Param(

@@ -16,7 +16,7 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 from adnomaly.clients.flink_sql import Script
 
 BATCH_RESTARTS: Final = 6
-"""A stream restarts for ever. A batch that fails again and again must be read anew."""
+"""A stream restarts forever. A batch that keeps failing must fail, to be submitted again."""
 
 
 def main() -> None:

@@ -15,8 +15,6 @@ from adnomaly.home import Home
 from adnomaly.settings import ROOT, home_path, load_settings
 from stack import lifecycle
 from stack import secrets as secrets_file
-from stack.backup import backup as write_backup
-from stack.backup import restore as restore_backup
 from stack.docs import reference
 from stack.launch import run as run_program
 from stack.progress import Progress
@@ -61,7 +59,10 @@ def reset(yes: bool = False) -> None:
 @app.command()
 def backup(to: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
     """Copy all data into one tar file; the stack pauses meanwhile."""
-    write_backup(load_settings(), Progress(), to)
+    # Imported here, as below: every program starts through this module.
+    from stack import backup as data
+
+    data.backup(load_settings(), Progress(), to)
 
 
 @app.command()
@@ -69,7 +70,9 @@ def restore(
     source: Annotated[Path, typer.Argument(help="File of `backup`.")], yes: bool = False
 ) -> None:
     """Unpack a backup; --yes erases the data that is there."""
-    restore_backup(load_settings(), Progress(), source, replace=yes)
+    from stack import backup as data
+
+    data.restore(load_settings(), Progress(), source, replace=yes)
 
 
 @app.command()
@@ -116,7 +119,6 @@ def write_reference() -> None:
 @app.command()
 def screenshots() -> None:
     """Take the README's screenshots of the running stack."""
-    # Imported here, as below: every program starts through this module.
     from stack.docs.screenshots import take
 
     for file in take(load_settings()):

@@ -31,7 +31,7 @@ POSTGRES: Final = "postgres"
 NOT_KEPT: Final = frozenset(
     {"jars", "setup", "logs", "flink/home", "flink/tmp", "flink/log", "run/ray", "run/h"}
 )
-"""Below the home: installed, made anew by `make up`, or of processes that end with the stack."""
+"""Below the home: installed by set-up, recreated by `make up`, or gone when the stack stops."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

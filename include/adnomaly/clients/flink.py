@@ -138,12 +138,10 @@ class Flink:
     def root_cause(self, job_id: str) -> str:
         """The innermost cause of the newest exception of a job; empty when it had none."""
         history = self._get(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {})
-        trace = [
-            line for e in history.get("entries", [])[:1] for line in e["stacktrace"].split("\n")
-        ]
-        causes = [line for line in trace if line.startswith(_CAUSE)]
-        cause: str = ["", *trace[:1], *causes][-1]
-        return cause.removeprefix(_CAUSE)
+        entries = history.get("entries", [])
+        lines = str(entries[0]["stacktrace"]).splitlines() if entries else [""]
+        causes = [line for line in lines if line.startswith(_CAUSE)]
+        return [lines[0], *causes][-1].removeprefix(_CAUSE)
 
     def late_clicks(self, name: str = WINDOW_JOB) -> int | None:
         """Late clicks counted by the running job since it or its TaskManager started; None when no

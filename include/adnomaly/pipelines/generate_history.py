@@ -93,7 +93,7 @@ def run(
         end: ISO 8601 or relative (`-2h`), rounded down to the hour; default: last UTC midnight.
         base_eps: mean clicks per second; default: of the history that is there, else of the
             generator.
-        replace: hours that have a history of another rate are written anew.
+        replace: overwrite hours that were generated at another rate.
         attacks: `kind:GEO:platform:start:duration[:strength]`, none by default.
 
     Raises:
@@ -113,7 +113,7 @@ def run(
         raise InvalidSetting(
             f"base_eps {rate:g}: {_text(there.start)} to {_text(there.end)} has a history of"
             f" {there.base_eps:g} clicks per second; give that rate, choose other hours, or set"
-            " replace to write these anew"
+            " replace to overwrite them"
         )
     traffic = Traffic.from_settings(settings, base_eps=rate)
     planned = [Attack.parse(text, now=now) for text in attacks]

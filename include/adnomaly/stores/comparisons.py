@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 from psycopg.rows import class_row
 
+from adnomaly.clients.postgres import one
+
 if TYPE_CHECKING:
     from adnomaly.clients.postgres import Postgres
 
@@ -59,5 +61,5 @@ class ComparisonStore:
     def skipped_before(self, day: date) -> int:
         """How many days in a row before `day` were skipped; days without a result do not count."""
         with self._postgres.connection() as connection:
-            row = connection.execute(_SKIPPED, {"day": day}).fetchone()
-        return int(row[0]) if row else 0
+            [skipped] = one(connection.execute(_SKIPPED, {"day": day}))
+        return int(skipped)

@@ -45,7 +45,6 @@ DAGS: Final = (
 )
 
 MAX_PARSE_S: Final = 180
-MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 
 
